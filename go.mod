@@ -1,0 +1,4 @@
+module latchkey.dev
+
+go 1.26
+

@@ -1,0 +1,168 @@
+package latchkey
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// What follows is the protocol between an agent and the server. Every message
+// but the first two is authenticated both ways by the session's key; see
+// docs/security.md.
+
+// AgentSuite names the cryptographic suite of a session: Ed25519 signatures,
+// HPKE base mode (RFC 9180) with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and
+// AES-256-GCM, HMAC-SHA256 on messages.
+const AgentSuite = "latchkey-1"
+
+// Headers of agents' requests and of the answers to them.
+const (
+	HeaderSession = "Latchkey-Session" // id of the session
+	HeaderMAC     = "Latchkey-Mac"     // HMAC of the message, base64
+)
+
+// An EnrolRequest makes a machine known to the server.
+type EnrolRequest struct {
+	Token     string `json:"token"` // of the enrolment token, only the part that proves it
+	Name      string `json:"name"`
+	SignKey   []byte `json:"signKey"` // Ed25519
+	SealKey   []byte `json:"sealKey"` // X25519
+	OS        string `json:"os"`
+	Version   string `json:"version"`
+	SharedUID bool   `json:"sharedUid"`
+	Policy    Policy `json:"policy"`
+	Signature []byte `json:"signature"` // by SignKey: proof that the machine holds it
+}
+
+// An EnrolResponse says who the machine is from now on.
+type EnrolResponse struct {
+	Machine     MachineID `json:"machine"`
+	Environment string    `json:"environment"`
+	Signature   []byte    `json:"signature"` // by the server's key, over the request as well
+}
+
+// A SessionRequest opens a session.
+type SessionRequest struct {
+	Suite     string    `json:"suite"`
+	Machine   MachineID `json:"machine"`
+	Counter   int64     `json:"counter"` // greater than in any session before, kept on the machine's disk
+	Nonce     []byte    `json:"nonce"`   // 32 bytes
+	At        time.Time `json:"at"`
+	OS        string    `json:"os"`
+	Version   string    `json:"version"`
+	SharedUID bool      `json:"sharedUid"`
+	Policy    Policy    `json:"policy"`
+	Signature []byte    `json:"signature"` // by the machine's key
+}
+
+// A SessionResponse carries the HPKE encapsulation from which both sides derive
+// the session's secret.
+type SessionResponse struct {
+	Suite     string    `json:"suite"`
+	Session   SessionID `json:"session"`
+	Enc       []byte    `json:"enc"`
+	At        time.Time `json:"at"` // the server's clock
+	ExpiresAt time.Time `json:"expiresAt"`
+	Signature []byte    `json:"signature"` // by the server's key, over the request as well
+}
+
+// A ClaimRequest asks for a run, and waits for one.
+type ClaimRequest struct {
+	Wait    Duration `json:"wait"`              // at most MaxClaimWait
+	Holding []RunID  `json:"holding,omitempty"` // runs that the agent has; a claimed run it lacks is sent again
+}
+
+// MaxClaimWait bounds a long poll.
+const MaxClaimWait = 30 * time.Second
+
+// A ClaimedRun is a run for the machine to execute.
+type ClaimedRun struct {
+	Run         RunID             `json:"run"`
+	Claim       ClaimID           `json:"claim"` // carried by every later request of this run
+	Environment EnvironmentID     `json:"environment"`
+	FlowName    string            `json:"flowName"`
+	Revision    int               `json:"revision"`
+	Command     []string          `json:"command"`
+	Timeout     Duration          `json:"timeout"`
+	Driver      Driver            `json:"driver"`
+	Handover    Handover          `json:"handover"`
+	Inputs      map[string]string `json:"inputs,omitempty"`
+	Credential  CredentialID      `json:"credential"` // the connection's
+	Credentials []CredentialID    `json:"credentials,omitempty"`
+}
+
+// A ClaimResponse carries a run, or none.
+type ClaimResponse struct {
+	Run *ClaimedRun `json:"run,omitempty"`
+}
+
+// A RunRequest is what every request about a claimed run begins with.
+type RunRequest struct {
+	Claim ClaimID `json:"claim"`
+}
+
+// A RunStatus answers requests about a claimed run.
+type RunStatus struct {
+	Cancel       bool      `json:"cancel,omitempty"` // somebody asked to cancel it
+	LeaseExpires time.Time `json:"leaseExpires"`
+}
+
+// A LogRequest appends output to a run's log. Offset makes it repeatable.
+type LogRequest struct {
+	Claim  ClaimID `json:"claim"`
+	Offset int64   `json:"offset"`
+	Stream string  `json:"stream"`
+	Text   string  `json:"text"`
+}
+
+// A FinishRequest ends a run. It is repeatable.
+type FinishRequest struct {
+	Claim    ClaimID   `json:"claim"`
+	State    RunState  `json:"state"`
+	ExitCode *int      `json:"exitCode,omitempty"`
+	Error    *RunError `json:"error,omitempty"`
+}
+
+// A ReleaseRequest asks for a credential of a claimed run. Counter grows with
+// every release of a session; a step back quarantines the machine.
+type ReleaseRequest struct {
+	Claim      ClaimID      `json:"claim"`
+	Credential CredentialID `json:"credential"`
+	Counter    int64        `json:"counter"`
+}
+
+// A Sealed is a released credential, sealed to the machine of the claimed run.
+// The fields other than Box are bound to it as associated data.
+type Sealed struct {
+	Suite      string       `json:"suite"`
+	Release    ReleaseID    `json:"release"`
+	Run        RunID        `json:"run"`
+	Claim      ClaimID      `json:"claim"`
+	Machine    MachineID    `json:"machine"`
+	Credential CredentialID `json:"credential"`
+	Name       string       `json:"name"`    // of the credential
+	Version    string       `json:"version"` // of the vault's secret
+	Expires    time.Time    `json:"expires"` // the agent must not use it later
+	Exposure   Exposure     `json:"exposure"`
+	Box        []byte       `json:"box"` // the values, see CredentialValues
+}
+
+// CredentialValues are the contents of a Sealed's box.
+type CredentialValues struct {
+	Username string
+	Password Secret
+}
+
+// EncodeForSealing returns the values as bytes to seal. It is, with Reveal, the
+// only way in which a Secret becomes bytes.
+func (v CredentialValues) EncodeForSealing() ([]byte, error) {
+	return json.Marshal(map[Slot]string{SlotUsername: v.Username, SlotPassword: v.Password.Reveal()})
+}
+
+// DecodeSealed reads what EncodeForSealing wrote.
+func DecodeSealed(b []byte) (CredentialValues, error) {
+	var m map[Slot]string
+	if err := json.Unmarshal(b, &m); err != nil {
+		return CredentialValues{}, err
+	}
+	return CredentialValues{m[SlotUsername], NewSecret(m[SlotPassword])}, nil
+}

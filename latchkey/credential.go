@@ -1,0 +1,188 @@
+package latchkey
+
+import (
+	"slices"
+	"time"
+)
+
+// A Store is the kind of credential store that a credential's secrets are in.
+type Store string
+
+// StoreAzureKeyVault is Azure Key Vault, in Azure's clouds or embedded.
+const StoreAzureKeyVault Store = "azure-key-vault"
+
+// A Usage is a place where a credential may be used.
+type Usage string
+
+const (
+	UsageConnection  Usage = "connection"   // the agent signs in with it
+	UsageDesktopFlow Usage = "desktop-flow" // a flow asks for it
+)
+
+// An Authentication is what a credential consists of.
+type Authentication string
+
+// AuthenticationPassword is a user name and a password.
+const AuthenticationPassword Authentication = "password"
+
+// A Slot is a named place of a credential that is bound to one variable.
+type Slot string
+
+const (
+	SlotUsername Slot = "username" // a text variable
+	SlotPassword Slot = "password" // a secret variable
+)
+
+// An Exposure says how near a secret may come to a flow. A greater exposure
+// includes the smaller ones.
+type Exposure string
+
+const (
+	ExposureSession     Exposure = "session"     // only the agent's sign-in driver sees it
+	ExposureDescriptor  Exposure = "descriptor"  // the flow reads it from an inherited file descriptor
+	ExposureFile        Exposure = "file"        // the flow reads it from a file in memory
+	ExposureEnvironment Exposure = "environment" // the flow finds it in its environment
+)
+
+var exposures = []Exposure{ExposureSession, ExposureDescriptor, ExposureFile, ExposureEnvironment}
+
+// Allows reports whether an owner who chose e lets a flow have the secret in
+// the way that h asks for.
+func (e Exposure) Allows(h Handover) bool {
+	if h == HandoverNone {
+		return true
+	}
+	want := slices.Index(exposures, Exposure(h))
+	return want > 0 && slices.Index(exposures, e) >= want
+}
+
+// A Credential refers to secrets by variables. It never holds a value.
+type Credential struct {
+	ID             CredentialID    `json:"id"`
+	Name           string          `json:"name"`
+	Description    string          `json:"description,omitempty"`
+	Store          Store           `json:"store" enum:"azure-key-vault"`
+	Usages         []Usage         `json:"usages" nullable:"false" enum:"connection,desktop-flow"`
+	Authentication Authentication  `json:"authentication" enum:"password"`
+	Exposure       Exposure        `json:"exposure" enum:"session,descriptor,file,environment" doc:"the nearest a secret may come to a flow; chosen by the owner"`
+	AllowSharedUID bool            `json:"allowSharedUid" doc:"whether machines may use it whose flows run as the agent's own user"`
+	Machines       []MachineID     `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
+	Slots          map[Slot]string `json:"slots" doc:"slot to the unique name of its variable; never changes"`
+	MyRole         Role            `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"the caller's own role on it"`
+	CreatedBy      PrincipalID     `json:"createdBy"`
+	CreatedAt      time.Time       `json:"createdAt"`
+	UpdatedAt      time.Time       `json:"updatedAt"`
+}
+
+// A CredentialCreate asks for a new credential.
+type CredentialCreate struct {
+	Name           string          `json:"name"`
+	Description    string          `json:"description,omitempty"`
+	Store          Store           `json:"store,omitempty" doc:"azure-key-vault, the default"`
+	Usages         []Usage         `json:"usages" nullable:"false" doc:"connection, desktop-flow or both"`
+	Authentication Authentication  `json:"authentication,omitempty" doc:"password, the default"`
+	Exposure       Exposure        `json:"exposure,omitempty" doc:"session (the default), descriptor, file or environment"`
+	AllowSharedUID bool            `json:"allowSharedUid,omitempty" doc:"also allow machines whose flows run as the agent's own user"`
+	Machines       []MachineID     `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
+	Slots          map[Slot]string `json:"slots" doc:"username: a text variable; password: a secret variable whose check passed"`
+}
+
+// Validate returns every fault, and fills in the defaults. Whether the
+// variables exist and fit is for the caller to check.
+func (c *CredentialCreate) Validate() error {
+	if c.Store == "" {
+		c.Store = StoreAzureKeyVault
+	}
+	if c.Authentication == "" {
+		c.Authentication = AuthenticationPassword
+	}
+	if c.Exposure == "" {
+		c.Exposure = ExposureSession
+	}
+	var f faults
+	f.check("name", CheckName(c.Name))
+	f.check("description", checkText(c.Description, MaxDescription))
+	if c.Store != StoreAzureKeyVault {
+		f.add("store", "must be azure-key-vault")
+	}
+	if c.Authentication != AuthenticationPassword {
+		f.add("authentication", "must be password")
+	}
+	if !slices.Contains(exposures, c.Exposure) {
+		f.add("exposure", "must be one of session, descriptor, file, environment")
+	}
+	if len(c.Usages) == 0 {
+		f.add("usages", "must name connection, desktop-flow or both")
+	}
+	for i, u := range c.Usages {
+		if u != UsageConnection && u != UsageDesktopFlow {
+			f.add("usages", "must each be connection or desktop-flow")
+		} else if slices.Contains(c.Usages[:i], u) {
+			f.add("usages", "must not name the same usage twice")
+		}
+	}
+	checkMachines(&f, c.Machines)
+	for _, slot := range []Slot{SlotUsername, SlotPassword} {
+		if c.Slots[slot] == "" {
+			f.add("slots."+string(slot), "must name a variable")
+		}
+	}
+	for slot := range c.Slots {
+		if slot != SlotUsername && slot != SlotPassword {
+			f.add("slots", "only username and password are slots of this authentication")
+			break
+		}
+	}
+	return f.err()
+}
+
+func checkMachines(f *faults, machines []MachineID) {
+	if len(machines) > 100 {
+		f.add("machines", "must be at most 100")
+	}
+	for _, m := range machines {
+		if !HasPrefix(string(m), "mach") {
+			f.add("machines", "must each be the id of a machine, mach_…")
+			return
+		}
+	}
+}
+
+// A CredentialUpdate changes what is not nil. The variables of a credential
+// never change: change the variable's value or the vault's secret instead.
+type CredentialUpdate struct {
+	Name           *string      `json:"name,omitempty"`
+	Description    *string      `json:"description,omitempty"`
+	Exposure       *Exposure    `json:"exposure,omitempty" doc:"owner only"`
+	AllowSharedUID *bool        `json:"allowSharedUid,omitempty" doc:"owner only"`
+	Machines       *[]MachineID `json:"machines,omitempty" nullable:"false" doc:"owner only"`
+
+	Slots map[Slot]string `json:"slots,omitempty" doc:"refused: the variables of a credential never change"`
+}
+
+// OwnerOnly reports whether the update touches what only an owner may change:
+// how near the secret may come to a flow.
+func (u *CredentialUpdate) OwnerOnly() bool {
+	return u.Exposure != nil || u.AllowSharedUID != nil || u.Machines != nil
+}
+
+// Validate returns every fault.
+func (u *CredentialUpdate) Validate() error {
+	var f faults
+	if u.Name != nil {
+		f.check("name", CheckName(*u.Name))
+	}
+	if u.Description != nil {
+		f.check("description", checkText(*u.Description, MaxDescription))
+	}
+	if u.Exposure != nil && !slices.Contains(exposures, *u.Exposure) {
+		f.add("exposure", "must be one of session, descriptor, file, environment")
+	}
+	if u.Machines != nil {
+		checkMachines(&f, *u.Machines)
+	}
+	if u.Slots != nil {
+		f.add("slots", "the variables of a credential never change; edit the variable's value, or set a new version of the secret in the vault")
+	}
+	return f.err()
+}

@@ -1,0 +1,34 @@
+// Package latchkey is the vocabulary of Latchkey, a self-hosted credential
+// service for automation that runs when nobody is there.
+//
+// The chain that everything serves:
+//
+//	vault secret  <-  environment variable  <-  credential  <-  connection  <-  run on a machine
+//	(the value)       (a reference)             (a pair)        (+ machine)     (the release)
+//
+// # Words
+//
+//   - tenant: one installation.
+//   - environment: the workspace that everything below lives in.
+//   - principal: a user, group, service principal or machine.
+//   - environment variable: a display name, a unique name such as
+//     new_ERPuser, a type, a default and a current value; current wins.
+//   - secret reference: subscription, resource group, vault and secret name.
+//     Never a version, never a value.
+//   - credential store: where secrets live, for example Azure Key Vault.
+//   - embedded vault: an Azure Key Vault that Latchkey serves itself.
+//   - credential: a name, a store, usages, and named slots that are each bound
+//     to one variable, with the least exposure that its owner allows.
+//   - machine: where flows run; it runs the Latchkey agent and has its own keys.
+//   - connection: a credential bound to a target: "sign in there as this".
+//   - flow: a command with inputs and a time limit, in immutable revisions.
+//   - run: one execution of one revision of a flow through a connection.
+//   - release: the handing of a secret to the machine of a claimed run. It is in
+//     the audit log before it happens.
+//   - exposure: how near a secret comes to the flow.
+//   - share (grant): a principal's role on a thing.
+//
+// The package holds nouns, identifiers, their Validate methods, the permission
+// table, the Secret type and the errors that users see. It does no input or
+// output and imports nothing but the standard library.
+package latchkey

@@ -1,0 +1,148 @@
+package latchkey
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A Handover is how a flow wants the values of its credentials.
+type Handover string
+
+const (
+	HandoverNone        Handover = "none"        // it wants none
+	HandoverDescriptor  Handover = "descriptor"  // JSON on an inherited file descriptor
+	HandoverFile        Handover = "file"        // JSON in a file in memory
+	HandoverEnvironment Handover = "environment" // in its environment
+)
+
+var handovers = []Handover{HandoverNone, HandoverDescriptor, HandoverFile, HandoverEnvironment}
+
+// Limits of flows.
+const (
+	DefaultTimeout = 3 * time.Hour
+	MaxTimeout     = 24 * time.Hour
+	maxArgs        = 100
+	maxArgBytes    = 8 << 10
+	maxFlowCreds   = 20
+	MaxInputs      = 100
+	MaxInputBytes  = 64 << 10 // of all inputs of a run together
+)
+
+// A Flow is what a machine runs. Its revisions never change; the fields other
+// than id, name and owner are those of its newest revision.
+type Flow struct {
+	ID          FlowID         `json:"id"`
+	Name        string         `json:"name"`
+	Description string         `json:"description,omitempty"`
+	Revision    int            `json:"revision" doc:"number of this revision, from 1"`
+	Command     []string       `json:"command" nullable:"false" doc:"program and arguments; no shell is involved"`
+	Timeout     Duration       `json:"timeout"`
+	Handover    Handover       `json:"handover" enum:"none,descriptor,file,environment"`
+	Credentials []CredentialID `json:"credentials" nullable:"false" doc:"desktop-flow credentials that it may ask for"`
+	CreatedBy   PrincipalID    `json:"createdBy"`
+	CreatedAt   time.Time      `json:"createdAt"`
+	UpdatedAt   time.Time      `json:"updatedAt" doc:"when this revision was made"`
+}
+
+// A FlowCreate asks for a new flow, or for its next revision.
+type FlowCreate struct {
+	Name        string         `json:"name"`
+	Description string         `json:"description,omitempty"`
+	Command     []string       `json:"command" nullable:"false" doc:"absolute path of a program, and its arguments"`
+	Timeout     Duration       `json:"timeout,omitempty" doc:"for example 5m; defaults to 3h, at most 24h"`
+	Handover    Handover       `json:"handover,omitempty" doc:"none (the default), descriptor, file or environment"`
+	Credentials []CredentialID `json:"credentials,omitempty" nullable:"false" doc:"desktop-flow credentials that it may ask for"`
+}
+
+// Validate returns every fault, and fills in the defaults.
+func (c *FlowCreate) Validate() error {
+	if c.Timeout == 0 {
+		c.Timeout = Duration(DefaultTimeout)
+	}
+	if c.Handover == "" {
+		c.Handover = HandoverNone
+	}
+	if c.Credentials == nil {
+		c.Credentials = []CredentialID{}
+	}
+	var f faults
+	f.check("name", CheckName(c.Name))
+	f.check("description", checkText(c.Description, MaxDescription))
+	checkCommand(&f, c.Command)
+	if d := time.Duration(c.Timeout); d < time.Second || d > MaxTimeout {
+		f.add("timeout", "must be from 1s to 24h")
+	}
+	if !slices.Contains(handovers, c.Handover) {
+		f.add("handover", "must be one of none, descriptor, file, environment")
+	}
+	if len(c.Credentials) > maxFlowCreds {
+		f.add("credentials", "must be at most %d", maxFlowCreds)
+	}
+	for i, id := range c.Credentials {
+		if !HasPrefix(string(id), "cred") {
+			f.add("credentials", "must each be the id of a credential, cred_…")
+		} else if slices.Contains(c.Credentials[:i], id) {
+			f.add("credentials", "must not name the same credential twice")
+		}
+	}
+	if len(c.Credentials) > 0 && c.Handover == HandoverNone {
+		f.add("handover", "must not be none for a flow that asks for credentials")
+	}
+	return f.err()
+}
+
+func checkCommand(f *faults, command []string) {
+	if len(command) == 0 {
+		f.add("command", "must name a program")
+		return
+	}
+	if len(command) > maxArgs {
+		f.add("command", "must be at most %d words", maxArgs)
+	}
+	total := 0
+	for _, arg := range command {
+		total += len(arg)
+		if !utf8.ValidString(arg) || strings.ContainsRune(arg, 0) {
+			f.add("command", "must be valid UTF-8 without NUL")
+			return
+		}
+	}
+	if total > maxArgBytes {
+		f.add("command", "must be at most %d bytes", maxArgBytes)
+	}
+	if !absolute(command[0]) {
+		f.add("command", "must begin with the absolute, clean path of a program, such as /usr/bin/env")
+	}
+}
+
+// absolute reports whether p is a clean absolute path on Unix or Windows.
+func absolute(p string) bool {
+	if rest, ok := strings.CutPrefix(p, "/"); ok {
+		return path.Clean(p) == p && rest != ""
+	}
+	return len(p) > 3 && p[1] == ':' && p[2] == '\\' && !strings.Contains(p, `\..\`) && !strings.Contains(p, `\.\`)
+}
+
+// AllowsCommand reports whether the policy allows the program of a flow.
+func (p Policy) AllowsCommand(program string) bool {
+	return slices.ContainsFunc(p.Commands, func(pattern string) bool {
+		ok, err := path.Match(pattern, program)
+		return err == nil && ok && absolute(program)
+	})
+}
+
+// Refuses returns why the policy does not allow a flow through a driver, or "".
+func (p Policy) Refuses(program string, driver Driver, handover Handover) string {
+	switch {
+	case !p.AllowsCommand(program):
+		return "the machine's policy does not allow the flow's program; its administrator can add it to commands in the machine's policy file"
+	case !slices.Contains(p.Drivers, driver):
+		return "the machine's policy does not allow the driver " + string(driver)
+	case handover != HandoverNone && !slices.Contains(p.Handovers, handover):
+		return "the machine's policy does not allow the handover " + string(handover)
+	}
+	return ""
+}

@@ -1,0 +1,224 @@
+package latchkey
+
+import "slices"
+
+// A Kind is the kind of a thing that operations act on.
+type Kind string
+
+const (
+	KindTenant      Kind = "tenant"
+	KindEnvironment Kind = "environment"
+	KindVariable    Kind = "variable"
+	KindCredential  Kind = "credential"
+	KindMachine     Kind = "machine"
+	KindConnection  Kind = "connection"
+	KindFlow        Kind = "flow"
+	KindRun         Kind = "run"
+	KindVault       Kind = "vault"
+	KindVaultSecret Kind = "secret"
+	KindUser        Kind = "user"
+	KindToken       Kind = "token"
+	KindEnrolment   Kind = "enrolment token"
+	KindRole        Kind = "role assignment"
+	KindMember      Kind = "member"
+)
+
+// A Role is a principal's role on one thing. A higher role includes the lower.
+type Role string
+
+const (
+	RoleNone      Role = ""
+	RoleUser      Role = "user"       // User (can view only)
+	RoleUserShare Role = "user-share" // User (can view and share)
+	RoleCoOwner   Role = "co-owner"   // Co-owner (can edit)
+	RoleOwner     Role = "owner"
+)
+
+var roles = []Role{RoleNone, RoleUser, RoleUserShare, RoleCoOwner, RoleOwner}
+
+// Includes reports whether r is at least other.
+func (r Role) Includes(other Role) bool {
+	return slices.Index(roles, r) >= slices.Index(roles, other)
+}
+
+// An EnvironmentRole is a principal's role in an environment.
+type EnvironmentRole string
+
+const (
+	EnvAdmin   EnvironmentRole = "admin"
+	EnvMaker   EnvironmentRole = "maker"
+	EnvUser    EnvironmentRole = "user"
+	EnvAuditor EnvironmentRole = "auditor"
+)
+
+// EnvironmentRoles are all roles in an environment.
+var EnvironmentRoles = []EnvironmentRole{EnvAdmin, EnvMaker, EnvUser, EnvAuditor}
+
+// An Action is an operation: the constant that permits it and the one that the
+// audit log shows are the same.
+type Action string
+
+const (
+	ActEnvironmentCreate Action = "environment.create"
+	ActEnvironmentRead   Action = "environment.read"
+	ActEnvironmentUpdate Action = "environment.update"
+	ActEnvironmentDelete Action = "environment.delete"
+	ActMemberSet         Action = "environment.member.set"
+
+	ActVariableCreate   Action = "variable.create"
+	ActVariableRead     Action = "variable.read"
+	ActVariableUpdate   Action = "variable.update"
+	ActVariableDelete   Action = "variable.delete"
+	ActVariableCheck    Action = "variable.check"
+	ActVariableOverride Action = "variable.override"
+
+	ActCredentialCreate Action = "credential.create"
+	ActCredentialRead   Action = "credential.read"
+	ActCredentialUpdate Action = "credential.update"
+	ActCredentialExpose Action = "credential.expose" // change exposure, shared-uid and machines
+	ActCredentialDelete Action = "credential.delete"
+	ActCredentialUse    Action = "credential.use"
+
+	ActMachineToken      Action = "machine.token" // make an enrolment token
+	ActMachineEnrol      Action = "machine.enrol"
+	ActMachineRead       Action = "machine.read"
+	ActMachineUpdate     Action = "machine.update"
+	ActMachineDelete     Action = "machine.delete"
+	ActMachineUse        Action = "machine.use"
+	ActMachineQuarantine Action = "machine.quarantine"
+
+	ActConnectionCreate Action = "connection.create"
+	ActConnectionRead   Action = "connection.read"
+	ActConnectionUpdate Action = "connection.update"
+	ActConnectionDelete Action = "connection.delete"
+	ActConnectionUse    Action = "connection.use"
+
+	ActFlowCreate Action = "flow.create"
+	ActFlowRead   Action = "flow.read"
+	ActFlowUpdate Action = "flow.update"
+	ActFlowDelete Action = "flow.delete"
+	ActFlowRun    Action = "flow.run"
+
+	ActRunStart  Action = "run.start"
+	ActRunRead   Action = "run.read"
+	ActRunCancel Action = "run.cancel"
+	ActRunClaim  Action = "run.claim"
+	ActRunFinish Action = "run.finish"
+
+	ActReleaseGranted   Action = "release.granted"
+	ActReleaseDenied    Action = "release.denied"
+	ActReleaseDelivered Action = "release.delivered"
+	ActReleaseFailed    Action = "release.failed"
+
+	ActVaultCreate   Action = "vault.create"
+	ActVaultRead     Action = "vault.read"
+	ActVaultDelete   Action = "vault.delete"
+	ActVaultAssign   Action = "vault.role.assign"
+	ActVaultRemove   Action = "vault.role.remove"
+	ActVaultToken    Action = "vault.token"
+	ActSecretGet     Action = "secret.get"
+	ActSecretList    Action = "secret.list"
+	ActSecretSet     Action = "secret.set"
+	ActSecretUpdate  Action = "secret.update"
+	ActSecretDelete  Action = "secret.delete"
+	ActSecretRecover Action = "secret.recover"
+	ActSecretPurge   Action = "secret.purge"
+
+	ActUserCreate  Action = "user.create"
+	ActUserRead    Action = "user.read"
+	ActUserUpdate  Action = "user.update"
+	ActTokenCreate Action = "token.create"
+	ActTokenRevoke Action = "token.revoke"
+	ActSignIn      Action = "sign-in"
+	ActAuditRead   Action = "audit.read"
+)
+
+// A Permission says who may do an action: whoever has at least Role on the
+// thing, or one of the Environment roles in the thing's environment, or, where
+// Tenant is set, a tenant admin.
+type Permission struct {
+	Role        Role // RoleNone: no role on the thing suffices
+	Environment []EnvironmentRole
+	Tenant      bool
+}
+
+var (
+	anyEnvRole = EnvironmentRoles
+	readers    = []EnvironmentRole{EnvAdmin, EnvAuditor}
+	makers     = []EnvironmentRole{EnvAdmin, EnvMaker}
+	admins     = []EnvironmentRole{EnvAdmin}
+)
+
+// Permissions is the permission table. An action that is not in it is allowed
+// to nobody. Being a tenant admin implies no role on a thing and none in an
+// environment: it lets one hand out environment roles, on record.
+var Permissions = map[Action]Permission{
+	ActEnvironmentCreate: {Tenant: true},
+	ActEnvironmentRead:   {Environment: anyEnvRole, Tenant: true},
+	ActEnvironmentUpdate: {Environment: admins},
+	ActEnvironmentDelete: {Environment: admins},
+	ActMemberSet:         {Environment: admins, Tenant: true},
+
+	ActVariableCreate:   {Environment: makers},
+	ActVariableRead:     {Role: RoleUser, Environment: readers},
+	ActVariableUpdate:   {Role: RoleCoOwner},
+	ActVariableDelete:   {Role: RoleOwner, Environment: admins},
+	ActVariableCheck:    {Role: RoleUser, Environment: admins},
+	ActVariableOverride: {Environment: admins},
+
+	ActCredentialCreate: {Environment: makers},
+	ActCredentialRead:   {Role: RoleUser, Environment: readers},
+	ActCredentialUpdate: {Role: RoleCoOwner},
+	ActCredentialExpose: {Role: RoleOwner},
+	ActCredentialDelete: {Role: RoleOwner, Environment: admins},
+	ActCredentialUse:    {Role: RoleUser},
+
+	ActMachineToken:  {Environment: admins},
+	ActMachineRead:   {Role: RoleUser, Environment: readers},
+	ActMachineUpdate: {Role: RoleCoOwner, Environment: admins},
+	ActMachineDelete: {Role: RoleOwner, Environment: admins},
+	ActMachineUse:    {Role: RoleUser, Environment: admins},
+
+	ActConnectionCreate: {Environment: makers},
+	ActConnectionRead:   {Role: RoleUser, Environment: readers},
+	ActConnectionUpdate: {Role: RoleOwner},
+	ActConnectionDelete: {Role: RoleOwner, Environment: admins},
+	ActConnectionUse:    {Role: RoleUser},
+
+	ActFlowCreate: {Environment: makers},
+	ActFlowRead:   {Role: RoleUser, Environment: readers},
+	ActFlowUpdate: {Role: RoleCoOwner},
+	ActFlowDelete: {Role: RoleOwner, Environment: admins},
+	ActFlowRun:    {Role: RoleUser},
+
+	// A run's owner and who started it have RoleOwner on it.
+	ActRunRead:   {Role: RoleOwner, Environment: readers},
+	ActRunCancel: {Role: RoleOwner, Environment: admins},
+
+	ActVaultCreate: {Tenant: true},
+	ActVaultRead:   {Tenant: true}, // and whoever has a role in the vault
+	ActVaultDelete: {Tenant: true},
+
+	ActUserCreate: {Tenant: true},
+	ActUserRead:   {Tenant: true},
+	ActUserUpdate: {Tenant: true},
+	ActAuditRead:  {Environment: readers, Tenant: true},
+}
+
+// Access is what a principal holds with regard to one thing.
+type Access struct {
+	Tenant      bool            // is a tenant admin
+	Environment EnvironmentRole // role in the thing's environment, or ""
+	Role        Role            // highest role on the thing
+}
+
+// Can reports whether access a permits the action.
+func (a Access) Can(action Action) bool {
+	p, ok := Permissions[action]
+	if !ok {
+		return false
+	}
+	return p.Role != RoleNone && a.Role.Includes(p.Role) ||
+		a.Environment != "" && slices.Contains(p.Environment, a.Environment) ||
+		p.Tenant && a.Tenant
+}

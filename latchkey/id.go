@@ -1,0 +1,57 @@
+package latchkey
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"strings"
+	"time"
+)
+
+// Typed identifiers. Each is a prefix, an underscore and 26 characters that
+// sort by time of creation, for example cred_06a3…. They are opaque to clients.
+type (
+	EnvironmentID    string // env_
+	PrincipalID      string // user_, sp_, grp_ or mach_
+	TokenID          string // tok_
+	VariableID       string // var_
+	ReferenceID      string // ref_
+	CredentialID     string // cred_
+	MachineID        string // mach_
+	EnrolmentTokenID string // enrol_
+	SessionID        string // sess_
+	ConnectionID     string // conn_
+	FlowID           string // flow_
+	RunID            string // run_
+	ClaimID          string // claim_
+	ReleaseID        string // rel_
+	VaultID          string // vault_
+	RoleAssignmentID string // ra_
+	AuditID          string // aud_
+	GrantID          string // grant_
+)
+
+// Crockford's alphabet in lower case: its order is the order of the bits, so
+// that identifiers sort as the numbers they encode.
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// NewID returns a new identifier with the given prefix: 48 bits of Unix
+// milliseconds followed by 80 random bits.
+func NewID(prefix string, now time.Time) string {
+	var b [16]byte
+	ms := uint64(now.UnixMilli())
+	binary.BigEndian.PutUint64(b[:8], ms<<16)
+	rand.Read(b[6:])
+	return prefix + "_" + idEncoding.EncodeToString(b[:])
+}
+
+// HasPrefix reports whether id is shaped like an identifier made by NewID with
+// the given prefix. It does not say that the thing exists.
+func HasPrefix(id, prefix string) bool {
+	rest, ok := strings.CutPrefix(id, prefix+"_")
+	if !ok || len(rest) != 26 {
+		return false
+	}
+	_, err := idEncoding.DecodeString(rest)
+	return err == nil
+}

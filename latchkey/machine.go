@@ -1,0 +1,128 @@
+package latchkey
+
+import (
+	"fmt"
+	"time"
+)
+
+// A MachineStatus says whether a machine can run flows now.
+type MachineStatus string
+
+const (
+	MachineOnline      MachineStatus = "online"
+	MachineOffline     MachineStatus = "offline" // its agent has not been heard of for a minute
+	MachineDisabled    MachineStatus = "disabled"
+	MachineQuarantined MachineStatus = "quarantined" // its keys seem to be in two places; enrol it anew
+)
+
+// OnlineWindow is how long after its agent was last heard of a machine counts
+// as online.
+const OnlineWindow = time.Minute
+
+// A Machine runs flows. Its agent holds its private keys.
+type Machine struct {
+	ID           MachineID     `json:"id"`
+	Name         string        `json:"name"`
+	Description  string        `json:"description,omitempty"`
+	Status       MachineStatus `json:"status" enum:"online,offline,disabled,quarantined"`
+	StatusReason string        `json:"statusReason,omitempty"`
+	SharedUID    bool          `json:"sharedUid" doc:"its flows run as the agent's own user, so the agent cannot keep secrets from them"`
+	OS           string        `json:"os"`
+	AgentVersion string        `json:"agentVersion"`
+	Policy       Policy        `json:"policy" doc:"what its local policy file allows, as its agent reported it"`
+	SignKeyID    string        `json:"signKeyId" doc:"SHA-256 fingerprint of the machine's signing key"`
+	EnrolledBy   PrincipalID   `json:"enrolledBy" doc:"who made the enrolment token"`
+	EnrolledAt   time.Time     `json:"enrolledAt"`
+	LastSeenAt   *time.Time    `json:"lastSeenAt,omitempty"`
+	Running      int           `json:"running" doc:"runs on it now"`
+	Queued       int           `json:"queued" doc:"runs that wait for it"`
+}
+
+// A Policy is what a machine's local policy file allows. The file is the
+// machine's: the server is told, and can refuse early, but cannot change it.
+type Policy struct {
+	Commands  []string   `json:"commands" nullable:"false" toml:"commands" doc:"absolute paths of programs, * matches within a segment"`
+	Drivers   []Driver   `json:"drivers" nullable:"false" toml:"drivers"`
+	Handovers []Handover `json:"handovers" nullable:"false" toml:"handovers"`
+	RunAs     string     `json:"runAs,omitempty" toml:"run_as" doc:"operating system user that flows run as"`
+}
+
+// A MachineUpdate changes what is not nil.
+type MachineUpdate struct {
+	Name        *string `json:"name,omitempty"`
+	Description *string `json:"description,omitempty"`
+	Disabled    *bool   `json:"disabled,omitempty" doc:"a disabled machine claims no run and gets no secret"`
+}
+
+// Validate returns every fault.
+func (u *MachineUpdate) Validate() error {
+	var f faults
+	if u.Name != nil {
+		f.check("name", CheckName(*u.Name))
+	}
+	if u.Description != nil {
+		f.check("description", checkText(*u.Description, MaxDescription))
+	}
+	return f.err()
+}
+
+// Limits of enrolment tokens.
+const (
+	MaxEnrolmentTTL  = 24 * time.Hour
+	MaxEnrolmentUses = 1000
+)
+
+// An EnrolmentTokenCreate asks for a token that enrols machines into one
+// environment.
+type EnrolmentTokenCreate struct {
+	ExpiresIn Duration `json:"expiresIn,omitempty" doc:"for example 1h, the default; at most 24h"`
+	Uses      int      `json:"uses,omitempty" doc:"how many machines it enrols, 1 to 1000; defaults to 1"`
+}
+
+// Validate returns every fault, and fills in the defaults.
+func (c *EnrolmentTokenCreate) Validate() error {
+	if c.ExpiresIn == 0 {
+		c.ExpiresIn = Duration(time.Hour)
+	}
+	if c.Uses == 0 {
+		c.Uses = 1
+	}
+	var f faults
+	if d := time.Duration(c.ExpiresIn); d < time.Second || d > MaxEnrolmentTTL {
+		f.add("expiresIn", "must be from 1s to 24h")
+	}
+	if c.Uses < 1 || c.Uses > MaxEnrolmentUses {
+		f.add("uses", "must be from 1 to %d", MaxEnrolmentUses)
+	}
+	return f.err()
+}
+
+// An EnrolmentToken is a new enrolment token. The token is shown once.
+type EnrolmentToken struct {
+	ID        EnrolmentTokenID `json:"id"`
+	Token     string           `json:"token" doc:"shown once; it carries the server's key, so that the agent knows whom it talks to"`
+	Uses      int              `json:"uses"`
+	ExpiresAt time.Time        `json:"expiresAt"`
+}
+
+// A Duration is a time.Duration written as text, for example "5m".
+type Duration time.Duration
+
+// String returns d as text that Duration reads back.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes d as time.Duration does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads text such as "90s" or "1h30m".
+func (d *Duration) UnmarshalText(b []byte) error {
+	if len(b) > 32 {
+		return fmt.Errorf("must be a duration such as 90s, 5m or 1h30m")
+	}
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("must be a duration such as 90s, 5m or 1h30m")
+	}
+	*d = Duration(v)
+	return nil
+}

@@ -1,0 +1,87 @@
+package latchkey
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of texts, in characters.
+const (
+	MaxName        = 100    // names and display names
+	MaxDescription = 2000   // descriptions
+	MaxValue       = 2000   // values of environment variables
+	MaxPage        = 500    // items of one page of a list
+	DefaultPage    = 100    // items of a page when the request does not say
+	MaxSecretBytes = 25_600 // bytes of a secret value (AKV: 25 kB)
+)
+
+// CheckName returns what is wrong with a name that people read: it is 1 to
+// MaxName characters without control characters and without white space around
+// it.
+func CheckName(s string) error {
+	switch {
+	case !utf8.ValidString(s):
+		return errors.New("is not valid UTF-8")
+	case strings.TrimSpace(s) == "":
+		return errors.New("must not be empty")
+	case strings.TrimSpace(s) != s:
+		return errors.New("must not begin or end with white space")
+	case utf8.RuneCountInString(s) > MaxName:
+		return fmt.Errorf("must be at most %d characters", MaxName)
+	case strings.ContainsFunc(s, isControl):
+		return errors.New("must not contain control characters")
+	}
+	return nil
+}
+
+// checkText is CheckName for longer and optional texts: line breaks and tabs
+// are allowed.
+func checkText(s string, limit int) error {
+	switch {
+	case !utf8.ValidString(s):
+		return errors.New("is not valid UTF-8")
+	case utf8.RuneCountInString(s) > limit:
+		return fmt.Errorf("must be at most %d characters", limit)
+	case strings.ContainsFunc(s, func(r rune) bool { return isControl(r) && r != '\n' && r != '\r' && r != '\t' }):
+		return errors.New("must not contain control characters")
+	}
+	return nil
+}
+
+// isControl also covers the format characters that hide or reorder text, such
+// as the right-to-left override.
+func isControl(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar
+}
+
+// SortKey returns the text by which names are ordered and paged on every
+// database: lower case, so that order does not depend on an engine's collation.
+func SortKey(name string) string { return strings.ToLower(name) }
+
+var (
+	environmentNameRE = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$|^[a-z]$`)
+	prefixRE          = regexp.MustCompile(`^[a-z][a-z0-9]{1,7}$`)
+	variableNameRE    = regexp.MustCompile(`^[a-z][a-z0-9]{1,7}_[A-Za-z0-9_]+$`)
+	loginRE           = regexp.MustCompile(`^[a-z0-9][a-z0-9._@+-]{0,98}[a-z0-9]$|^[a-z0-9]$`)
+)
+
+// VariableName returns the unique name that a variable gets when none is given:
+// the prefix, an underscore, and the ASCII letters and digits of the display
+// name. It returns "" when nothing of the display name can be used.
+func VariableName(prefix, displayName string) string {
+	rest := strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_') {
+			return r
+		}
+		return -1
+	}, displayName)
+	if rest == "" {
+		return ""
+	}
+	name := prefix + "_" + rest
+	return name[:min(len(name), MaxName)]
+}

@@ -1,0 +1,136 @@
+package latchkey
+
+import (
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A RunState is the state of a run.
+type RunState string
+
+const (
+	RunQueued    RunState = "queued"
+	RunRunning   RunState = "running" // claimed by its machine
+	RunSucceeded RunState = "succeeded"
+	RunFailed    RunState = "failed"
+	RunCancelled RunState = "cancelled"
+	RunTimedOut  RunState = "timed-out"
+)
+
+// Done reports whether a run in state s has ended.
+func (s RunState) Done() bool { return s != RunQueued && s != RunRunning }
+
+// Limits of runs.
+const (
+	MaxLogBytes   = 4 << 20        // of a run's output that is kept
+	MaxLogChunk   = 64 << 10       // of one piece of output
+	RunLease      = time.Minute    // a run whose agent is silent for longer has failed
+	QueueLimit    = 12 * time.Hour // a run that no machine claims for longer has failed
+	MaxRunErrText = 4000
+)
+
+// Codes of failed runs.
+const (
+	RunErrExit         = "exit-code"      // the flow ended with another code than 0
+	RunErrStart        = "start-failed"   // the program could not be started
+	RunErrPolicy       = "policy-refused" // the machine's policy file does not allow it
+	RunErrRelease      = "release-failed" // a credential was denied or could not be read
+	RunErrAgentLost    = "agent-lost"     // the agent vanished; the run is not repeated
+	RunErrTimeout      = "timeout"        // the flow's time limit passed
+	RunErrQueueTimeout = "queue-timeout"  // no machine claimed it in time
+	RunErrCancelled    = "cancelled"      // somebody cancelled it
+	RunErrRefused      = "no-longer-allowed"
+)
+
+// A Run is one execution of one revision of a flow through a connection. It is
+// executed at most once.
+type Run struct {
+	ID           RunID             `json:"id"`
+	Flow         FlowID            `json:"flow"`
+	FlowName     string            `json:"flowName"`
+	Revision     int               `json:"revision"`
+	Connection   ConnectionID      `json:"connection"`
+	Machine      MachineID         `json:"machine"`
+	MachineName  string            `json:"machineName"`
+	SharedUID    bool              `json:"sharedUid" doc:"the flow runs as the agent's own user on this machine"`
+	State        RunState          `json:"state" enum:"queued,running,succeeded,failed,cancelled,timed-out"`
+	Error        *RunError         `json:"error,omitempty"`
+	ExitCode     *int              `json:"exitCode,omitempty"`
+	Inputs       map[string]string `json:"inputs"`
+	Owner        PrincipalID       `json:"owner" doc:"the owner of the connection"`
+	StartedBy    PrincipalID       `json:"startedBy"`
+	Releases     int               `json:"releases" doc:"how many releases were granted to it"`
+	QueuedAt     time.Time         `json:"queuedAt"`
+	ClaimedAt    *time.Time        `json:"claimedAt,omitempty"`
+	StartedAt    *time.Time        `json:"startedAt,omitempty" doc:"when the flow's process was about to start"`
+	FinishedAt   *time.Time        `json:"finishedAt,omitempty"`
+	CancelAsked  bool              `json:"cancelAsked,omitempty"`
+	LogBytes     int64             `json:"logBytes"`
+	LogTruncated bool              `json:"logTruncated,omitempty"`
+}
+
+// A RunError says why a run did not succeed.
+type RunError struct {
+	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, timeout, queue-timeout, cancelled or no-longer-allowed"`
+	Message string `json:"message"`
+}
+
+// A RunCreate asks for a run.
+type RunCreate struct {
+	Flow       FlowID            `json:"flow"`
+	Connection ConnectionID      `json:"connection"`
+	Inputs     map[string]string `json:"inputs,omitempty" doc:"handed to the flow as environment variables LATCHKEY_INPUT_NAME"`
+}
+
+var inputNameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+// Validate returns every fault.
+func (c *RunCreate) Validate() error {
+	var f faults
+	if !HasPrefix(string(c.Flow), "flow") {
+		f.add("flow", "must be the id of a flow, flow_…")
+	}
+	if !HasPrefix(string(c.Connection), "conn") {
+		f.add("connection", "must be the id of a connection, conn_…")
+	}
+	if len(c.Inputs) > MaxInputs {
+		f.add("inputs", "must be at most %d", MaxInputs)
+	}
+	total := 0
+	seen := make(map[string]bool, len(c.Inputs))
+	for name, value := range c.Inputs {
+		total += len(name) + len(value)
+		upper := strings.ToUpper(name)
+		switch {
+		case !inputNameRE.MatchString(name):
+			f.add("inputs", "names must be 1 to 64 letters, digits and underscores and not begin with a digit")
+		case seen[upper]:
+			f.add("inputs", "names must differ in more than case")
+		case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
+			f.add("inputs", "values must be valid UTF-8 without NUL")
+		}
+		seen[upper] = true
+	}
+	if total > MaxInputBytes {
+		f.add("inputs", "must be at most %d bytes together", MaxInputBytes)
+	}
+	return f.err()
+}
+
+// A LogChunk is a piece of a run's output.
+type LogChunk struct {
+	Offset int64     `json:"offset" doc:"of the first byte of text in the whole log"`
+	Stream string    `json:"stream" enum:"stdout,stderr"`
+	Text   string    `json:"text"`
+	At     time.Time `json:"at"`
+}
+
+// A RunLog is a run's output from some offset on.
+type RunLog struct {
+	Chunks    []LogChunk `json:"chunks" nullable:"false"`
+	Next      int64      `json:"next" doc:"offset to go on from"`
+	State     RunState   `json:"state" doc:"the run's state when this was read"`
+	Truncated bool       `json:"truncated,omitempty" doc:"output beyond the limit was dropped"`
+}
