@@ -17,6 +17,7 @@ const AgentSuite = "latchkey-1"
 // Headers of agents' requests and of the answers to them.
 const (
 	HeaderSession = "Latchkey-Session" // id of the session
+	HeaderNonce   = "Latchkey-Nonce"   // 16 random bytes of the request, base64
 	HeaderMAC     = "Latchkey-Mac"     // HMAC of the message, base64
 )
 
