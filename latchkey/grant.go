@@ -207,9 +207,20 @@ var Permissions = map[Action]Permission{
 
 // Access is what a principal holds with regard to one thing.
 type Access struct {
-	Tenant      bool            // is a tenant admin
-	Environment EnvironmentRole // role in the thing's environment, or ""
-	Role        Role            // highest role on the thing
+	Tenant      bool              // is a tenant admin
+	Environment []EnvironmentRole // roles in the thing's environment, own and by groups
+	Role        Role              // highest role on the thing
+}
+
+// Highest returns the role to show for an environment: the first that a holds
+// of admin, maker, user and auditor, or "".
+func (a Access) Highest() EnvironmentRole {
+	for _, r := range EnvironmentRoles {
+		if slices.Contains(a.Environment, r) {
+			return r
+		}
+	}
+	return ""
 }
 
 // Can reports whether access a permits the action.
@@ -219,6 +230,6 @@ func (a Access) Can(action Action) bool {
 		return false
 	}
 	return p.Role != RoleNone && a.Role.Includes(p.Role) ||
-		a.Environment != "" && slices.Contains(p.Environment, a.Environment) ||
+		slices.ContainsFunc(a.Environment, func(r EnvironmentRole) bool { return slices.Contains(p.Environment, r) }) ||
 		p.Tenant && a.Tenant
 }

@@ -1,0 +1,91 @@
+package db
+
+import (
+	"latchkey.dev/latchkey"
+)
+
+// mine is the set of a principal and the groups that it is in, directly or by
+// other groups. A disabled or deleted principal is in no set. $1 is the
+// principal.
+const mine = `WITH RECURSIVE mine (id) AS (
+	SELECT id FROM principals WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL
+	UNION
+	SELECT m.group_id FROM group_members m
+	JOIN mine ON m.member_id = mine.id
+	JOIN principals p ON p.id = m.group_id AND p.disabled_at IS NULL AND p.deleted_at IS NULL
+) `
+
+// Access returns what a principal holds with regard to a thing in an
+// environment. Both may be "". A disabled principal holds nothing.
+func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subject string) (latchkey.Access, error) {
+	type row struct{ what, role string }
+	rows, err := all(tx, func(s scanner) (r row, err error) {
+		return r, s.Scan(&r.what, &r.role)
+	}, mine+`
+		SELECT 'tenant', '' FROM principals WHERE id = $1 AND tenant_admin AND disabled_at IS NULL AND deleted_at IS NULL
+		UNION ALL
+		SELECT 'environment', role FROM environment_members WHERE environment_id = $2 AND principal_id IN (SELECT id FROM mine)
+		UNION ALL
+		SELECT 'grant', role FROM grants WHERE subject_id = $3 AND principal_id IN (SELECT id FROM mine)`,
+		who, env, subject)
+	if err != nil {
+		return latchkey.Access{}, err
+	}
+	var a latchkey.Access
+	for _, r := range rows {
+		switch r.what {
+		case "tenant":
+			a.Tenant = true
+		case "environment":
+			a.Environment = append(a.Environment, latchkey.EnvironmentRole(r.role))
+		case "grant":
+			if role := latchkey.Role(r.role); role.Includes(a.Role) {
+				a.Role = role
+			}
+		}
+	}
+	return a, nil
+}
+
+// CreateGrant gives a principal a role on a thing, and bumps the environment's
+// authorization epoch.
+func (tx *Tx) CreateGrant(env latchkey.EnvironmentID, kind latchkey.Kind, subject string, to latchkey.PrincipalID, role latchkey.Role, by latchkey.PrincipalID) error {
+	id := latchkey.NewID("grant", tx.Now)
+	if _, err := tx.exec(`INSERT INTO grants (id, environment_id, subject_kind, subject_id, principal_id, role, via, created_by, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8)`,
+		id, env, kind, subject, to, role, by, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.BumpEpoch(env)
+}
+
+// BumpEpoch notes that who may do what in an environment has changed.
+func (tx *Tx) BumpEpoch(env latchkey.EnvironmentID) error {
+	return tx.execOne(`UPDATE environments SET authz_epoch = authz_epoch + 1 WHERE id = $1`, env)
+}
+
+// BumpEpochs notes that what some principal may do has changed in every
+// environment: its groups may hold grants anywhere.
+func (tx *Tx) BumpEpochs() error {
+	_, err := tx.exec(`UPDATE environments SET authz_epoch = authz_epoch + 1`)
+	return err
+}
+
+// Visible restricts a list to the things that a principal may see. Everything
+// is set when the principal's role in the environment shows it all.
+type Visible struct {
+	Who        latchkey.PrincipalID
+	Everything bool
+}
+
+// begin starts the conditions of a list of the given table's rows, and returns
+// what the query begins with. The principal is always $1.
+func (v Visible) begin(w *where, idColumn string) string {
+	w.args = append(w.args, v.Who)
+	if v.Everything {
+		w.conds = append(w.conds, "CAST($1 AS TEXT) <> ''") // $1 is used on every path
+		return ""
+	}
+	w.conds = append(w.conds, "EXISTS (SELECT 1 FROM grants g JOIN mine ON g.principal_id = mine.id WHERE g.subject_id = "+idColumn+")")
+	return mine
+}

@@ -1,0 +1,436 @@
+-- +goose Up
+
+-- Times are Unix milliseconds. Identifiers are made in Go and sort by creation.
+-- sort_key columns hold latchkey.SortKey of the name beside them. JSON is text
+-- that is never queried. deleted_at marks what is deleted but recoverable.
+
+-- What the installation is: tenant id, default subscription, vault domain.
+CREATE TABLE settings (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+-- The service's own secrets, sealed by the master key: the CA's key, the key
+-- that agents pin, the check that the master key is the right one.
+CREATE TABLE sealed_settings (
+    name  TEXT PRIMARY KEY,
+    box   BYTEA NOT NULL
+);
+
+CREATE TABLE principals (
+    id           TEXT PRIMARY KEY,
+    kind         TEXT NOT NULL CHECK (kind IN ('user', 'service-principal', 'group', 'machine')),
+    name         TEXT NOT NULL,
+    sort_key     TEXT NOT NULL,
+    tenant_admin BOOLEAN NOT NULL DEFAULT FALSE,
+    disabled_at  BIGINT,
+    created_at   BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL,
+    deleted_at   BIGINT
+);
+
+CREATE TABLE users (
+    id            TEXT PRIMARY KEY REFERENCES principals (id),
+    login         TEXT NOT NULL,
+    password_hash TEXT NOT NULL DEFAULT '',
+    failures      BIGINT NOT NULL DEFAULT 0,
+    retry_at      BIGINT
+);
+CREATE UNIQUE INDEX users_login ON users (login);
+
+CREATE TABLE external_identities (
+    issuer       TEXT NOT NULL,
+    tenant       TEXT NOT NULL,
+    object_id    TEXT NOT NULL,
+    principal_id TEXT NOT NULL REFERENCES principals (id),
+    PRIMARY KEY (issuer, tenant, object_id)
+);
+CREATE INDEX external_identities_principal ON external_identities (principal_id);
+
+CREATE TABLE group_members (
+    group_id  TEXT NOT NULL REFERENCES principals (id),
+    member_id TEXT NOT NULL REFERENCES principals (id),
+    PRIMARY KEY (group_id, member_id)
+);
+CREATE INDEX group_members_member ON group_members (member_id);
+
+-- API tokens, browser sessions and one-time sign-in links, told apart by kind.
+CREATE TABLE tokens (
+    id           TEXT PRIMARY KEY,
+    kind         TEXT NOT NULL CHECK (kind IN ('api', 'session', 'link')),
+    principal_id TEXT NOT NULL REFERENCES principals (id),
+    name         TEXT NOT NULL,
+    hash         BYTEA NOT NULL,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL,
+    last_used_at BIGINT,
+    revoked_at   BIGINT
+);
+CREATE UNIQUE INDEX tokens_hash ON tokens (hash);
+CREATE INDEX tokens_principal ON tokens (principal_id, id);
+
+-- Every change of a grant, a membership or an account bumps authz_epoch.
+CREATE TABLE environments (
+    id           TEXT PRIMARY KEY,
+    name         TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    prefix       TEXT NOT NULL,
+    vaults       TEXT NOT NULL,
+    authz_epoch  BIGINT NOT NULL DEFAULT 0,
+    created_by   TEXT NOT NULL REFERENCES principals (id),
+    created_at   BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL,
+    deleted_at   BIGINT
+);
+CREATE UNIQUE INDEX environments_name ON environments (name) WHERE deleted_at IS NULL;
+
+CREATE TABLE environment_members (
+    environment_id TEXT NOT NULL REFERENCES environments (id),
+    principal_id   TEXT NOT NULL REFERENCES principals (id),
+    role           TEXT NOT NULL CHECK (role IN ('admin', 'maker', 'user', 'auditor')),
+    created_by     TEXT NOT NULL,
+    created_at     BIGINT NOT NULL,
+    PRIMARY KEY (environment_id, principal_id)
+);
+CREATE INDEX environment_members_principal ON environment_members (principal_id);
+
+-- Roles of principals on things. via is the grant whose share made this one,
+-- '' for a grant of its own.
+CREATE TABLE grants (
+    id             TEXT PRIMARY KEY,
+    environment_id TEXT NOT NULL REFERENCES environments (id),
+    subject_kind   TEXT NOT NULL,
+    subject_id     TEXT NOT NULL,
+    principal_id   TEXT NOT NULL REFERENCES principals (id),
+    role           TEXT NOT NULL CHECK (role IN ('owner', 'co-owner', 'user-share', 'user')),
+    via            TEXT NOT NULL DEFAULT '',
+    created_by     TEXT NOT NULL,
+    created_at     BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX grants_subject ON grants (subject_id, principal_id, via);
+CREATE INDEX grants_principal ON grants (principal_id, subject_kind, environment_id);
+
+CREATE TABLE variables (
+    id             TEXT PRIMARY KEY,
+    environment_id TEXT NOT NULL REFERENCES environments (id),
+    name           TEXT NOT NULL,
+    name_key       TEXT NOT NULL,
+    display_name   TEXT NOT NULL,
+    sort_key       TEXT NOT NULL,
+    description    TEXT NOT NULL,
+    type           TEXT NOT NULL CHECK (type IN ('text', 'number', 'boolean', 'json', 'secret')),
+    default_value  TEXT,
+    current_value  TEXT,
+    created_by     TEXT NOT NULL REFERENCES principals (id),
+    created_at     BIGINT NOT NULL,
+    updated_at     BIGINT NOT NULL,
+    deleted_at     BIGINT
+);
+CREATE UNIQUE INDEX variables_name ON variables (environment_id, name_key) WHERE deleted_at IS NULL;
+CREATE INDEX variables_list ON variables (environment_id, sort_key, id);
+
+-- References that a secret variable has had. The newest by id is the one last
+-- saved; the one with in_force is what releases read. Rows are not reused: an
+-- edit makes a new row, whose check starts anew.
+CREATE TABLE secret_references (
+    id              TEXT PRIMARY KEY,
+    variable_id     TEXT NOT NULL REFERENCES variables (id),
+    subscription_id TEXT NOT NULL,
+    resource_group  TEXT NOT NULL,
+    vault           TEXT NOT NULL,
+    secret          TEXT NOT NULL,
+    reference_key   TEXT NOT NULL,
+    saved_by        TEXT NOT NULL REFERENCES principals (id),
+    saved_at        BIGINT NOT NULL,
+    newest          BOOLEAN NOT NULL,
+    in_force        BOOLEAN NOT NULL DEFAULT FALSE,
+    check_state     TEXT NOT NULL CHECK (check_state IN ('checking', 'passed', 'failed', 'unknown')),
+    check_message   TEXT NOT NULL DEFAULT '',
+    check_identity  TEXT NOT NULL DEFAULT '',
+    check_name      TEXT NOT NULL DEFAULT '',
+    check_remedy    TEXT NOT NULL DEFAULT '',
+    checked_at      BIGINT,
+    attempts        BIGINT NOT NULL DEFAULT 0,
+    next_check_at   BIGINT,
+    check_token     TEXT NOT NULL DEFAULT '',
+    overridden_by   TEXT NOT NULL DEFAULT '',
+    overridden_at   BIGINT
+);
+CREATE UNIQUE INDEX secret_references_newest ON secret_references (variable_id) WHERE newest;
+CREATE UNIQUE INDEX secret_references_in_force ON secret_references (variable_id) WHERE in_force;
+CREATE INDEX secret_references_due ON secret_references (next_check_at) WHERE next_check_at IS NOT NULL;
+CREATE INDEX secret_references_key ON secret_references (reference_key);
+
+CREATE TABLE credentials (
+    id               TEXT PRIMARY KEY,
+    environment_id   TEXT NOT NULL REFERENCES environments (id),
+    name             TEXT NOT NULL,
+    sort_key         TEXT NOT NULL,
+    description      TEXT NOT NULL,
+    store            TEXT NOT NULL,
+    usages           TEXT NOT NULL,
+    authentication   TEXT NOT NULL,
+    exposure         TEXT NOT NULL,
+    allow_shared_uid BOOLEAN NOT NULL,
+    machines         TEXT NOT NULL,
+    created_by       TEXT NOT NULL REFERENCES principals (id),
+    created_at       BIGINT NOT NULL,
+    updated_at       BIGINT NOT NULL,
+    deleted_at       BIGINT
+);
+CREATE UNIQUE INDEX credentials_name ON credentials (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
+CREATE INDEX credentials_list ON credentials (environment_id, sort_key, id);
+
+CREATE TABLE credential_slots (
+    credential_id TEXT NOT NULL REFERENCES credentials (id),
+    slot          TEXT NOT NULL,
+    variable_id   TEXT NOT NULL REFERENCES variables (id),
+    PRIMARY KEY (credential_id, slot)
+);
+CREATE INDEX credential_slots_variable ON credential_slots (variable_id);
+
+-- A machine is also a principal with the same id.
+CREATE TABLE machines (
+    id                TEXT PRIMARY KEY REFERENCES principals (id),
+    environment_id    TEXT NOT NULL REFERENCES environments (id),
+    name              TEXT NOT NULL,
+    sort_key          TEXT NOT NULL,
+    description       TEXT NOT NULL DEFAULT '',
+    sign_key          BYTEA NOT NULL,
+    seal_key          BYTEA NOT NULL,
+    os                TEXT NOT NULL,
+    agent_version     TEXT NOT NULL,
+    shared_uid        BOOLEAN NOT NULL,
+    policy            TEXT NOT NULL,
+    session_counter   BIGINT NOT NULL DEFAULT 0,
+    disabled_at       BIGINT,
+    quarantined_at    BIGINT,
+    quarantine_reason TEXT NOT NULL DEFAULT '',
+    last_seen_at      BIGINT,
+    enrolled_by       TEXT NOT NULL REFERENCES principals (id),
+    created_at        BIGINT NOT NULL,
+    updated_at        BIGINT NOT NULL,
+    deleted_at        BIGINT
+);
+CREATE UNIQUE INDEX machines_name ON machines (environment_id, sort_key) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX machines_key ON machines (sign_key);
+
+CREATE TABLE enrolment_tokens (
+    id             TEXT PRIMARY KEY,
+    environment_id TEXT NOT NULL REFERENCES environments (id),
+    hash           BYTEA NOT NULL,
+    uses_left      BIGINT NOT NULL,
+    expires_at     BIGINT NOT NULL,
+    created_by     TEXT NOT NULL REFERENCES principals (id),
+    created_at     BIGINT NOT NULL,
+    revoked_at     BIGINT
+);
+CREATE UNIQUE INDEX enrolment_tokens_hash ON enrolment_tokens (hash);
+
+-- At most one session of a machine is not replaced. The secret is sealed.
+CREATE TABLE machine_sessions (
+    id              TEXT PRIMARY KEY,
+    machine_id      TEXT NOT NULL REFERENCES machines (id),
+    secret          BYTEA NOT NULL,
+    release_counter BIGINT NOT NULL DEFAULT 0,
+    created_at      BIGINT NOT NULL,
+    expires_at      BIGINT NOT NULL,
+    replaced_at     BIGINT
+);
+CREATE UNIQUE INDEX machine_sessions_live ON machine_sessions (machine_id) WHERE replaced_at IS NULL;
+
+-- target_kind is machine, or later group.
+CREATE TABLE connections (
+    id             TEXT PRIMARY KEY,
+    environment_id TEXT NOT NULL REFERENCES environments (id),
+    name           TEXT NOT NULL,
+    sort_key       TEXT NOT NULL,
+    target_kind    TEXT NOT NULL CHECK (target_kind IN ('machine', 'group')),
+    target_id      TEXT NOT NULL,
+    driver         TEXT NOT NULL,
+    credential_id  TEXT NOT NULL REFERENCES credentials (id),
+    owner_id       TEXT NOT NULL REFERENCES principals (id),
+    created_by     TEXT NOT NULL REFERENCES principals (id),
+    created_at     BIGINT NOT NULL,
+    updated_at     BIGINT NOT NULL,
+    deleted_at     BIGINT
+);
+CREATE UNIQUE INDEX connections_name ON connections (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
+CREATE INDEX connections_list ON connections (environment_id, sort_key, id);
+CREATE INDEX connections_credential ON connections (credential_id);
+CREATE INDEX connections_target ON connections (target_id);
+
+CREATE TABLE flows (
+    id             TEXT PRIMARY KEY,
+    environment_id TEXT NOT NULL REFERENCES environments (id),
+    name           TEXT NOT NULL,
+    sort_key       TEXT NOT NULL,
+    description    TEXT NOT NULL,
+    revision       BIGINT NOT NULL,
+    created_by     TEXT NOT NULL REFERENCES principals (id),
+    created_at     BIGINT NOT NULL,
+    updated_at     BIGINT NOT NULL,
+    deleted_at     BIGINT
+);
+CREATE UNIQUE INDEX flows_name ON flows (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
+CREATE INDEX flows_list ON flows (environment_id, sort_key, id);
+
+-- Revisions are only ever added.
+CREATE TABLE flow_revisions (
+    flow_id     TEXT NOT NULL REFERENCES flows (id),
+    revision    BIGINT NOT NULL,
+    command     TEXT NOT NULL,
+    timeout_ms  BIGINT NOT NULL,
+    handover    TEXT NOT NULL,
+    credentials TEXT NOT NULL,
+    created_by  TEXT NOT NULL REFERENCES principals (id),
+    created_at  BIGINT NOT NULL,
+    PRIMARY KEY (flow_id, revision)
+);
+
+CREATE TABLE runs (
+    id               TEXT PRIMARY KEY,
+    environment_id   TEXT NOT NULL REFERENCES environments (id),
+    flow_id          TEXT NOT NULL REFERENCES flows (id),
+    revision         BIGINT NOT NULL,
+    connection_id    TEXT NOT NULL REFERENCES connections (id),
+    machine_id       TEXT NOT NULL REFERENCES machines (id),
+    owner_id         TEXT NOT NULL REFERENCES principals (id),
+    started_by       TEXT NOT NULL REFERENCES principals (id),
+    inputs           TEXT NOT NULL,
+    state            TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'timed-out')),
+    error_code       TEXT NOT NULL DEFAULT '',
+    error_message    TEXT NOT NULL DEFAULT '',
+    exit_code        BIGINT,
+    claim_id         TEXT NOT NULL DEFAULT '',
+    releases         BIGINT NOT NULL DEFAULT 0,
+    queued_at        BIGINT NOT NULL,
+    claimed_at       BIGINT,
+    started_at       BIGINT,
+    finished_at      BIGINT,
+    lease_expires_at BIGINT,
+    cancel_asked_at  BIGINT,
+    log_bytes        BIGINT NOT NULL DEFAULT 0,
+    log_truncated    BOOLEAN NOT NULL DEFAULT FALSE,
+    FOREIGN KEY (flow_id, revision) REFERENCES flow_revisions (flow_id, revision)
+);
+CREATE INDEX runs_list ON runs (environment_id, id);
+CREATE INDEX runs_queue ON runs (machine_id, id) WHERE state = 'queued';
+CREATE INDEX runs_running ON runs (machine_id, lease_expires_at) WHERE state = 'running';
+CREATE INDEX runs_connection ON runs (connection_id, id);
+
+CREATE TABLE run_logs (
+    run_id     TEXT NOT NULL REFERENCES runs (id),
+    log_offset BIGINT NOT NULL,
+    stream     TEXT NOT NULL,
+    body       TEXT NOT NULL,
+    at         BIGINT NOT NULL,
+    PRIMARY KEY (run_id, log_offset)
+);
+
+CREATE TABLE releases (
+    id            TEXT PRIMARY KEY,
+    run_id        TEXT NOT NULL REFERENCES runs (id),
+    number        BIGINT NOT NULL,
+    claim_id      TEXT NOT NULL,
+    credential_id TEXT NOT NULL REFERENCES credentials (id),
+    reference_id  TEXT NOT NULL REFERENCES secret_references (id),
+    machine_id    TEXT NOT NULL REFERENCES machines (id),
+    state         TEXT NOT NULL CHECK (state IN ('granted', 'delivered', 'failed')),
+    vault_version TEXT NOT NULL DEFAULT '',
+    granted_at    BIGINT NOT NULL,
+    ended_at      BIGINT,
+    UNIQUE (run_id, number)
+);
+CREATE INDEX releases_credential ON releases (credential_id, id);
+CREATE INDEX releases_reference ON releases (reference_id, id);
+
+CREATE TABLE vaults (
+    id              TEXT PRIMARY KEY,
+    name            TEXT NOT NULL,
+    name_key        TEXT NOT NULL,
+    subscription_id TEXT NOT NULL,
+    resource_group  TEXT NOT NULL,
+    reference_key   TEXT NOT NULL,
+    retention_days  BIGINT NOT NULL,
+    created_by      TEXT NOT NULL REFERENCES principals (id),
+    created_at      BIGINT NOT NULL,
+    deleted_at      BIGINT
+);
+CREATE UNIQUE INDEX vaults_name ON vaults (name_key) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX vaults_reference ON vaults (reference_key) WHERE deleted_at IS NULL;
+
+-- A secret of an embedded vault. Deleted ones keep their versions until purge_at.
+CREATE TABLE vault_secrets (
+    vault_id   TEXT NOT NULL REFERENCES vaults (id),
+    name_key   TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    deleted_at BIGINT,
+    purge_at   BIGINT,
+    PRIMARY KEY (vault_id, name_key)
+);
+CREATE INDEX vault_secrets_purge ON vault_secrets (purge_at) WHERE purge_at IS NOT NULL;
+
+-- The value is sealed, bound to vault, name and version. number orders versions.
+CREATE TABLE vault_secret_versions (
+    vault_id     TEXT NOT NULL,
+    name_key     TEXT NOT NULL,
+    number       BIGINT NOT NULL,
+    version      TEXT NOT NULL,
+    value        BYTEA NOT NULL,
+    content_type TEXT NOT NULL,
+    enabled      BOOLEAN NOT NULL,
+    not_before   BIGINT,
+    expires_at   BIGINT,
+    tags         TEXT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL,
+    PRIMARY KEY (vault_id, name_key, number),
+    FOREIGN KEY (vault_id, name_key) REFERENCES vault_secrets (vault_id, name_key)
+);
+CREATE UNIQUE INDEX vault_secret_versions_version ON vault_secret_versions (vault_id, name_key, version);
+
+-- secret_key is '' for the whole vault.
+CREATE TABLE vault_role_assignments (
+    id           TEXT PRIMARY KEY,
+    vault_id     TEXT NOT NULL REFERENCES vaults (id),
+    secret_key   TEXT NOT NULL,
+    secret       TEXT NOT NULL,
+    principal_id TEXT NOT NULL REFERENCES principals (id),
+    role         TEXT NOT NULL,
+    created_by   TEXT NOT NULL,
+    created_at   BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX vault_role_assignments_once ON vault_role_assignments (vault_id, secret_key, principal_id, role);
+CREATE INDEX vault_role_assignments_principal ON vault_role_assignments (principal_id, vault_id);
+
+-- The audit log. Nothing updates or deletes its rows.
+CREATE TABLE audit (
+    id             TEXT PRIMARY KEY,
+    at             BIGINT NOT NULL,
+    environment_id TEXT NOT NULL,
+    action         TEXT NOT NULL,
+    outcome        TEXT NOT NULL CHECK (outcome IN ('ok', 'denied', 'failed')),
+    code           TEXT NOT NULL,
+    reason         TEXT NOT NULL,
+    actor_id       TEXT NOT NULL,
+    actor_kind     TEXT NOT NULL,
+    actor_name     TEXT NOT NULL,
+    token_id       TEXT NOT NULL,
+    address        TEXT NOT NULL,
+    request_id     TEXT NOT NULL,
+    subject_id     TEXT NOT NULL,
+    subject_kind   TEXT NOT NULL,
+    subject_name   TEXT NOT NULL,
+    run_id         TEXT NOT NULL,
+    claim_id       TEXT NOT NULL,
+    release_id     TEXT NOT NULL,
+    machine_id     TEXT NOT NULL,
+    credential_id  TEXT NOT NULL,
+    details        TEXT NOT NULL
+);
+CREATE INDEX audit_environment ON audit (environment_id, id);
+CREATE INDEX audit_run ON audit (run_id, id) WHERE run_id <> '';
+CREATE INDEX audit_credential ON audit (credential_id, id) WHERE credential_id <> '';
+CREATE INDEX audit_subject ON audit (subject_id, id);

@@ -1,0 +1,199 @@
+package db
+
+import (
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"latchkey.dev/latchkey"
+)
+
+// ErrNotFound is what queries for one row return when there is none.
+var ErrNotFound = errors.New("db: no such row")
+
+// ErrExists is what inserts return when a row with the same unique key exists.
+// The transaction must not go on after it.
+var ErrExists = errors.New("db: the row exists")
+
+// A scanner is a row: *sql.Row or *sql.Rows.
+type scanner interface {
+	Scan(dest ...any) error
+}
+
+// all returns every row of a query, made by scan.
+func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (_ []T, err error) {
+	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	items := []T{}
+	for rows.Next() {
+		item, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, rows.Err()
+}
+
+// one returns the only row of a query, or ErrNotFound.
+func one[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (T, error) {
+	item, err := scan(tx.tx.QueryRowContext(tx.ctx, query, args...))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return item, err
+}
+
+// page returns one page of a list. The query selects one row more than the
+// page has, ordered by sort key and id; key returns these of an item.
+func page[T any](items []T, o latchkey.PageOptions, key func(T) (string, string)) latchkey.Page[T] {
+	p := latchkey.Page[T]{Items: items}
+	if n := o.Size(); len(items) > n {
+		p.Items = items[:n]
+		p.Next = cursor(key(items[n-1]))
+	}
+	return p
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
+	if err != nil {
+		if isUnique(err) {
+			return 0, fmt.Errorf("%w: %w", ErrExists, err)
+		}
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// execOne is exec for a statement that must change exactly one row: it returns
+// ErrNotFound when it changed none.
+func (tx *Tx) execOne(query string, args ...any) error {
+	n, err := tx.exec(query, args...)
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+var cursorEncoding = base64.RawURLEncoding
+
+// cursor encodes where a page ended.
+func cursor(key, id string) string {
+	b, _ := json.Marshal([2]string{key, id}) // strings always marshal
+	return cursorEncoding.EncodeToString(b)
+}
+
+// parseCursor decodes what cursor encoded; a cursor that was not made by it is
+// the start of the list.
+func parseCursor(s string) (key, id string) {
+	var v [2]string
+	b, err := cursorEncoding.DecodeString(s)
+	if err != nil || json.Unmarshal(b, &v) != nil {
+		return "", ""
+	}
+	return v[0], v[1]
+}
+
+// where collects the conditions of a query and their arguments.
+type where struct {
+	conds []string
+	args  []any
+}
+
+// add appends a condition in which ? stands for each argument in turn.
+func (w *where) add(cond string, args ...any) {
+	for _, arg := range args {
+		w.args = append(w.args, arg)
+		cond = strings.Replace(cond, "?", fmt.Sprintf("$%d", len(w.args)), 1)
+	}
+	w.conds = append(w.conds, cond)
+}
+
+// after restricts a list to what follows a cursor in the given order.
+func (w *where) after(o latchkey.PageOptions, keyColumn, idColumn string) {
+	if o.After != "" {
+		key, id := parseCursor(o.After)
+		w.add("("+keyColumn+", "+idColumn+") > (?, ?)", key, id)
+	}
+}
+
+// String returns the WHERE clause, or "" without conditions.
+func (w *where) String() string {
+	if len(w.conds) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(w.conds, " AND ")
+}
+
+// ms returns t for storing.
+func ms(t time.Time) int64 { return t.UnixMilli() }
+
+// msOrNull returns t for storing, or NULL for no time.
+func msOrNull(t *time.Time) any {
+	if t == nil {
+		return nil
+	}
+	return t.UnixMilli()
+}
+
+// A timestamp scans a time that is never NULL into a time.Time.
+type timestamp struct{ t *time.Time }
+
+// Scan implements [sql.Scanner].
+func (s timestamp) Scan(v any) error {
+	n, ok := v.(int64)
+	if !ok {
+		return fmt.Errorf("db: %T is no time", v)
+	}
+	*s.t = time.UnixMilli(n).UTC()
+	return nil
+}
+
+// A nullTime scans a time or NULL into a *time.Time.
+type nullTime struct{ t **time.Time }
+
+// Scan implements [sql.Scanner].
+func (s nullTime) Scan(v any) error {
+	if v == nil {
+		*s.t = nil
+		return nil
+	}
+	var t time.Time
+	if err := (timestamp{&t}).Scan(v); err != nil {
+		return err
+	}
+	*s.t = &t
+	return nil
+}
+
+// A jsonText scans JSON stored as text into v.
+type jsonText struct{ v any }
+
+// Scan implements [sql.Scanner].
+func (s jsonText) Scan(v any) error {
+	switch v := v.(type) {
+	case string:
+		return json.Unmarshal([]byte(v), s.v)
+	case []byte:
+		return json.Unmarshal(v, s.v)
+	}
+	return fmt.Errorf("db: %T is no JSON", v)
+}
+
+// toJSON returns v for storing as text.
+func toJSON(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+// last returns the placeholder of the last argument.
+func (w *where) last() string { return fmt.Sprintf("$%d", len(w.args)) }
