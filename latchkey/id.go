@@ -45,6 +45,15 @@ func NewID(prefix string, now time.Time) string {
 	return prefix + "_" + idEncoding.EncodeToString(b[:])
 }
 
+// NewOrderedID is NewID with 16 bits of a sequence before 64 random bits, so
+// that identifiers made in the same millisecond keep the sequence's order.
+func NewOrderedID(prefix string, now time.Time, sequence uint16) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16|uint64(sequence))
+	rand.Read(b[8:])
+	return prefix + "_" + idEncoding.EncodeToString(b[:])
+}
+
 // HasPrefix reports whether id is shaped like an identifier made by NewID with
 // the given prefix. It does not say that the thing exists.
 func HasPrefix(id, prefix string) bool {

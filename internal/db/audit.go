@@ -21,9 +21,10 @@ func (tx *Tx) Record(e latchkey.AuditEvent) error {
 	if err != nil {
 		return err
 	}
+	tx.records++
 	_, err = tx.exec(`INSERT INTO audit (`+auditCols+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
-		latchkey.NewID("aud", tx.Now), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Code, e.Reason,
+		latchkey.NewOrderedID("aud", tx.Now, tx.records), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Code, e.Reason,
 		e.Actor, e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID,
 		e.Subject, e.SubjectKind, e.SubjectName, e.Run, e.Claim, e.Release, e.Machine, e.Credential, details)
 	return err

@@ -149,8 +149,9 @@ type Tx struct {
 	// Now is the transaction's only time, in whole milliseconds.
 	Now time.Time
 
-	ctx context.Context
-	tx  *sql.Tx
+	ctx     context.Context
+	tx      *sql.Tx
+	records uint16 // audit entries added so far
 }
 
 // Update runs f in a transaction and commits unless f returns an error. f may

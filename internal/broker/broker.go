@@ -1,0 +1,207 @@
+package broker
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/seal"
+	"latchkey.dev/internal/vault"
+	"latchkey.dev/latchkey"
+)
+
+// A Config holds what a Broker is made of.
+type Config struct {
+	DB  *db.DB
+	Key *seal.Key // master key
+	Log *slog.Logger
+
+	// OpenVault returns the vault that a reference names. embedded is true when
+	// the reference is one of an embedded vault. The Broker keeps no vault: the
+	// function may, and must be safe for concurrent use.
+	OpenVault func(ref latchkey.VaultReference, embedded bool) (vault.Vault, error)
+
+	// VaultURL returns the address of an embedded vault for Azure SDKs.
+	VaultURL func(name string) string
+
+	// Now is the clock; nil is time.Now. It must be the database's clock too.
+	Now func() time.Time
+}
+
+// A Broker decides about and carries out every operation. Its methods may be
+// called concurrently.
+type Broker struct {
+	db        *db.DB
+	key       *seal.Key
+	log       *slog.Logger
+	openVault func(latchkey.VaultReference, bool) (vault.Vault, error)
+	vaultURL  func(string) string
+	now       func() time.Time
+
+	tenant       string // tenant id, a GUID
+	subscription string // subscription id of embedded vaults that do not say
+	serverKey    ed25519.PrivateKey
+	ca           *authority
+
+	passwords chan struct{}    // bounds concurrent password hashes
+	checks    chan struct{}    // wakes the loop that checks references
+	waiting   *waiters         // wakes long polls
+	reads     *sharedReads     // concurrent vault reads of one secret
+	counts    Counts           // for metrics
+}
+
+// Names of settings.
+const (
+	settingTenant       = "tenant"
+	settingSubscription = "subscription"
+	sealedKeyCheck      = "master-key-check"
+	sealedServerKey     = "server-key"
+)
+
+const keyCheckText = "latchkey master key"
+
+// New returns a Broker. At the first start it gives the installation its
+// identity; later it refuses a master key other than the one used then.
+func New(ctx context.Context, c Config) (*Broker, error) {
+	if c.DB == nil || c.Key == nil || c.Log == nil || c.OpenVault == nil || c.VaultURL == nil {
+		return nil, errors.New("broker: Config lacks DB, Key, Log, OpenVault or VaultURL")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	b := &Broker{
+		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, vaultURL: c.VaultURL, now: c.Now,
+		passwords: make(chan struct{}, maxPasswordHashes),
+		checks:    make(chan struct{}, 1),
+		waiting:   newWaiters(),
+		reads:     newSharedReads(),
+	}
+	err := b.db.Update(ctx, func(tx *db.Tx) error {
+		if err := b.checkKey(tx); err != nil {
+			return err
+		}
+		var err error
+		if b.tenant, err = newSetting(tx, settingTenant); err != nil {
+			return err
+		}
+		if b.subscription, err = newSetting(tx, settingSubscription); err != nil {
+			return err
+		}
+		seed, err := b.sealedSetting(tx, sealedServerKey, func() ([]byte, error) {
+			seed := make([]byte, ed25519.SeedSize)
+			rand.Read(seed)
+			return seed, nil
+		})
+		if err != nil {
+			return err
+		}
+		b.serverKey = ed25519.NewKeyFromSeed(seed)
+		if b.ca, err = b.loadAuthority(tx); err != nil {
+			return err
+		}
+		return tx.EnsurePrincipal(latchkey.ServiceIdentity, latchkey.PrincipalService, latchkey.ServiceIdentityName)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// checkKey compares the master key with the one of the first start.
+func (b *Broker) checkKey(tx *db.Tx) error {
+	text, err := b.sealedSetting(tx, sealedKeyCheck, func() ([]byte, error) { return []byte(keyCheckText), nil })
+	if err != nil || string(text) != keyCheckText {
+		return errors.New("the master key is not the one that this database was sealed with: give the right key file")
+	}
+	return nil
+}
+
+// sealedSetting returns one of the service's own secrets. At the first start it
+// is made and stored.
+func (b *Broker) sealedSetting(tx *db.Tx, name string, create func() ([]byte, error)) ([]byte, error) {
+	binding := []string{"sealed_settings", "box", name}
+	box, err := tx.SealedSetting(name)
+	if err == nil {
+		return b.key.Open(box, binding...)
+	}
+	if !errors.Is(err, db.ErrNotFound) {
+		return nil, err
+	}
+	text, err := create()
+	if err != nil {
+		return nil, err
+	}
+	if box, err = b.key.Seal(text, binding...); err != nil {
+		return nil, err
+	}
+	return text, tx.CreateSealedSetting(name, box)
+}
+
+// newSetting returns a setting that is a random GUID from the first start on.
+func newSetting(tx *db.Tx, name string) (string, error) {
+	v, err := tx.Setting(name)
+	if !errors.Is(err, db.ErrNotFound) {
+		return v, err
+	}
+	v = newGUID()
+	return v, tx.SetSetting(name, v)
+}
+
+// newGUID returns a random GUID (RFC 9562, version 4).
+func newGUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// Tenant returns the installation's tenant id.
+func (b *Broker) Tenant() string { return b.tenant }
+
+// Ready returns an error if the service cannot do its work.
+func (b *Broker) Ready(ctx context.Context) error {
+	if err := b.db.Ping(ctx); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	return nil
+}
+
+// Run does the service's background work until ctx ends: it checks references,
+// ends runs whose agent vanished, and purges what is past its retention.
+func (b *Broker) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.runChecks(ctx) })
+	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", b.endLostRuns) })
+	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
+	return g.Wait()
+}
+
+const (
+	leaseInterval = 5 * time.Second
+	purgeInterval = 10 * time.Minute
+)
+
+// every runs f at once and then at intervals until ctx ends. An error of f is
+// logged: the next round is the retry.
+func (b *Broker) every(ctx context.Context, interval time.Duration, what string, f func(context.Context) error) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		if err := f(ctx); err != nil && ctx.Err() == nil {
+			b.log.LogAttrs(ctx, slog.LevelError, "background work failed", slog.String("work", what), slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}

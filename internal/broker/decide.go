@@ -1,0 +1,192 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+// An op is one operation of one caller inside its transaction.
+type op struct {
+	*db.Tx
+	who latchkey.Caller
+}
+
+// A refusal is a denial on its way to the audit log: the transaction in which
+// it was decided is undone, and event is recorded in one of its own.
+type refusal struct {
+	event latchkey.AuditEvent
+	err   *latchkey.Error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+// update runs an operation that changes something. A refusal is recorded before
+// it is returned; if it cannot be recorded, that is the error.
+func (b *Broker) update(ctx context.Context, who latchkey.Caller, f func(*op) error) error {
+	err := b.db.Update(ctx, func(tx *db.Tx) error { return f(&op{tx, who}) })
+	return b.recordRefusal(ctx, err)
+}
+
+// view runs an operation that only reads.
+func (b *Broker) view(ctx context.Context, who latchkey.Caller, f func(*op) error) error {
+	err := b.db.View(ctx, func(tx *db.Tx) error { return f(&op{tx, who}) })
+	return b.recordRefusal(ctx, err)
+}
+
+func (b *Broker) recordRefusal(ctx context.Context, err error) error {
+	r, ok := errors.AsType[*refusal](err)
+	if !ok {
+		return err
+	}
+	b.counts.Denials.Add(1)
+	if err := b.db.Update(ctx, func(tx *db.Tx) error { return tx.Record(r.event) }); err != nil {
+		return errors.Join(fmt.Errorf("record denial: %w", err), r.err)
+	}
+	return r.err
+}
+
+// A thing is what an operation acts on, as the permission table and the audit
+// log see it.
+type thing struct {
+	kind latchkey.Kind
+	env  latchkey.EnvironmentID
+	id   string
+	name string
+	read latchkey.Action // the action that makes it visible
+}
+
+// allow returns nil if the caller may do action on t. If t is not visible to
+// the caller it returns latchkey.ErrNotFound, else a refusal.
+func (o *op) allow(action latchkey.Action, t thing) error {
+	access, err := o.Access(o.who.ID, t.env, t.id)
+	if err != nil {
+		return err
+	}
+	switch {
+	case access.Can(action):
+		return nil
+	case t.read != "" && !access.Can(t.read):
+		return latchkey.NotFound(t.kind)
+	}
+	return o.refuse(action, t, "not-authorized", need(action))
+}
+
+// refuse returns the denial of an action, to be recorded by update or view.
+func (o *op) refuse(action latchkey.Action, t thing, code, remedy string) error {
+	err := &latchkey.Error{
+		Kind: latchkey.ErrDenied, Code: code,
+		Msg:      fmt.Sprintf("%s may not %s %s: %s", o.who.Name, verb(action), describe(t), remedy),
+		Identity: string(o.who.ID), Check: string(action), Remedy: remedy,
+	}
+	e := o.event(action, t)
+	e.Outcome, e.Code, e.Reason = latchkey.OutcomeDenied, code, err.Msg
+	return &refusal{e, err}
+}
+
+// record adds an entry for something done to the audit log.
+func (o *op) record(action latchkey.Action, t thing, details map[string]string) error {
+	e := o.event(action, t)
+	e.Details = details
+	return o.Record(e)
+}
+
+// event returns the audit entry of an action that succeeded.
+func (o *op) event(action latchkey.Action, t thing) latchkey.AuditEvent {
+	e := latchkey.AuditEvent{
+		Environment: t.env, Action: action, Outcome: latchkey.OutcomeOK,
+		Actor: o.who.ID, ActorKind: o.who.Kind, ActorName: o.who.Name,
+		Token: o.who.Token, Address: o.who.Address, RequestID: o.who.RequestID,
+		Subject: t.id, SubjectKind: t.kind, SubjectName: t.name,
+	}
+	switch t.kind {
+	case latchkey.KindCredential:
+		e.Credential = latchkey.CredentialID(t.id)
+	case latchkey.KindMachine:
+		e.Machine = latchkey.MachineID(t.id)
+	case latchkey.KindRun:
+		e.Run = latchkey.RunID(t.id)
+	}
+	return e
+}
+
+// describe names a thing in a sentence.
+func describe(t thing) string {
+	if t.name == "" {
+		return "this " + string(t.kind)
+	}
+	return fmt.Sprintf("the %s %q", t.kind, t.name)
+}
+
+// verb returns the action as a verb: "use" for credential.use.
+func verb(a latchkey.Action) string {
+	s := string(a)
+	return s[strings.LastIndexByte(s, '.')+1:]
+}
+
+// need says which roles permit an action.
+func need(a latchkey.Action) string {
+	p := latchkey.Permissions[a]
+	var who []string
+	if p.Role != latchkey.RoleNone {
+		who = append(who, fmt.Sprintf("the role %s on it", p.Role))
+	}
+	for _, r := range p.Environment {
+		who = append(who, fmt.Sprintf("the role %s in the environment", r))
+	}
+	if p.Tenant {
+		who = append(who, "being a tenant admin")
+	}
+	return "it takes " + strings.Join(who, ", or ")
+}
+
+// environment returns the environment with an id or a name, if the caller may
+// see it.
+func (o *op) environment(ref string) (latchkey.Environment, error) {
+	e, err := o.Environment(ref)
+	if errors.Is(err, db.ErrNotFound) {
+		return e, latchkey.NotFound(latchkey.KindEnvironment)
+	}
+	if err != nil {
+		return e, err
+	}
+	access, err := o.Access(o.who.ID, e.ID, "")
+	if err != nil {
+		return e, err
+	}
+	if !access.Can(latchkey.ActEnvironmentRead) {
+		return e, latchkey.NotFound(latchkey.KindEnvironment)
+	}
+	e.MyRole = access.Highest()
+	return e, nil
+}
+
+// visible returns the filter of a list: what the caller may see of an
+// environment's things.
+func (o *op) visible(env latchkey.EnvironmentID, read latchkey.Action) (db.Visible, error) {
+	access, err := o.Access(o.who.ID, env, "")
+	return db.Visible{Who: o.who.ID, Everything: access.Can(read)}, err
+}
+
+// found turns db.ErrNotFound into the error that callers see.
+func found(err error, kind latchkey.Kind) error {
+	if errors.Is(err, db.ErrNotFound) {
+		return latchkey.NotFound(kind)
+	}
+	return err
+}
+
+// taken turns db.ErrExists into a conflict about a name.
+func taken(err error, format string, args ...any) error {
+	if errors.Is(err, db.ErrExists) {
+		e := latchkey.Conflict("name-taken", format, args...)
+		e.Fields = []latchkey.FieldError{{Field: "name", Message: "is taken; choose another"}}
+		return e
+	}
+	return err
+}

@@ -1,0 +1,173 @@
+package broker
+
+import (
+	"context"
+
+	"latchkey.dev/latchkey"
+)
+
+func environmentThing(e latchkey.Environment) thing {
+	return thing{latchkey.KindEnvironment, e.ID, string(e.ID), e.Name, latchkey.ActEnvironmentRead}
+}
+
+// Environment returns the environment with an id or a name.
+func (b *Broker) Environment(ctx context.Context, who latchkey.Caller, ref string) (e latchkey.Environment, err error) {
+	err = b.view(ctx, who, func(o *op) (err error) {
+		e, err = o.environment(ref)
+		return err
+	})
+	return e, err
+}
+
+// Environments lists the environments that the caller may see.
+func (b *Broker) Environments(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.Environment], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		access, err := o.Access(who.ID, "", "")
+		if err != nil {
+			return err
+		}
+		if p, err = o.Environments(who.ID, access.Tenant, page); err != nil {
+			return err
+		}
+		for i := range p.Items {
+			access, err := o.Access(who.ID, p.Items[i].ID, "")
+			if err != nil {
+				return err
+			}
+			p.Items[i].MyRole = access.Highest()
+		}
+		return nil
+	})
+	return p, err
+}
+
+// CreateEnvironment makes an environment, with the caller as its admin.
+func (b *Broker) CreateEnvironment(ctx context.Context, who latchkey.Caller, c latchkey.EnvironmentCreate) (e latchkey.Environment, err error) {
+	if err := c.Validate(); err != nil {
+		return e, err
+	}
+	err = b.update(ctx, who, func(o *op) error {
+		if err := o.allow(latchkey.ActEnvironmentCreate, thing{kind: latchkey.KindTenant, name: "this installation"}); err != nil {
+			return err
+		}
+		e = latchkey.Environment{
+			ID: latchkey.EnvironmentID(latchkey.NewID("env", o.Now)), Name: c.Name, DisplayName: c.DisplayName,
+			Prefix: c.Prefix, Vaults: c.Vaults, MyRole: latchkey.EnvAdmin, CreatedAt: o.Now, UpdatedAt: o.Now,
+		}
+		if err := o.CreateEnvironment(e, who.ID); err != nil {
+			return taken(err, "there is an environment with this name already")
+		}
+		if err := o.SetMember(e.ID, who.ID, latchkey.EnvAdmin, who.ID); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActEnvironmentCreate, environmentThing(e), nil)
+	})
+	return e, err
+}
+
+// UpdateEnvironment changes what u sets.
+func (b *Broker) UpdateEnvironment(ctx context.Context, who latchkey.Caller, ref string, u latchkey.EnvironmentUpdate) (e latchkey.Environment, err error) {
+	if err := u.Validate(); err != nil {
+		return e, err
+	}
+	err = b.update(ctx, who, func(o *op) (err error) {
+		if e, err = o.environment(ref); err != nil {
+			return err
+		}
+		if err := o.allow(latchkey.ActEnvironmentUpdate, environmentThing(e)); err != nil {
+			return err
+		}
+		if u.DisplayName != nil {
+			e.DisplayName = *u.DisplayName
+		}
+		if u.Vaults != nil {
+			e.Vaults = *u.Vaults
+		}
+		e.UpdatedAt = o.Now
+		if err := o.UpdateEnvironment(e); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActEnvironmentUpdate, environmentThing(e), nil)
+	})
+	return e, err
+}
+
+// DeleteEnvironment deletes an environment that has nothing in it.
+func (b *Broker) DeleteEnvironment(ctx context.Context, who latchkey.Caller, ref string) error {
+	return b.update(ctx, who, func(o *op) error {
+		e, err := o.environment(ref)
+		if err != nil {
+			return err
+		}
+		if err := o.allow(latchkey.ActEnvironmentDelete, environmentThing(e)); err != nil {
+			return err
+		}
+		n, err := o.EnvironmentUse(e.ID)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return latchkey.Conflict("in-use", "the environment has %d components; delete them first", n)
+		}
+		if err := o.DeleteEnvironment(e.ID); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActEnvironmentDelete, environmentThing(e), nil)
+	})
+}
+
+// Members lists who has a role in an environment.
+func (b *Broker) Members(ctx context.Context, who latchkey.Caller, ref string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Member], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(ref)
+		if err != nil {
+			return err
+		}
+		p, err = o.Members(e.ID, page)
+		return err
+	})
+	return p, err
+}
+
+// SetMember gives the user with an id or login, or a service principal, a role
+// in an environment; role "" takes it away. The last admin stays.
+func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, principal string, role latchkey.EnvironmentRole) error {
+	return b.update(ctx, who, func(o *op) error {
+		e, err := o.environment(ref)
+		if err != nil {
+			return err
+		}
+		if err := o.allow(latchkey.ActMemberSet, environmentThing(e)); err != nil {
+			return err
+		}
+		if role != "" && !validRole(role) {
+			return latchkey.Invalid("role", "must be one of admin, maker, user, auditor")
+		}
+		p, err := o.Principal(principal)
+		if err != nil {
+			return found(err, latchkey.KindUser)
+		}
+		if err := o.SetMember(e.ID, p.ID, role, who.ID); err != nil {
+			return found(err, latchkey.KindMember)
+		}
+		admins, err := o.AdminCount(e.ID)
+		if err != nil {
+			return err
+		}
+		if admins == 0 {
+			return latchkey.Conflict("last-admin", "the environment would be left without an admin; give somebody else the role first")
+		}
+		return o.record(latchkey.ActMemberSet, environmentThing(e), map[string]string{
+			"principal": string(p.ID), "name": p.Name, "role": string(role),
+		})
+	})
+}
+
+func validRole(role latchkey.EnvironmentRole) bool {
+	for _, r := range latchkey.EnvironmentRoles {
+		if r == role {
+			return true
+		}
+	}
+	return false
+}
