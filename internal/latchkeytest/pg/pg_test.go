@@ -1,0 +1,133 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(childMode); mode != "" {
+		child(mode)
+	}
+	os.Exit(Main(m))
+}
+
+// connect opens a database until the test ends.
+func connect(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatalf("connect to %s: %v", dsn, err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+func TestNewGivesEachTestItsOwnDatabase(t *testing.T) {
+	first, second := connect(t, New(t)), connect(t, New(t))
+	if _, err := first.Exec(t.Context(), "create table one (a text)"); err != nil {
+		t.Fatal(err)
+	}
+	const tables = "select count(*) from pg_tables where schemaname = 'public'"
+	for _, c := range []struct {
+		conn *pgx.Conn
+		want int
+	}{{first, 1}, {second, 0}} {
+		var got int
+		if err := c.conn.QueryRow(t.Context(), tables).Scan(&got); err != nil {
+			t.Fatal(err)
+		}
+		if got != c.want {
+			t.Errorf("tables in %s = %d; want %d", c.conn.Config().Database, got, c.want)
+		}
+	}
+}
+
+func TestNewIgnoresTheEnvironment(t *testing.T) {
+	for _, name := range []string{"PGHOST", "PGDATABASE", "PGUSER", "PGSSLMODE"} {
+		t.Setenv(name, "require")
+	}
+	t.Setenv("PGPORT", "1")
+	var encoding string
+	if err := connect(t, New(t)).QueryRow(t.Context(), "show server_encoding").Scan(&encoding); err != nil {
+		t.Fatal(err)
+	}
+	if encoding != "UTF8" {
+		t.Errorf("server_encoding = %s; want UTF8", encoding)
+	}
+}
+
+func TestDatabaseIsDroppedWithItsConnections(t *testing.T) {
+	var dsn string
+	t.Run("user", func(t *testing.T) {
+		dsn = New(t)
+		if _, err := pgx.Connect(t.Context(), dsn); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if dsn == "" {
+		t.Skip("no server")
+	}
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err == nil {
+		conn.Close(t.Context())
+		t.Fatalf("database %s is still there after its test", dsn)
+	}
+	if !strings.Contains(err.Error(), "3D000") {
+		t.Errorf("connect after the test: %v; want error 3D000, no such database", err)
+	}
+}
+
+func TestNewInParallel(t *testing.T) {
+	for i := range 8 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			if err := connect(t, New(t)).Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// verdict is a test that remembers how it was ended.
+type verdict struct {
+	testing.TB
+	got string
+}
+
+func (v *verdict) Helper()               {}
+func (v *verdict) Skip(...any)           { v.got = "skip"; runtime.Goexit() }
+func (v *verdict) Fatalf(string, ...any) { v.got = "fail"; runtime.Goexit() }
+
+func TestWithoutServer(t *testing.T) {
+	tests := []struct {
+		name, env string
+		err       error
+		want      string
+	}{
+		{"not installed", "", errNotInstalled, "skip"},
+		{"not installed but required", "required", errNotInstalled, "fail"},
+		{"broken", "", errors.New("no space left"), "fail"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv(required, tt.env)
+			v, done := &verdict{}, make(chan struct{})
+			go func() {
+				defer close(done)
+				(&process{started: true, err: tt.err}).database(v)
+			}()
+			<-done
+			if v.got != tt.want {
+				t.Errorf("outcome = %q; want %q", v.got, tt.want)
+			}
+		})
+	}
+}
