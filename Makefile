@@ -1,0 +1,23 @@
+# Needs nothing but Go and make. PKGS limits test, check and fuzz to some packages.
+export PKGS ?= ./...
+export FUZZTIME ?= 10s
+
+.PHONY: help test check build fuzz clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
+
+test: ## run every check and every test; as root, first install what they use
+	@scripts/test
+
+check: ## run the checks without the tests
+	@scripts/test check
+
+build: ## build the programs into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+fuzz: ## run every fuzz target for FUZZTIME
+	@scripts/fuzz
+
+clean: ## remove what build made
+	rm -rf bin
