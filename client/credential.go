@@ -1,0 +1,34 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+
+	"latchkey.dev/latchkey"
+)
+
+// Credentials lists the credentials that the caller may see.
+func (c *Client) Credentials(ctx context.Context, env string) iter.Seq2[latchkey.Credential, error] {
+	return list[latchkey.Credential](ctx, c, join("environments", env, "credentials"), nil)
+}
+
+// Credential returns a credential: what it refers to, never a value.
+func (c *Client) Credential(ctx context.Context, env string, id latchkey.CredentialID) (latchkey.Credential, error) {
+	return call[latchkey.Credential](ctx, c, http.MethodGet, join("environments", env, "credentials", string(id)), nil)
+}
+
+// CreateCredential makes a credential.
+func (c *Client) CreateCredential(ctx context.Context, env string, in latchkey.CredentialCreate) (latchkey.Credential, error) {
+	return call[latchkey.Credential](ctx, c, http.MethodPost, join("environments", env, "credentials"), in)
+}
+
+// UpdateCredential changes what is not nil in in.
+func (c *Client) UpdateCredential(ctx context.Context, env string, id latchkey.CredentialID, in latchkey.CredentialUpdate) (latchkey.Credential, error) {
+	return call[latchkey.Credential](ctx, c, http.MethodPatch, join("environments", env, "credentials", string(id)), in)
+}
+
+// DeleteCredential removes a credential.
+func (c *Client) DeleteCredential(ctx context.Context, env string, id latchkey.CredentialID) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "credentials", string(id)), nil, nil, nil)
+}

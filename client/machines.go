@@ -1,0 +1,34 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+
+	"latchkey.dev/latchkey"
+)
+
+// CreateEnrolmentToken makes a token with which machines enrol.
+func (c *Client) CreateEnrolmentToken(ctx context.Context, env string, in latchkey.EnrolmentTokenCreate) (latchkey.EnrolmentToken, error) {
+	return call[latchkey.EnrolmentToken](ctx, c, http.MethodPost, join("environments", env, "machines", "enrolment-tokens"), in)
+}
+
+// Machines lists the machines that the caller may see.
+func (c *Client) Machines(ctx context.Context, env string) iter.Seq2[latchkey.Machine, error] {
+	return list[latchkey.Machine](ctx, c, join("environments", env, "machines"), nil)
+}
+
+// Machine returns a machine.
+func (c *Client) Machine(ctx context.Context, env string, id latchkey.MachineID) (latchkey.Machine, error) {
+	return call[latchkey.Machine](ctx, c, http.MethodGet, join("environments", env, "machines", string(id)), nil)
+}
+
+// UpdateMachine changes what is not nil in in.
+func (c *Client) UpdateMachine(ctx context.Context, env string, id latchkey.MachineID, in latchkey.MachineUpdate) (latchkey.Machine, error) {
+	return call[latchkey.Machine](ctx, c, http.MethodPatch, join("environments", env, "machines", string(id)), in)
+}
+
+// DeleteMachine removes a machine.
+func (c *Client) DeleteMachine(ctx context.Context, env string, id latchkey.MachineID) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "machines", string(id)), nil, nil, nil)
+}

@@ -1,0 +1,49 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+
+	"latchkey.dev/latchkey"
+)
+
+// Variables lists an environment's variables, those of one type if it is not
+// empty.
+func (c *Client) Variables(ctx context.Context, env string, t latchkey.VariableType) iter.Seq2[latchkey.Variable, error] {
+	return list[latchkey.Variable](ctx, c, join("environments", env, "variables"), filter("type", string(t)))
+}
+
+// Variable returns the variable with a unique name or an id.
+func (c *Client) Variable(ctx context.Context, env, ref string) (latchkey.Variable, error) {
+	return call[latchkey.Variable](ctx, c, http.MethodGet, join("environments", env, "variables", ref), nil)
+}
+
+// CreateVariable makes a variable. The check of a secret variable goes on after
+// it returns.
+func (c *Client) CreateVariable(ctx context.Context, env string, in latchkey.VariableCreate) (latchkey.Variable, error) {
+	return call[latchkey.Variable](ctx, c, http.MethodPost, join("environments", env, "variables"), in)
+}
+
+// UpdateVariable changes what is not nil in in.
+func (c *Client) UpdateVariable(ctx context.Context, env, ref string, in latchkey.VariableUpdate) (latchkey.Variable, error) {
+	return call[latchkey.Variable](ctx, c, http.MethodPatch, join("environments", env, "variables", ref), in)
+}
+
+// DeleteVariable removes a variable.
+func (c *Client) DeleteVariable(ctx context.Context, env, ref string) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "variables", ref), nil, nil, nil)
+}
+
+// CheckVariable starts the check of a secret variable anew.
+func (c *Client) CheckVariable(ctx context.Context, env, ref string) (latchkey.Variable, error) {
+	return call[latchkey.Variable](ctx, c, http.MethodPost, join("environments", env, "variables", ref, "check"), nil)
+}
+
+// OverrideCheck lets a reference be used without a passed check, on record.
+func (c *Client) OverrideCheck(ctx context.Context, env, ref, reason string) (latchkey.Variable, error) {
+	in := struct {
+		Reason string `json:"reason"`
+	}{reason}
+	return call[latchkey.Variable](ctx, c, http.MethodPost, join("environments", env, "variables", ref, "override"), in)
+}
