@@ -18,11 +18,16 @@ exec 3<&0 </dev/null
 server=$!
 # A shell starts background programs with SIGQUIT ignored, and a signal that
 # comes before the server has set its own handlers is lost: say it again.
-(read -r _ <&3; while kill -QUIT "$server"; do sleep 0.2; done) &
+(
+	trap exit TERM
+	read -r _ <&3
+	while kill -QUIT "$server"; do sleep 0.2; done
+) 2>/dev/null &
 guard=$!
 exec 3<&-
 
 wait "$server"
 status=$?
-kill -KILL "$guard" 2>/dev/null && wait "$guard"
+kill "$guard" 2>/dev/null
+wait "$guard"
 exit "$status"
