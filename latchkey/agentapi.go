@@ -23,15 +23,17 @@ const (
 
 // An EnrolRequest makes a machine known to the server.
 type EnrolRequest struct {
-	Token     string `json:"token"` // of the enrolment token, only the part that proves it
-	Name      string `json:"name"`
-	SignKey   []byte `json:"signKey"` // Ed25519
-	SealKey   []byte `json:"sealKey"` // X25519
-	OS        string `json:"os"`
-	Version   string `json:"version"`
-	SharedUID bool   `json:"sharedUid"`
-	Policy    Policy `json:"policy"`
-	Signature []byte `json:"signature"` // by SignKey: proof that the machine holds it
+	Token string `json:"token"` // of the enrolment token, only the part that proves it
+	Name  string `json:"name"`
+	// Environment, when given, must be the name or id of the token's.
+	Environment string `json:"environment,omitempty"`
+	SignKey     []byte `json:"signKey"` // Ed25519
+	SealKey     []byte `json:"sealKey"` // X25519
+	OS          string `json:"os"`
+	Version     string `json:"version"`
+	SharedUID   bool   `json:"sharedUid"`
+	Policy      Policy `json:"policy"`
+	Signature   []byte `json:"signature"` // by SignKey: proof that the machine holds it
 }
 
 // An EnrolResponse says who the machine is from now on.

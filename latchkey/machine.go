@@ -77,6 +77,8 @@ const (
 type EnrolmentTokenCreate struct {
 	ExpiresIn Duration `json:"expiresIn,omitempty" doc:"for example 1h, the default; at most 24h"`
 	Uses      int      `json:"uses,omitempty" doc:"how many machines it enrols, 1 to 1000; defaults to 1"`
+
+	Machine MachineID `json:"machine,omitempty" doc:"enrol this machine anew, with new keys: it keeps its id and connections, and leaves quarantine"`
 }
 
 // Validate returns every fault, and fills in the defaults.
@@ -93,6 +95,11 @@ func (c *EnrolmentTokenCreate) Validate() error {
 	}
 	if c.Uses < 1 || c.Uses > MaxEnrolmentUses {
 		f.add("uses", "must be from 1 to %d", MaxEnrolmentUses)
+	}
+	if c.Machine != "" && !HasPrefix(string(c.Machine), "mach") {
+		f.add("machine", "must be the id of a machine, mach_…")
+	} else if c.Machine != "" && c.Uses != 1 {
+		f.add("uses", "must be 1 for a token of one machine")
 	}
 	return f.err()
 }

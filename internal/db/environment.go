@@ -64,7 +64,7 @@ func (tx *Tx) DeleteEnvironment(id latchkey.EnvironmentID) error {
 // EnvironmentUse returns how many components an environment has that are not
 // deleted.
 func (tx *Tx) EnvironmentUse(id latchkey.EnvironmentID) (n int, err error) {
-	return one(tx, func(s scanner) (n int, err error) { return n, s.Scan(&n) }, `SELECT
+	return one(tx, scanInt, `SELECT
 		(SELECT count(*) FROM variables WHERE environment_id = $1 AND deleted_at IS NULL) +
 		(SELECT count(*) FROM credentials WHERE environment_id = $1 AND deleted_at IS NULL) +
 		(SELECT count(*) FROM machines WHERE environment_id = $1 AND deleted_at IS NULL) +
@@ -106,7 +106,7 @@ func (tx *Tx) SetMember(env latchkey.EnvironmentID, who latchkey.PrincipalID, ro
 
 // AdminCount returns how many enabled principals are admin of an environment.
 func (tx *Tx) AdminCount(env latchkey.EnvironmentID) (n int, err error) {
-	return one(tx, func(s scanner) (n int, err error) { return n, s.Scan(&n) },
+	return one(tx, scanInt,
 		`SELECT count(*) FROM environment_members m JOIN principals p ON p.id = m.principal_id
 		WHERE m.environment_id = $1 AND m.role = 'admin' AND p.disabled_at IS NULL AND p.deleted_at IS NULL`, env)
 }

@@ -32,11 +32,19 @@ CREATE TABLE principals (
 CREATE TABLE users (
     id            TEXT PRIMARY KEY REFERENCES principals (id),
     login         TEXT NOT NULL,
-    password_hash TEXT NOT NULL DEFAULT '',
-    failures      BIGINT NOT NULL DEFAULT 0,
-    retry_at      BIGINT
+    password_hash TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX users_login ON users (login);
+
+-- Wrong passwords in a row. Logins that no account has are counted too, so that
+-- being made to wait does not tell which ones exist.
+CREATE TABLE sign_in_failures (
+    login    TEXT PRIMARY KEY,
+    failures BIGINT NOT NULL,
+    retry_at BIGINT NOT NULL,
+    last_at  BIGINT NOT NULL
+);
+CREATE INDEX sign_in_failures_last ON sign_in_failures (last_at);
 
 CREATE TABLE external_identities (
     issuer       TEXT NOT NULL,
@@ -68,6 +76,7 @@ CREATE TABLE tokens (
 );
 CREATE UNIQUE INDEX tokens_hash ON tokens (hash);
 CREATE INDEX tokens_principal ON tokens (principal_id, id);
+CREATE INDEX tokens_expires ON tokens (expires_at);
 
 -- Every change of a grant, a membership or an account bumps authz_epoch.
 CREATE TABLE environments (
@@ -215,9 +224,11 @@ CREATE TABLE machines (
 CREATE UNIQUE INDEX machines_name ON machines (environment_id, sort_key) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX machines_key ON machines (sign_key);
 
+-- machine_id is the machine that the token enrols anew, '' for a new one.
 CREATE TABLE enrolment_tokens (
     id             TEXT PRIMARY KEY,
     environment_id TEXT NOT NULL REFERENCES environments (id),
+    machine_id     TEXT NOT NULL DEFAULT '',
     hash           BYTEA NOT NULL,
     uses_left      BIGINT NOT NULL,
     expires_at     BIGINT NOT NULL,

@@ -1,0 +1,48 @@
+package db
+
+import "latchkey.dev/latchkey"
+
+const connectionCols = `c.id, c.name, c.target_id, c.driver, c.credential_id, c.owner_id, c.created_at, c.updated_at`
+
+func scanConnection(s scanner) (c latchkey.Connection, err error) {
+	return c, s.Scan(&c.ID, &c.Name, &c.Target.Machine, &c.Driver, &c.Credential, &c.Owner, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt})
+}
+
+// Connection returns the connection of an environment with an id, or
+// ErrNotFound.
+func (tx *Tx) Connection(env latchkey.EnvironmentID, id latchkey.ConnectionID) (latchkey.Connection, error) {
+	return one(tx, scanConnection, `SELECT `+connectionCols+` FROM connections c WHERE c.environment_id = $1 AND c.id = $2 AND c.deleted_at IS NULL`, env, id)
+}
+
+// Connections lists an environment's connections in the order of their names.
+func (tx *Tx) Connections(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Connection], error) {
+	var w where
+	with := visible.begin(&w, "c.id")
+	w.add("c.environment_id = ?", env)
+	w.add("c.deleted_at IS NULL")
+	w.after(o, "c.sort_key", "c.id")
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, scanConnection, with+`SELECT `+connectionCols+` FROM connections c`+w.String()+
+		` ORDER BY c.sort_key, c.id LIMIT `+w.last(), w.args...)
+	return page(items, o, func(c latchkey.Connection) (string, string) { return latchkey.SortKey(c.Name), string(c.ID) }), err
+}
+
+// CreateConnection stores a new connection. It returns ErrExists when its
+// creator has one with the same name.
+func (tx *Tx) CreateConnection(env latchkey.EnvironmentID, c latchkey.Connection) error {
+	_, err := tx.exec(`INSERT INTO connections (id, environment_id, name, sort_key, target_kind, target_id, driver, credential_id, owner_id, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, 'machine', $5, $6, $7, $8, $8, $9, $9)`,
+		c.ID, env, c.Name, latchkey.SortKey(c.Name), c.Target.Machine, c.Driver, c.Credential, c.Owner, ms(tx.Now))
+	return err
+}
+
+// RenameConnection stores a connection's name. It returns ErrExists when its
+// creator has another one with the same name.
+func (tx *Tx) RenameConnection(c latchkey.Connection) error {
+	return tx.execOne(`UPDATE connections SET name = $2, sort_key = $3, updated_at = $4 WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), ms(tx.Now))
+}
+
+// DeleteConnection marks a connection as deleted.
+func (tx *Tx) DeleteConnection(id latchkey.ConnectionID) error {
+	return tx.execOne(`UPDATE connections SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+}

@@ -1,0 +1,121 @@
+package db
+
+import "latchkey.dev/latchkey"
+
+const credentialCols = `c.id, c.name, c.description, c.store, c.usages, c.authentication, c.exposure, c.allow_shared_uid, c.machines,
+	c.created_by, c.created_at, c.updated_at`
+
+func scanCredential(s scanner) (c latchkey.Credential, err error) {
+	return c, s.Scan(&c.ID, &c.Name, &c.Description, &c.Store, jsonText{&c.Usages}, &c.Authentication, &c.Exposure, &c.AllowSharedUID, jsonText{&c.Machines},
+		&c.CreatedBy, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt})
+}
+
+// Credential returns the credential of an environment with an id, with its
+// slots, or ErrNotFound.
+func (tx *Tx) Credential(env latchkey.EnvironmentID, id latchkey.CredentialID) (latchkey.Credential, error) {
+	c, err := one(tx, scanCredential, `SELECT `+credentialCols+` FROM credentials c WHERE c.environment_id = $1 AND c.id = $2 AND c.deleted_at IS NULL`, env, id)
+	if err != nil {
+		return c, err
+	}
+	c.Slots, err = tx.slots(id)
+	return c, err
+}
+
+// slots returns the names of the variables that a credential is bound to.
+func (tx *Tx) slots(id latchkey.CredentialID) (map[latchkey.Slot]string, error) {
+	type slot struct {
+		slot latchkey.Slot
+		name string
+	}
+	rows, err := all(tx, func(s scanner) (r slot, err error) { return r, s.Scan(&r.slot, &r.name) },
+		`SELECT s.slot, v.name FROM credential_slots s JOIN variables v ON v.id = s.variable_id WHERE s.credential_id = $1`, id)
+	slots := make(map[latchkey.Slot]string, len(rows))
+	for _, r := range rows {
+		slots[r.slot] = r.name
+	}
+	return slots, err
+}
+
+// SlotVariable returns the variable that a slot of a credential is bound to,
+// also one that is deleted, or ErrNotFound.
+func (tx *Tx) SlotVariable(id latchkey.CredentialID, slot latchkey.Slot) (v latchkey.Variable, deleted bool, err error) {
+	type row struct {
+		v       latchkey.Variable
+		deleted bool
+	}
+	r, err := one(tx, func(s scanner) (r row, err error) {
+		return r, s.Scan(&r.v.ID, &r.v.Name, &r.v.DisplayName, &r.v.Type, &r.v.DefaultValue, &r.v.Value, &r.deleted)
+	}, `SELECT v.id, v.name, v.display_name, v.type, v.default_value, v.current_value, v.deleted_at IS NOT NULL
+		FROM credential_slots s JOIN variables v ON v.id = s.variable_id WHERE s.credential_id = $1 AND s.slot = $2`, id, slot)
+	return r.v, r.deleted, err
+}
+
+// Credentials lists an environment's credentials in the order of their names.
+func (tx *Tx) Credentials(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
+	var w where
+	with := visible.begin(&w, "c.id")
+	w.add("c.environment_id = ?", env)
+	w.add("c.deleted_at IS NULL")
+	w.after(o, "c.sort_key", "c.id")
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, scanCredential, with+`SELECT `+credentialCols+` FROM credentials c`+w.String()+
+		` ORDER BY c.sort_key, c.id LIMIT `+w.last(), w.args...)
+	p := page(items, o, func(c latchkey.Credential) (string, string) { return latchkey.SortKey(c.Name), string(c.ID) })
+	if err != nil {
+		return p, err
+	}
+	for i := range p.Items {
+		if p.Items[i].Slots, err = tx.slots(p.Items[i].ID); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// CreateCredential stores a new credential and binds its slots. It returns
+// ErrExists when its creator has one with the same name.
+func (tx *Tx) CreateCredential(env latchkey.EnvironmentID, c latchkey.Credential, slots map[latchkey.Slot]latchkey.VariableID) error {
+	usages, err := toJSON(c.Usages)
+	if err != nil {
+		return err
+	}
+	machines, err := toJSON(c.Machines)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec(`INSERT INTO credentials (id, environment_id, name, sort_key, description, store, usages, authentication, exposure,
+		allow_shared_uid, machines, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)`,
+		c.ID, env, c.Name, latchkey.SortKey(c.Name), c.Description, c.Store, usages, c.Authentication, c.Exposure,
+		c.AllowSharedUID, machines, c.CreatedBy, ms(tx.Now)); err != nil {
+		return err
+	}
+	for slot, variable := range slots {
+		if _, err := tx.exec(`INSERT INTO credential_slots (credential_id, slot, variable_id) VALUES ($1, $2, $3)`, c.ID, slot, variable); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// UpdateCredential stores what may change of a credential. It returns ErrExists
+// when its creator has another one with the same name.
+func (tx *Tx) UpdateCredential(c latchkey.Credential) error {
+	machines, err := toJSON(c.Machines)
+	if err != nil {
+		return err
+	}
+	return tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8
+		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now))
+}
+
+// DeleteCredential marks a credential as deleted.
+func (tx *Tx) DeleteCredential(id latchkey.CredentialID) error {
+	return tx.execOne(`UPDATE credentials SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+}
+
+// CredentialUse returns how many connections that are not deleted use a
+// credential.
+func (tx *Tx) CredentialUse(id latchkey.CredentialID) (int, error) {
+	return one(tx, scanInt, `SELECT count(*) FROM connections WHERE credential_id = $1 AND deleted_at IS NULL`, id)
+}

@@ -1,0 +1,84 @@
+package db
+
+import (
+	"time"
+
+	"latchkey.dev/latchkey"
+)
+
+const flowCols = `f.id, f.name, f.description, r.revision, r.command, r.timeout_ms, r.handover, r.credentials, f.created_by, f.created_at, r.created_at`
+
+func scanFlow(s scanner) (f latchkey.Flow, err error) {
+	var timeout int64
+	err = s.Scan(&f.ID, &f.Name, &f.Description, &f.Revision, jsonText{&f.Command}, &timeout, &f.Handover, jsonText{&f.Credentials},
+		&f.CreatedBy, timestamp{&f.CreatedAt}, timestamp{&f.UpdatedAt})
+	f.Timeout = latchkey.Duration(time.Duration(timeout) * time.Millisecond)
+	return f, err
+}
+
+// Flow returns the flow of an environment with an id in its newest revision,
+// or ErrNotFound.
+func (tx *Tx) Flow(env latchkey.EnvironmentID, id latchkey.FlowID) (latchkey.Flow, error) {
+	return one(tx, scanFlow, `SELECT `+flowCols+` FROM flows f JOIN flow_revisions r ON r.flow_id = f.id AND r.revision = f.revision
+		WHERE f.environment_id = $1 AND f.id = $2 AND f.deleted_at IS NULL`, env, id)
+}
+
+// FlowRevision returns one revision of a flow, also of one that is deleted, or
+// ErrNotFound.
+func (tx *Tx) FlowRevision(env latchkey.EnvironmentID, id latchkey.FlowID, revision int) (latchkey.Flow, error) {
+	return one(tx, scanFlow, `SELECT `+flowCols+` FROM flows f JOIN flow_revisions r ON r.flow_id = f.id
+		WHERE f.environment_id = $1 AND f.id = $2 AND r.revision = $3`, env, id, revision)
+}
+
+// Flows lists an environment's flows in the order of their names.
+func (tx *Tx) Flows(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Flow], error) {
+	var w where
+	with := visible.begin(&w, "f.id")
+	w.add("f.environment_id = ?", env)
+	w.add("f.deleted_at IS NULL")
+	w.after(o, "f.sort_key", "f.id")
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, scanFlow, with+`SELECT `+flowCols+` FROM flows f JOIN flow_revisions r ON r.flow_id = f.id AND r.revision = f.revision`+w.String()+
+		` ORDER BY f.sort_key, f.id LIMIT `+w.last(), w.args...)
+	return page(items, o, func(f latchkey.Flow) (string, string) { return latchkey.SortKey(f.Name), string(f.ID) }), err
+}
+
+// CreateFlow stores a new flow with its first revision. It returns ErrExists
+// when its creator has one with the same name.
+func (tx *Tx) CreateFlow(env latchkey.EnvironmentID, f latchkey.Flow) error {
+	if _, err := tx.exec(`INSERT INTO flows (id, environment_id, name, sort_key, description, revision, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)`,
+		f.ID, env, f.Name, latchkey.SortKey(f.Name), f.Description, f.Revision, f.CreatedBy, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.createRevision(f, f.CreatedBy)
+}
+
+// ReviseFlow stores a flow's name, description and next revision.
+func (tx *Tx) ReviseFlow(f latchkey.Flow, by latchkey.PrincipalID) error {
+	if err := tx.execOne(`UPDATE flows SET name = $2, sort_key = $3, description = $4, revision = $5, updated_at = $6 WHERE id = $1`,
+		f.ID, f.Name, latchkey.SortKey(f.Name), f.Description, f.Revision, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.createRevision(f, by)
+}
+
+func (tx *Tx) createRevision(f latchkey.Flow, by latchkey.PrincipalID) error {
+	command, err := toJSON(f.Command)
+	if err != nil {
+		return err
+	}
+	credentials, err := toJSON(f.Credentials)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO flow_revisions (flow_id, revision, command, timeout_ms, handover, credentials, created_by, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		f.ID, f.Revision, command, time.Duration(f.Timeout).Milliseconds(), f.Handover, credentials, by, ms(tx.Now))
+	return err
+}
+
+// DeleteFlow marks a flow as deleted.
+func (tx *Tx) DeleteFlow(id latchkey.FlowID) error {
+	return tx.execOne(`UPDATE flows SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+}

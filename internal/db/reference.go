@@ -1,0 +1,122 @@
+package db
+
+import (
+	"time"
+
+	"latchkey.dev/latchkey"
+)
+
+// A Reference is one secret reference that a variable has had.
+type Reference struct {
+	ID       latchkey.ReferenceID
+	Variable latchkey.VariableID
+	latchkey.SecretReference
+	SavedBy    latchkey.PrincipalID
+	Newest     bool // the one last saved
+	InForce    bool // the one that releases read
+	Check      latchkey.Check
+	Attempts   int
+	CheckToken string // set by who checks it now; see ClaimCheck
+}
+
+const referenceCols = `r.id, r.variable_id, r.subscription_id, r.resource_group, r.vault, r.secret, r.saved_by, r.newest, r.in_force,
+	r.check_state, r.check_message, r.check_identity, r.check_name, r.check_remedy, r.checked_at, r.next_check_at, r.attempts, r.check_token,
+	r.overridden_at IS NOT NULL`
+
+func scanReference(s scanner) (r Reference, err error) {
+	return r, s.Scan(&r.ID, &r.Variable, &r.SubscriptionID, &r.ResourceGroup, &r.Vault, &r.Secret, &r.SavedBy, &r.Newest, &r.InForce,
+		&r.Check.State, &r.Check.Message, &r.Check.Identity, &r.Check.Check, &r.Check.Remedy, nullTime{&r.Check.CheckedAt}, nullTime{&r.Check.NextAt},
+		&r.Attempts, &r.CheckToken, &r.Check.Overridden)
+}
+
+// References returns the newest reference of a variable and the one in force,
+// which may be the same.
+func (tx *Tx) References(v latchkey.VariableID) ([]Reference, error) {
+	return all(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r WHERE r.variable_id = $1 AND (r.newest OR r.in_force)`, v)
+}
+
+// Reference returns the reference with an id.
+func (tx *Tx) Reference(id latchkey.ReferenceID) (Reference, error) {
+	return one(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r WHERE r.id = $1`, id)
+}
+
+// ReferenceInForce returns the reference that releases of a variable read, or
+// ErrNotFound.
+func (tx *Tx) ReferenceInForce(v latchkey.VariableID) (Reference, error) {
+	return one(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r WHERE r.variable_id = $1 AND r.in_force`, v)
+}
+
+// CreateReference stores what a person saved as the newest reference of a
+// variable, to be checked at once. One in force stays in force.
+func (tx *Tx) CreateReference(v latchkey.VariableID, ref latchkey.SecretReference, by latchkey.PrincipalID) (latchkey.ReferenceID, error) {
+	if err := tx.DropNewest(v); err != nil {
+		return "", err
+	}
+	id := latchkey.ReferenceID(latchkey.NewID("ref", tx.Now))
+	_, err := tx.exec(`INSERT INTO secret_references (id, variable_id, subscription_id, resource_group, vault, secret, reference_key,
+		saved_by, saved_at, newest, check_state, next_check_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, TRUE, 'checking', $9)`,
+		id, v, ref.SubscriptionID, ref.ResourceGroup, ref.Vault, ref.Secret, ref.Key(), by, ms(tx.Now))
+	return id, err
+}
+
+// DropNewest notes that the newest reference of a variable is no longer what
+// was last saved. If it is in force it stays so.
+func (tx *Tx) DropNewest(v latchkey.VariableID) error {
+	_, err := tx.exec(`UPDATE secret_references SET newest = FALSE, next_check_at = NULL WHERE variable_id = $1 AND newest`, v)
+	return err
+}
+
+// RetireReferences ends every reference of a variable: none is checked and none
+// is in force any more.
+func (tx *Tx) RetireReferences(v latchkey.VariableID) error {
+	_, err := tx.exec(`UPDATE secret_references SET newest = FALSE, in_force = FALSE, next_check_at = NULL WHERE variable_id = $1 AND (newest OR in_force)`, v)
+	return err
+}
+
+// RestartCheck has a reference checked anew, for the person who asks.
+func (tx *Tx) RestartCheck(id latchkey.ReferenceID) error {
+	return tx.execOne(`UPDATE secret_references SET check_state = 'checking', next_check_at = $2, attempts = 0, check_token = '' WHERE id = $1`, id, ms(tx.Now))
+}
+
+// ClaimCheck takes a reference whose check is due, for the given time: nobody
+// else gets it before. It returns ErrNotFound when none is due.
+func (tx *Tx) ClaimCheck(hold time.Duration) (Reference, error) {
+	r, err := one(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r WHERE r.next_check_at <= $1 ORDER BY r.next_check_at LIMIT 1`, ms(tx.Now))
+	if err != nil {
+		return r, err
+	}
+	r.CheckToken = latchkey.NewID("check", tx.Now)
+	return r, tx.execOne(`UPDATE secret_references SET next_check_at = $2, check_token = $3 WHERE id = $1`,
+		r.ID, ms(tx.Now.Add(hold)), r.CheckToken)
+}
+
+// NextCheck returns when the next check is due, or ErrNotFound when none is.
+func (tx *Tx) NextCheck() (t time.Time, err error) {
+	return one(tx, func(s scanner) (t time.Time, err error) { return t, s.Scan(timestamp{&t}) },
+		`SELECT next_check_at FROM secret_references WHERE next_check_at IS NOT NULL ORDER BY next_check_at LIMIT 1`)
+}
+
+// FinishCheck stores the result of a check that ClaimCheck gave out. It returns
+// ErrNotFound when the check was given to somebody else or started anew
+// meanwhile.
+func (tx *Tx) FinishCheck(r Reference) error {
+	return tx.execOne(`UPDATE secret_references SET check_state = $3, check_message = $4, check_identity = $5, check_name = $6, check_remedy = $7,
+		checked_at = $8, next_check_at = $9, attempts = $10, check_token = ''
+		WHERE id = $1 AND check_token = $2`,
+		r.ID, r.CheckToken, r.Check.State, r.Check.Message, r.Check.Identity, r.Check.Check, r.Check.Remedy,
+		ms(tx.Now), msOrNull(r.Check.NextAt), r.Attempts)
+}
+
+// Override lets a reference be released from without a passed check.
+func (tx *Tx) Override(id latchkey.ReferenceID, by latchkey.PrincipalID) error {
+	return tx.execOne(`UPDATE secret_references SET overridden_by = $2, overridden_at = $3 WHERE id = $1`, id, by, ms(tx.Now))
+}
+
+// PutInForce makes a reference the one that releases of its variable read.
+func (tx *Tx) PutInForce(r Reference) error {
+	if _, err := tx.exec(`UPDATE secret_references SET in_force = FALSE WHERE variable_id = $1 AND in_force`, r.Variable); err != nil {
+		return err
+	}
+	return tx.execOne(`UPDATE secret_references SET in_force = TRUE WHERE id = $1`, r.ID)
+}

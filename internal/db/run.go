@@ -1,0 +1,212 @@
+package db
+
+import (
+	"time"
+
+	"latchkey.dev/latchkey"
+)
+
+// A Run is a run with what only the service needs.
+type Run struct {
+	latchkey.Run
+	Environment  latchkey.EnvironmentID
+	Claim        latchkey.ClaimID // "" while queued
+	LeaseExpires *time.Time
+}
+
+const runCols = `r.id, r.environment_id, r.flow_id, f.name, r.revision, r.connection_id, r.machine_id, m.name, m.shared_uid, r.state, r.error_code, r.error_message,
+	r.exit_code, r.inputs, r.owner_id, r.started_by, r.releases, r.queued_at, r.claimed_at, r.started_at, r.finished_at, r.cancel_asked_at IS NOT NULL,
+	r.log_bytes, r.log_truncated, r.claim_id, r.lease_expires_at`
+
+const runFrom = ` FROM runs r JOIN flows f ON f.id = r.flow_id JOIN machines m ON m.id = r.machine_id`
+
+func scanRun(s scanner) (r Run, err error) {
+	var e latchkey.RunError
+	err = s.Scan(&r.ID, &r.Environment, &r.Flow, &r.FlowName, &r.Revision, &r.Connection, &r.Machine, &r.MachineName, &r.SharedUID, &r.State, &e.Code, &e.Message,
+		&r.ExitCode, jsonText{&r.Inputs}, &r.Owner, &r.StartedBy, &r.Releases, timestamp{&r.QueuedAt}, nullTime{&r.ClaimedAt}, nullTime{&r.StartedAt},
+		nullTime{&r.FinishedAt}, &r.CancelAsked, &r.LogBytes, &r.LogTruncated, &r.Claim, nullTime{&r.LeaseExpires})
+	if e.Code != "" {
+		r.Error = &e
+	}
+	return r, err
+}
+
+// Run returns the run with an id, or ErrNotFound.
+func (tx *Tx) Run(id latchkey.RunID) (Run, error) {
+	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.id = $1`, id)
+}
+
+// A RunFilter chooses runs; zero fields choose all.
+type RunFilter struct {
+	State      latchkey.RunState
+	Flow       latchkey.FlowID
+	Connection latchkey.ConnectionID
+	Machine    latchkey.MachineID
+}
+
+// Runs lists an environment's runs, newest first. Unless everything is set
+// only those that who owns or has started are listed.
+func (tx *Tx) Runs(env latchkey.EnvironmentID, visible Visible, f RunFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.Run], error) {
+	var w where
+	w.add("r.environment_id = ?", env)
+	if !visible.Everything {
+		w.add("(r.owner_id = ? OR r.started_by = ?)", visible.Who, visible.Who)
+	}
+	for _, c := range []struct{ column, value string }{
+		{"r.state", string(f.State)}, {"r.flow_id", string(f.Flow)}, {"r.connection_id", string(f.Connection)}, {"r.machine_id", string(f.Machine)},
+	} {
+		if c.value != "" {
+			w.add(c.column+" = ?", c.value)
+		}
+	}
+	if o.After != "" {
+		_, id := parseCursor(o.After)
+		w.add("r.id < ?", id)
+	}
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, func(s scanner) (latchkey.Run, error) {
+		r, err := scanRun(s)
+		return r.Run, err
+	}, `SELECT `+runCols+runFrom+w.String()+` ORDER BY r.id DESC LIMIT `+w.last(), w.args...)
+	return page(items, o, func(r latchkey.Run) (string, string) { return "", string(r.ID) }), err
+}
+
+// CreateRun stores a new queued run.
+func (tx *Tx) CreateRun(r Run) error {
+	inputs, err := toJSON(r.Inputs)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO runs (id, environment_id, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, state, queued_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', $10)`,
+		r.ID, r.Environment, r.Flow, r.Revision, r.Connection, r.Machine, r.Owner, r.StartedBy, inputs, ms(tx.Now))
+	return err
+}
+
+// NextQueued returns the queued run of a machine that has waited longest, or
+// ErrNotFound.
+func (tx *Tx) NextQueued(m latchkey.MachineID) (Run, error) {
+	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.machine_id = $1 AND r.state = 'queued' ORDER BY r.id LIMIT 1`, m)
+}
+
+// HasQueued reports whether a machine has a queued run.
+func (tx *Tx) HasQueued(m latchkey.MachineID) (bool, error) {
+	n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM runs WHERE machine_id = $1 AND state = 'queued' LIMIT 1) AS q`, m)
+	return n > 0, err
+}
+
+// UnstartedClaims returns the runs that a machine has claimed but not started.
+func (tx *Tx) UnstartedClaims(m latchkey.MachineID) ([]Run, error) {
+	return all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.machine_id = $1 AND r.state = 'running' AND r.started_at IS NULL ORDER BY r.id`, m)
+}
+
+// ClaimRun gives a queued run to its machine. It returns ErrNotFound when the
+// run is queued no longer.
+func (tx *Tx) ClaimRun(id latchkey.RunID, claim latchkey.ClaimID) error {
+	return tx.execOne(`UPDATE runs SET state = 'running', claim_id = $2, claimed_at = $3, lease_expires_at = $4 WHERE id = $1 AND state = 'queued'`,
+		id, claim, ms(tx.Now), ms(tx.Now.Add(latchkey.RunLease)))
+}
+
+// MarkRunStarted notes that the agent is about to start a claimed run. It
+// returns ErrNotFound when it has been started before.
+func (tx *Tx) MarkRunStarted(id latchkey.RunID) error {
+	return tx.execOne(`UPDATE runs SET started_at = $2 WHERE id = $1 AND state = 'running' AND started_at IS NULL`, id, ms(tx.Now))
+}
+
+// ExtendLease notes that the agent of a run was heard of.
+func (tx *Tx) ExtendLease(id latchkey.RunID) error {
+	return tx.execOne(`UPDATE runs SET lease_expires_at = $2 WHERE id = $1 AND state = 'running'`, id, ms(tx.Now.Add(latchkey.RunLease)))
+}
+
+// AskCancel notes that somebody asked to cancel a run.
+func (tx *Tx) AskCancel(id latchkey.RunID) error {
+	return tx.execOne(`UPDATE runs SET cancel_asked_at = $2 WHERE id = $1`, id, ms(tx.Now))
+}
+
+// FinishRun ends a run that has not ended. It returns ErrNotFound when it has.
+func (tx *Tx) FinishRun(id latchkey.RunID, state latchkey.RunState, exitCode *int, e *latchkey.RunError) error {
+	if e == nil {
+		e = &latchkey.RunError{}
+	}
+	return tx.execOne(`UPDATE runs SET state = $2, exit_code = $3, error_code = $4, error_message = $5, finished_at = $6, lease_expires_at = NULL
+		WHERE id = $1 AND state IN ('queued', 'running')`, id, state, exitCode, e.Code, e.Message, ms(tx.Now))
+}
+
+// LostRuns returns running runs whose lease has expired, and queued runs that
+// were queued before the given time, at most limit of each.
+func (tx *Tx) LostRuns(queuedBefore time.Time, limit int) ([]Run, error) {
+	lost, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'running' AND r.lease_expires_at < $1 ORDER BY r.id LIMIT $2`, ms(tx.Now), limit)
+	if err != nil {
+		return nil, err
+	}
+	waited, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'queued' AND r.queued_at < $1 ORDER BY r.id LIMIT $2`, ms(queuedBefore), limit)
+	return append(lost, waited...), err
+}
+
+// OpenRunsOf returns the runs of a connection, of a flow or on a machine that have
+// not ended: exactly one of the arguments is given.
+func (tx *Tx) OpenRunsOf(f RunFilter) (int, error) {
+	var w where
+	w.add("state IN ('queued', 'running')")
+	switch {
+	case f.Connection != "":
+		w.add("connection_id = ?", f.Connection)
+	case f.Flow != "":
+		w.add("flow_id = ?", f.Flow)
+	default:
+		w.add("machine_id = ?", f.Machine)
+	}
+	return one(tx, scanInt, `SELECT count(*) FROM runs`+w.String(), w.args...)
+}
+
+// AppendLog adds output to a run's log at the log's end, and notes whether
+// output had to be dropped.
+func (tx *Tx) AppendLog(r Run, stream, text string, truncated bool) error {
+	if text != "" {
+		if _, err := tx.exec(`INSERT INTO run_logs (run_id, log_offset, stream, body, at) VALUES ($1, $2, $3, $4, $5)`,
+			r.ID, r.LogBytes, stream, text, ms(tx.Now)); err != nil {
+			return err
+		}
+	}
+	return tx.execOne(`UPDATE runs SET log_bytes = $2, log_truncated = $3, lease_expires_at = $4 WHERE id = $1 AND state = 'running'`,
+		r.ID, r.LogBytes+int64(len(text)), truncated, ms(tx.Now.Add(latchkey.RunLease)))
+}
+
+// Log returns up to limit chunks of a run's output from the chunk on that
+// begins at or after an offset.
+func (tx *Tx) Log(id latchkey.RunID, offset int64, limit int) ([]latchkey.LogChunk, error) {
+	return all(tx, func(s scanner) (c latchkey.LogChunk, err error) {
+		return c, s.Scan(&c.Offset, &c.Stream, &c.Text, timestamp{&c.At})
+	}, `SELECT log_offset, stream, body, at FROM run_logs WHERE run_id = $1 AND log_offset >= $2 ORDER BY log_offset LIMIT $3`, id, offset, limit)
+}
+
+// A Release is one release of a credential to a run.
+type Release struct {
+	ID         latchkey.ReleaseID
+	Run        latchkey.RunID
+	Number     int
+	Claim      latchkey.ClaimID
+	Credential latchkey.CredentialID
+	Reference  latchkey.ReferenceID
+	Machine    latchkey.MachineID
+}
+
+// CreateRelease stores a granted release and counts it in its run.
+func (tx *Tx) CreateRelease(r Release) error {
+	if _, err := tx.exec(`INSERT INTO releases (id, run_id, number, claim_id, credential_id, reference_id, machine_id, state, granted_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 'granted', $8)`,
+		r.ID, r.Run, r.Number, r.Claim, r.Credential, r.Reference, r.Machine, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.execOne(`UPDATE runs SET releases = $2 WHERE id = $1`, r.Run, r.Number)
+}
+
+// EndRelease stores the outcome of a release: the version that was delivered,
+// or "" when it failed.
+func (tx *Tx) EndRelease(id latchkey.ReleaseID, version string) error {
+	state := "delivered"
+	if version == "" {
+		state = "failed"
+	}
+	return tx.execOne(`UPDATE releases SET state = $2, vault_version = $3, ended_at = $4 WHERE id = $1`, id, state, version, ms(tx.Now))
+}

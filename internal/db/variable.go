@@ -1,0 +1,79 @@
+package db
+
+import (
+	"strings"
+
+	"latchkey.dev/latchkey"
+)
+
+const variableCols = `v.id, v.name, v.display_name, v.description, v.type, v.default_value, v.current_value, v.created_by, v.created_at, v.updated_at`
+
+func scanVariable(s scanner) (v latchkey.Variable, err error) {
+	return v, s.Scan(&v.ID, &v.Name, &v.DisplayName, &v.Description, &v.Type, &v.DefaultValue, &v.Value,
+		&v.CreatedBy, timestamp{&v.CreatedAt}, timestamp{&v.UpdatedAt})
+}
+
+// Variable returns the variable of an environment with an id or a unique name,
+// without what belongs to its references, or ErrNotFound.
+func (tx *Tx) Variable(env latchkey.EnvironmentID, ref string) (latchkey.Variable, error) {
+	column := "name_key"
+	if latchkey.HasPrefix(ref, "var") {
+		column = "id"
+	}
+	return one(tx, scanVariable, `SELECT `+variableCols+` FROM variables v
+		WHERE v.environment_id = $1 AND v.`+column+` = $2 AND v.deleted_at IS NULL`, env, strings.ToLower(ref))
+}
+
+// A VariableFilter chooses variables; zero fields choose all.
+type VariableFilter struct {
+	Type latchkey.VariableType
+}
+
+// Variables lists an environment's variables in the order of their display
+// names.
+func (tx *Tx) Variables(env latchkey.EnvironmentID, visible Visible, f VariableFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.Variable], error) {
+	var w where
+	with := visible.begin(&w, "v.id")
+	w.add("v.environment_id = ?", env)
+	w.add("v.deleted_at IS NULL")
+	if f.Type != "" {
+		w.add("v.type = ?", f.Type)
+	}
+	w.after(o, "v.sort_key", "v.id")
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, scanVariable, with+`SELECT `+variableCols+` FROM variables v`+w.String()+
+		` ORDER BY v.sort_key, v.id LIMIT `+w.last(), w.args...)
+	return page(items, o, func(v latchkey.Variable) (string, string) {
+		return latchkey.SortKey(v.DisplayName), string(v.ID)
+	}), err
+}
+
+// CreateVariable stores a new variable. It returns ErrExists when the unique
+// name is taken.
+func (tx *Tx) CreateVariable(env latchkey.EnvironmentID, v latchkey.Variable) error {
+	_, err := tx.exec(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, description, type,
+		default_value, current_value, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)`,
+		v.ID, env, v.Name, strings.ToLower(v.Name), v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.Type,
+		v.DefaultValue, v.Value, v.CreatedBy, ms(tx.Now))
+	return err
+}
+
+// UpdateVariable stores what may change of a variable.
+func (tx *Tx) UpdateVariable(v latchkey.Variable) error {
+	return tx.execOne(`UPDATE variables SET display_name = $2, sort_key = $3, description = $4, default_value = $5, current_value = $6, updated_at = $7
+		WHERE id = $1`, v.ID, v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.DefaultValue, v.Value, ms(tx.Now))
+}
+
+// DeleteVariable marks a variable as deleted.
+func (tx *Tx) DeleteVariable(id latchkey.VariableID) error {
+	return tx.execOne(`UPDATE variables SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+}
+
+// VariableUse returns how many credentials that are not deleted use a variable.
+func (tx *Tx) VariableUse(id latchkey.VariableID) (int, error) {
+	return one(tx, scanInt, `SELECT count(*) FROM credential_slots s JOIN credentials c ON c.id = s.credential_id
+		WHERE s.variable_id = $1 AND c.deleted_at IS NULL`, id)
+}
+
+func scanInt(s scanner) (n int, err error) { return n, s.Scan(&n) }
