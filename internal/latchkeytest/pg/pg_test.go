@@ -4,20 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 )
-
-func TestMain(m *testing.M) {
-	if mode := os.Getenv(childMode); mode != "" {
-		child(mode)
-	}
-	os.Exit(Main(m))
-}
 
 // connect opens a database until the test ends.
 func connect(t *testing.T, dsn string) *pgx.Conn {

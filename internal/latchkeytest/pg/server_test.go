@@ -22,6 +22,13 @@ import (
 // a server and hang: "launched" without waiting for it, or "ready".
 const childMode = "LATCHKEY_PG_TEST_CHILD"
 
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(childMode); mode != "" {
+		child(mode)
+	}
+	os.Exit(Main(m))
+}
+
 // child prints the folder of a new server and waits to be killed.
 func child(mode string) {
 	start := map[string]func() (*server, error){"launched": launch, "ready": start}[mode]
