@@ -1,0 +1,278 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/seal"
+	"latchkey.dev/latchkey"
+)
+
+const (
+	freeFailures = 5                // wrong passwords in a row before one has to wait
+	maxRetryWait = 15 * time.Minute // longest wait after a wrong password
+)
+
+// retryWait returns how long to wait after so many wrong passwords in a row: a
+// second after freeFailures, then twice as long each time.
+func retryWait(failures int) time.Duration {
+	n := failures - freeFailures
+	switch {
+	case n < 0:
+		return 0
+	case n >= 10:
+		return maxRetryWait
+	}
+	return min(time.Second<<n, maxRetryWait)
+}
+
+// SignIn returns a token for the account with a login and a password. A wrong
+// login and a wrong password are the same ErrUnauthenticated, code
+// sign-in-refused, and take the same time; after some failures in a row it is
+// ErrDenied, code sign-in-throttled, until the time that it names. Every attempt
+// is on record.
+func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Secret, address string) (latchkey.NewToken, error) {
+	login = strings.ToLower(login)
+	if (&latchkey.UserCreate{Login: login}).Validate() != nil {
+		login = "" // no account has it, and it may be a password put in the wrong place
+	}
+	if len(password.Reveal()) > latchkey.MaxPassword {
+		password = latchkey.Secret{}
+	}
+	release, err := b.passwordSlot(ctx)
+	if err != nil {
+		return latchkey.NewToken{}, err
+	}
+	// The slot is held until the outcome is stored, so that many attempts at
+	// once do not all pass the throttle.
+	defer release()
+	s := signIn{login: login, address: address}
+	if err := b.db.View(ctx, s.load); err != nil {
+		return latchkey.NewToken{}, err
+	}
+	if s.retryAt.IsZero() {
+		outdated := false
+		if s.right, outdated, err = checkPassword(s.account.PasswordHash, password); err != nil {
+			return latchkey.NewToken{}, err
+		}
+		if s.right && outdated {
+			s.rehashed = hashPassword(password)
+		}
+	}
+	if err := b.db.Update(ctx, s.end); err != nil {
+		return latchkey.NewToken{}, err
+	}
+	if s.refusal != nil {
+		b.counts.SignInsDenied.Add(1)
+		return latchkey.NewToken{}, s.refusal
+	}
+	b.counts.SignIns.Add(1)
+	return s.token, nil
+}
+
+// A signIn is one attempt to sign in with a password.
+type signIn struct {
+	login, address string
+	account        db.Account // zero when there is none
+	retryAt        time.Time  // not zero when it is too early to try
+	right          bool       // the password was that of account
+	rehashed       string     // a better hash of it, if one is due
+
+	token   latchkey.NewToken
+	refusal *latchkey.Error
+}
+
+// load finds the account, and whether it is too early to try again.
+func (s *signIn) load(tx *db.Tx) (err error) {
+	s.retryAt = time.Time{}
+	if s.account, err = tx.Account(s.login); err != nil && !errors.Is(err, db.ErrNotFound) {
+		return err
+	}
+	f, err := tx.SignInFailures(s.login)
+	if err != nil {
+		return err
+	}
+	if tx.Now.Before(f.RetryAt) {
+		s.retryAt = f.RetryAt
+	}
+	return nil
+}
+
+func throttled(until time.Time) *latchkey.Error {
+	remedy := "try again after " + until.Add(time.Second-1).Truncate(time.Second).Format(time.RFC3339)
+	return &latchkey.Error{
+		Kind: latchkey.ErrDenied, Code: "sign-in-throttled", Check: string(latchkey.ActSignIn), Remedy: remedy,
+		Msg: "signing in with this login has failed too often: " + remedy,
+	}
+}
+
+// end stores and records the outcome. The account may have changed while the
+// password was hashed.
+func (s *signIn) end(tx *db.Tx) error {
+	o := &op{tx, latchkey.Caller{Name: "nobody", Address: s.address}}
+	t := thing{kind: latchkey.KindUser, id: string(s.account.ID), name: s.login}
+	now, err := tx.Account(s.login)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
+		return err
+	}
+	switch {
+	case !s.retryAt.IsZero():
+		s.refusal = throttled(s.retryAt)
+	case !s.right || now.PasswordHash != s.account.PasswordHash:
+		s.refusal = unauthenticated("sign-in-refused", "the login or the password is wrong",
+			"check both, or ask a tenant admin for a new password")
+		if err := s.countFailure(tx); err != nil {
+			return err
+		}
+	case now.Disabled:
+		s.refusal = accountDisabled()
+	default:
+		s.refusal = nil
+		return s.succeed(o, now)
+	}
+	e := o.event(latchkey.ActSignIn, t)
+	e.Outcome, e.Code, e.Reason = latchkey.OutcomeDenied, s.refusal.Code, s.refusal.Msg
+	return tx.Record(e)
+}
+
+func (s *signIn) countFailure(tx *db.Tx) error {
+	if s.login == "" {
+		return nil
+	}
+	f, err := tx.SignInFailures(s.login)
+	if err != nil {
+		return err
+	}
+	f.Count++
+	f.RetryAt = tx.Now.Add(retryWait(f.Count))
+	return tx.SetSignInFailures(s.login, f)
+}
+
+func (s *signIn) succeed(o *op, a db.Account) (err error) {
+	if s.rehashed != "" {
+		if err := o.SetPassword(a.ID, s.rehashed); err != nil {
+			return err
+		}
+	}
+	if err := o.SetSignInFailures(s.login, db.Failures{}); err != nil {
+		return err
+	}
+	if s.token, err = o.issue(a.ID, db.TokenSession, prefixAPI, "sign-in", latchkey.SignInTokenTTL); err != nil {
+		return err
+	}
+	o.who.ID, o.who.Kind, o.who.Name, o.who.Token = a.ID, a.Kind, a.Name, s.token.ID
+	return o.record(latchkey.ActSignIn, thing{kind: latchkey.KindUser, id: string(a.ID), name: a.Login}, map[string]string{"by": "password"})
+}
+
+// SignInLink returns a token that is good for one StartSession of the caller's
+// own account, within latchkey.SignInLinkTTL.
+func (b *Broker) SignInLink(ctx context.Context, who latchkey.Caller) (link string, expires time.Time, err error) {
+	err = b.update(ctx, who, func(o *op) error {
+		p, err := o.self()
+		if err != nil {
+			return err
+		}
+		if p.Kind != latchkey.PrincipalUser {
+			return latchkey.NotFound(latchkey.KindUser)
+		}
+		t, err := o.issue(who.ID, db.TokenLink, prefixLink, "sign-in link", latchkey.SignInLinkTTL)
+		if err != nil {
+			return err
+		}
+		link, expires = t.Value, t.ExpiresAt
+		return o.record(latchkey.ActTokenCreate, tokenThing(t.Token), map[string]string{"expiresAt": expires.Format(time.RFC3339)})
+	})
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return link, expires, nil
+}
+
+// StartSession uses a one-time sign-in link up and returns a browser session. It
+// returns ErrUnauthenticated, code link-invalid, when the link does not count.
+func (b *Broker) StartSession(ctx context.Context, link string) (session string, expires time.Time, err error) {
+	const remedy = "make another"
+	if !isToken(link, prefixLink) {
+		return "", time.Time{}, unauthenticated("link-invalid", "this is not a sign-in link", remedy)
+	}
+	var refusal error
+	err = b.db.Update(ctx, func(tx *db.Tx) error {
+		refusal = nil
+		t, err := tx.HeldToken(seal.HashToken(link))
+		if errors.Is(err, db.ErrNotFound) || err == nil && t.Kind != db.TokenLink {
+			// Not on record: it names nobody, and anybody could fill the log.
+			refusal = unauthenticated("link-invalid", "the sign-in link does not exist", remedy)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		o := &op{tx, callerOf(t)}
+		user := thing{kind: latchkey.KindUser, id: string(t.Holder.ID), name: t.Holder.Name}
+		if why := linkFault(t, tx.Now, remedy); why != nil {
+			refusal = why
+			e := o.event(latchkey.ActSignIn, user)
+			e.Outcome, e.Code, e.Reason = latchkey.OutcomeDenied, why.Code, why.Msg
+			return tx.Record(e)
+		}
+		if _, err := tx.RevokeToken(t.Holder.ID, t.ID); err != nil {
+			return err
+		}
+		s, err := o.issue(t.Holder.ID, db.TokenSession, prefixSession, "browser session", latchkey.SignInTokenTTL)
+		if err != nil {
+			return err
+		}
+		session, expires = s.Value, s.ExpiresAt
+		return o.record(latchkey.ActSignIn, user, map[string]string{"by": "link", "session": string(s.ID)})
+	})
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if refusal != nil {
+		b.counts.SignInsDenied.Add(1)
+		return "", time.Time{}, refusal
+	}
+	b.counts.SignIns.Add(1)
+	return session, expires, nil
+}
+
+// linkFault returns why a link does not count, or nil.
+func linkFault(t db.HeldToken, now time.Time, remedy string) (err *latchkey.Error) {
+	switch {
+	case t.Revoked:
+		err = unauthenticated("link-invalid", "the sign-in link was used already or revoked", remedy)
+	case !t.ExpiresAt.After(now):
+		err = unauthenticated("link-invalid", "the sign-in link has expired", remedy)
+	case t.Holder.Disabled:
+		err = accountDisabled()
+	default:
+		return nil
+	}
+	err.Identity = string(t.Holder.ID)
+	return err
+}
+
+// EndSession ends what signing in gave: a browser session or the token of
+// SignIn. What is over already, and a token made by CreateToken, is left alone.
+func (b *Broker) EndSession(ctx context.Context, token string) error {
+	if !isToken(token, prefixAPI, prefixSession) {
+		return nil
+	}
+	return b.db.Update(ctx, func(tx *db.Tx) error {
+		t, err := tx.HeldToken(seal.HashToken(token))
+		if errors.Is(err, db.ErrNotFound) {
+			return nil
+		}
+		if err != nil || t.Kind != db.TokenSession || usable(t, tx.Now) != nil {
+			return err
+		}
+		if _, err := tx.RevokeToken(t.Holder.ID, t.ID); err != nil {
+			return err
+		}
+		o := &op{tx, callerOf(t)}
+		return o.record(latchkey.ActTokenRevoke, tokenThing(t.Token), nil)
+	})
+}
