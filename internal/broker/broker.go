@@ -50,11 +50,11 @@ type Broker struct {
 	serverKey    ed25519.PrivateKey
 	ca           *authority
 
-	passwords chan struct{}    // bounds concurrent password hashes
-	checks    chan struct{}    // wakes the loop that checks references
-	waiting   *waiters         // wakes long polls
-	reads     *sharedReads     // concurrent vault reads of one secret
-	counts    Counts           // for metrics
+	passwords chan struct{} // bounds concurrent password hashes
+	checks    chan struct{} // wakes the loop that checks references
+	waiting   *waiters      // wakes long polls
+	reads     *sharedReads  // concurrent vault reads of one secret
+	counts    Counts        // for metrics
 }
 
 // Names of settings.
@@ -174,9 +174,9 @@ func (b *Broker) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Run does the service's background work until ctx ends: it checks references,
+// Work does the service's background work until ctx ends: it checks references,
 // ends runs whose agent vanished, and purges what is past its retention.
-func (b *Broker) Run(ctx context.Context) error {
+func (b *Broker) Work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.runChecks(ctx) })
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", b.endLostRuns) })

@@ -24,6 +24,21 @@ func (tx *Tx) Variable(env latchkey.EnvironmentID, ref string) (latchkey.Variabl
 		WHERE v.environment_id = $1 AND v.`+column+` = $2 AND v.deleted_at IS NULL`, env, strings.ToLower(ref))
 }
 
+// VariableByID returns a variable and its environment by the variable's id, or
+// ErrNotFound.
+func (tx *Tx) VariableByID(id latchkey.VariableID) (e latchkey.Environment, v latchkey.Variable, err error) {
+	env, err := one(tx, func(s scanner) (env string, err error) { return env, s.Scan(&env) },
+		`SELECT environment_id FROM variables WHERE id = $1 AND deleted_at IS NULL`, id)
+	if err != nil {
+		return e, v, err
+	}
+	if e, err = tx.Environment(env); err != nil {
+		return e, v, err
+	}
+	v, err = tx.Variable(e.ID, string(id))
+	return e, v, err
+}
+
 // A VariableFilter chooses variables; zero fields choose all.
 type VariableFilter struct {
 	Type latchkey.VariableType

@@ -1,0 +1,395 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+// claimPoll is how late a run that was queued on another server may be seen.
+const claimPoll = 2 * time.Second
+
+// Claim gives the agent of a machine the run that has waited longest for it,
+// and waits for one. A run is given out once; a claim whose answer was lost is
+// given to the same machine again, as long as it has not been started.
+func (b *Broker) Claim(ctx context.Context, s AgentSession, req latchkey.ClaimRequest) (resp latchkey.ClaimResponse, err error) {
+	deadline := b.now().Add(min(time.Duration(req.Wait), latchkey.MaxClaimWait))
+	news, stop := b.waiting.subscribe(string(s.Machine))
+	defer stop()
+	for {
+		resp, err = b.claimOnce(ctx, s, req)
+		left := deadline.Sub(b.now())
+		if err != nil || resp.Run != nil || left <= 0 {
+			return resp, err
+		}
+		select {
+		case <-ctx.Done():
+			return resp, ctx.Err()
+		case <-news:
+		case <-time.After(min(left, claimPoll)):
+		}
+	}
+}
+
+// claimOnce claims a run if there is one. It writes only when there is, or when
+// the machine has not been noted as seen for a while.
+func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.ClaimRequest) (resp latchkey.ClaimResponse, err error) {
+	idle := false
+	err = b.agent(ctx, s, b.db.View, func(o *agentOp) error {
+		again, err := o.again(req)
+		if err != nil {
+			return err
+		}
+		queued, err := o.HasQueued(o.m.ID)
+		seen := o.m.LastSeenAt != nil && o.Now.Sub(*o.m.LastSeenAt) < seenInterval
+		idle = again == nil && seen && (!queued || o.m.Disabled)
+		return err
+	})
+	if err != nil || idle {
+		return resp, err
+	}
+	var ended []latchkey.RunID
+	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
+		resp, ended = latchkey.ClaimResponse{}, nil
+		if err := o.MachineSeen(o.m.ID); err != nil {
+			return err
+		}
+		again, err := o.again(req)
+		if err != nil {
+			return err
+		}
+		if again != nil {
+			resp.Run, err = o.claimed(*again)
+			return err
+		}
+		if o.m.Disabled {
+			return nil
+		}
+		r, err := o.NextQueued(o.m.ID)
+		if errors.Is(err, db.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d, err := b.deny(o.Tx, r, o.m)
+		if err != nil {
+			return err
+		}
+		if d.code != "" {
+			ended = append(ended, r.ID)
+			return o.endRefused(r, d)
+		}
+		r.Claim = latchkey.ClaimID(latchkey.NewID("claim", o.Now))
+		if err := o.ClaimRun(r.ID, r.Claim); err != nil {
+			return err
+		}
+		e := o.event(latchkey.ActRunClaim, runThing(r))
+		e.Claim, e.Machine = r.Claim, o.m.ID
+		if err := o.Record(e); err != nil {
+			return err
+		}
+		resp.Run, err = o.claimed(r)
+		return err
+	})
+	for _, id := range ended {
+		b.waiting.wake(string(id))
+		b.waiting.wake(string(s.Machine)) // look for the next run at once
+	}
+	if resp.Run != nil {
+		b.waiting.wake(string(resp.Run.Run))
+	}
+	return resp, err
+}
+
+// again returns a run that the machine has claimed and not started, and that
+// the agent does not know of: the answer to its claim was lost.
+func (o *agentOp) again(req latchkey.ClaimRequest) (*db.Run, error) {
+	runs, err := o.UnstartedClaims(o.m.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range runs {
+		if !slices.Contains(req.Holding, r.ID) {
+			return &r, nil
+		}
+	}
+	return nil, nil
+}
+
+// endRefused fails a run whose owner may no longer do what it does.
+func (o *agentOp) endRefused(r db.Run, d denial) error {
+	message := d.reason
+	if d.remedy != "" {
+		message += "; " + d.remedy
+	}
+	if err := o.FinishRun(r.ID, latchkey.RunFailed, nil, &latchkey.RunError{Code: latchkey.RunErrRefused, Message: message}); err != nil {
+		return err
+	}
+	e := o.event(latchkey.ActRunClaim, runThing(r))
+	e.Outcome, e.Code, e.Reason, e.Machine = latchkey.OutcomeDenied, d.code, message, o.m.ID
+	return o.Record(e)
+}
+
+// claimed returns what the agent is told of a run.
+func (o *agentOp) claimed(r db.Run) (*latchkey.ClaimedRun, error) {
+	f, err := o.FlowRevision(r.Environment, r.Flow, r.Revision)
+	if err != nil {
+		return nil, err
+	}
+	c, err := o.Connection(r.Environment, r.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkey.ClaimedRun{
+		Run: r.ID, Claim: r.Claim, Environment: r.Environment, FlowName: r.FlowName, Revision: r.Revision, Command: f.Command, Timeout: f.Timeout,
+		Driver: c.Driver, Handover: f.Handover, Inputs: r.Inputs, Credential: c.Credential, Credentials: f.Credentials,
+	}, nil
+}
+
+// claimLost is the answer to a request about a run that is no longer the
+// agent's: the agent drops the run.
+func claimLost(format string, args ...any) error {
+	return latchkey.Conflict("claim-lost", format, args...)
+}
+
+// running returns the run of a claim while it is the machine's.
+func (o *agentOp) running(id latchkey.RunID, claim latchkey.ClaimID) (db.Run, error) {
+	r, err := o.Run(id)
+	switch {
+	case errors.Is(err, db.ErrNotFound), err == nil && (r.Machine != o.m.ID || claim == "" || r.Claim != claim):
+		return r, claimLost("the run is not claimed by this machine with this claim")
+	case err != nil:
+		return r, err
+	case r.State != latchkey.RunRunning:
+		return r, claimLost("the run has ended: %s", r.State)
+	case r.LeaseExpires != nil && r.LeaseExpires.Before(o.Now):
+		return r, claimLost("the agent was not heard of for too long; the run is given up")
+	}
+	return r, nil
+}
+
+func status(r db.Run, now time.Time) latchkey.RunStatus {
+	return latchkey.RunStatus{Cancel: r.CancelAsked, LeaseExpires: now.Add(latchkey.RunLease)}
+}
+
+// StartClaimed notes that the agent is about to start a claimed run. It succeeds
+// once: the agent executes the run only if it does.
+func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.RunRequest) (st latchkey.RunStatus, err error) {
+	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
+		r, err := o.running(id, req.Claim)
+		if err != nil {
+			return err
+		}
+		if err := o.MarkRunStarted(id); err != nil {
+			if errors.Is(err, db.ErrNotFound) {
+				err = claimLost("the run has been started before")
+			}
+			return err
+		}
+		st = status(r, o.Now)
+		return o.ExtendLease(id)
+	})
+	if err == nil {
+		b.waiting.wake(string(id))
+	}
+	return st, err
+}
+
+// Heartbeat keeps a claimed run alive and tells the agent whether to cancel it.
+func (b *Broker) Heartbeat(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.RunRequest) (st latchkey.RunStatus, err error) {
+	fresh := false
+	err = b.agent(ctx, s, b.db.View, func(o *agentOp) error {
+		r, err := o.running(id, req.Claim)
+		if err != nil {
+			return err
+		}
+		st = latchkey.RunStatus{Cancel: r.CancelAsked, LeaseExpires: *r.LeaseExpires}
+		fresh = r.LeaseExpires.Sub(o.Now) > latchkey.RunLease-seenInterval
+		return nil
+	})
+	if err != nil || fresh {
+		return st, err
+	}
+	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
+		r, err := o.running(id, req.Claim)
+		if err != nil {
+			return err
+		}
+		st = status(r, o.Now)
+		if err := o.MachineSeen(o.m.ID); err != nil {
+			return err
+		}
+		return o.ExtendLease(id)
+	})
+	return st, err
+}
+
+// AppendLog adds output to a run's log. Output at an offset that the log has
+// passed is known already and is dropped, so that a request can be repeated.
+func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.LogRequest) (st latchkey.RunStatus, err error) {
+	switch {
+	case req.Stream != "stdout" && req.Stream != "stderr":
+		return st, latchkey.Invalid("stream", "must be stdout or stderr")
+	case len(req.Text) > latchkey.MaxLogChunk:
+		return st, latchkey.Invalid("text", "must be at most %d bytes", latchkey.MaxLogChunk)
+	case !utf8.ValidString(req.Text):
+		return st, latchkey.Invalid("text", "must be valid UTF-8")
+	}
+	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
+		r, err := o.running(id, req.Claim)
+		if err != nil {
+			return err
+		}
+		st = status(r, o.Now)
+		if req.Offset > r.LogBytes {
+			return latchkey.Conflict("log-gap", "the log ends at offset %d", r.LogBytes)
+		}
+		if req.Offset < r.LogBytes {
+			return o.ExtendLease(id)
+		}
+		truncated := r.LogTruncated || r.LogBytes+int64(len(req.Text)) > latchkey.MaxLogBytes
+		text := req.Text
+		if truncated {
+			text = ""
+		}
+		return o.AppendLog(r, req.Stream, text, truncated)
+	})
+	if err == nil {
+		b.waiting.wake(string(id))
+	}
+	return st, err
+}
+
+// Finish ends a run. The same claim may say so again.
+func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.FinishRequest) (st latchkey.RunStatus, err error) {
+	if err := checkFinish(req); err != nil {
+		return st, err
+	}
+	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
+		r, err := o.running(id, req.Claim)
+		if r.Claim == req.Claim && r.Machine == o.m.ID && r.State == req.State {
+			return nil // it has said so before
+		}
+		if err != nil {
+			return err
+		}
+		if err := o.FinishRun(id, req.State, req.ExitCode, req.Error); err != nil {
+			return err
+		}
+		e := o.event(latchkey.ActRunFinish, runThing(r))
+		e.Claim, e.Machine = r.Claim, o.m.ID
+		e.Details = map[string]string{"state": string(req.State)}
+		if req.State != latchkey.RunSucceeded {
+			e.Outcome = latchkey.OutcomeFailed
+		}
+		if req.Error != nil {
+			e.Code, e.Reason = req.Error.Code, req.Error.Message
+		}
+		return o.Record(e)
+	})
+	if err == nil {
+		b.counts.RunsFinished.Add(1)
+		b.waiting.wake(string(id))
+	}
+	return st, err
+}
+
+func checkFinish(req latchkey.FinishRequest) error {
+	if !req.State.Done() {
+		return latchkey.Invalid("state", "must be succeeded, failed, cancelled or timed-out")
+	}
+	if (req.Error == nil) != (req.State == latchkey.RunSucceeded) {
+		return latchkey.Invalid("error", "must be given unless the run succeeded")
+	}
+	if req.Error != nil && (len(req.Error.Code) > latchkey.MaxName || len(req.Error.Message) > latchkey.MaxRunErrText || !utf8.ValidString(req.Error.Message)) {
+		return latchkey.Invalid("error", "must have a code of at most %d and a message of at most %d bytes", latchkey.MaxName, latchkey.MaxRunErrText)
+	}
+	return nil
+}
+
+// A denial says why a run may not go on; code is "" when it may.
+type denial struct {
+	code     string
+	reason   string
+	remedy   string
+	identity latchkey.PrincipalID
+	check    latchkey.Action
+}
+
+// deny says why a run may not go on: its connection must exist, and the
+// connection's owner must still hold the machine, the connection's credential
+// and those that the flow asks for, each fit for this machine and flow.
+func (b *Broker) deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
+	c, err := tx.Connection(r.Environment, r.Connection)
+	if errors.Is(err, db.ErrNotFound) {
+		return denial{code: "connection-deleted", reason: "the connection was deleted", identity: r.Owner}, nil
+	}
+	if err != nil {
+		return denial{}, err
+	}
+	f, err := tx.FlowRevision(r.Environment, r.Flow, r.Revision)
+	if err != nil {
+		return denial{}, err
+	}
+	owner, err := tx.Principal(string(r.Owner))
+	if err != nil {
+		return denial{}, err
+	}
+	d := denial{identity: owner.ID}
+	if owner.Disabled {
+		d.code, d.reason, d.remedy = "owner-disabled", fmt.Sprintf("the account of the connection's owner, %s, is disabled", owner.Name), "somebody else can make a connection"
+		return d, nil
+	}
+	access, err := tx.Access(owner.ID, r.Environment, string(m.ID))
+	if err != nil {
+		return d, err
+	}
+	if !access.Can(latchkey.ActMachineUse) {
+		d.check = latchkey.ActMachineUse
+		d.code, d.reason, d.remedy = "owner-lost-machine", fmt.Sprintf("%s, the owner of the connection, may not use the machine %q", owner.Name, m.Name), need(d.check)
+		return d, nil
+	}
+	if _, d, err = credentialDenial(tx, owner, r.Environment, c.Credential, latchkey.UsageConnection, f.Handover, m); err != nil || d.code != "" {
+		return d, err
+	}
+	for _, id := range f.Credentials {
+		if _, d, err = credentialDenial(tx, owner, r.Environment, id, latchkey.UsageDesktopFlow, f.Handover, m); err != nil || d.code != "" {
+			return d, err
+		}
+	}
+	return denial{}, nil
+}
+
+// credentialDenial says why a run of owner may not have a credential.
+func credentialDenial(tx *db.Tx, owner db.Principal, env latchkey.EnvironmentID, id latchkey.CredentialID, usage latchkey.Usage, h latchkey.Handover, m db.Machine) (latchkey.Credential, denial, error) {
+	d := denial{identity: owner.ID, check: latchkey.ActCredentialUse}
+	c, err := tx.Credential(env, id)
+	if errors.Is(err, db.ErrNotFound) {
+		d.code, d.reason = "credential-deleted", "the credential was deleted"
+		return c, d, nil
+	}
+	if err != nil {
+		return c, d, err
+	}
+	access, err := tx.Access(owner.ID, env, string(id))
+	if err != nil {
+		return c, d, err
+	}
+	if !access.Can(latchkey.ActCredentialUse) {
+		d.code, d.reason, d.remedy = "owner-lost-credential", fmt.Sprintf("%s, the owner of the connection, may not use the credential %q", owner.Name, c.Name), need(d.check)
+		return c, d, nil
+	}
+	bad := fits(c, usage, m.ID, m.SharedUID)
+	if bad.code == "" {
+		bad = exposes(c, h)
+	}
+	d.code, d.reason, d.remedy = bad.code, bad.reason, bad.remedy
+	return c, d, nil
+}

@@ -1,0 +1,173 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+func connectionThing(env latchkey.EnvironmentID, c latchkey.Connection) thing {
+	return thing{latchkey.KindConnection, env, string(c.ID), c.Name, latchkey.ActConnectionRead}
+}
+
+// connection returns a connection if the caller may do action on it.
+func (o *op) connection(envRef string, id latchkey.ConnectionID, action latchkey.Action) (latchkey.Environment, latchkey.Connection, error) {
+	e, err := o.environment(envRef)
+	if err != nil {
+		return e, latchkey.Connection{}, err
+	}
+	c, err := o.Connection(e.ID, id)
+	if err != nil {
+		return e, c, found(err, latchkey.KindConnection)
+	}
+	return e, c, o.allow(action, connectionThing(e.ID, c))
+}
+
+// Connection returns a connection.
+func (b *Broker) Connection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID) (c latchkey.Connection, err error) {
+	err = b.view(ctx, who, func(o *op) (err error) {
+		_, c, err = o.connection(env, id, latchkey.ActConnectionRead)
+		return err
+	})
+	return c, err
+}
+
+// Connections lists the connections that the caller may see.
+func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Connection], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		visible, err := o.visible(e.ID, latchkey.ActConnectionRead)
+		if err != nil {
+			return err
+		}
+		p, err = o.Connections(e.ID, visible, page)
+		return err
+	})
+	return p, err
+}
+
+// CreateConnection binds a credential that the caller may use to a machine that
+// the caller may use. The caller owns it.
+func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env string, n latchkey.ConnectionCreate) (c latchkey.Connection, err error) {
+	if err := n.Validate(); err != nil {
+		return c, err
+	}
+	err = b.update(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		if err := o.allow(latchkey.ActConnectionCreate, environmentThing(e)); err != nil {
+			return err
+		}
+		m, err := o.machineIn(e.ID, n.Target.Machine, latchkey.ActMachineUse)
+		if err != nil {
+			return asField(err, "target.machine", "there is no such machine in this environment, or you may not see it")
+		}
+		credential, err := o.credentialIn(e.ID, n.Credential, latchkey.ActCredentialUse)
+		if err != nil {
+			return asField(err, "credential", "there is no such credential in this environment, or you may not see it")
+		}
+		if bad := fits(credential, latchkey.UsageConnection, m.ID, m.SharedUID); bad.code != "" {
+			return latchkey.Invalid("credential", "%s; %s", bad.reason, bad.remedy)
+		}
+		if !hasDriver(m.Policy, n.Driver) {
+			return latchkey.Invalid("driver", "the machine's policy does not allow this driver; its administrator can add it to drivers in the machine's policy file")
+		}
+		c = latchkey.Connection{
+			ID: latchkey.ConnectionID(latchkey.NewID("conn", o.Now)), Name: n.Name, Target: n.Target, Driver: n.Driver,
+			Credential: n.Credential, Owner: who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
+		}
+		t := connectionThing(e.ID, c)
+		if err := o.CreateConnection(e.ID, c); err != nil {
+			return taken(err, "you have a connection with this name in this environment already")
+		}
+		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActConnectionCreate, t, map[string]string{
+			"machine": string(m.ID), "credential": string(credential.ID), "driver": string(c.Driver),
+		})
+	})
+	return c, err
+}
+
+func hasDriver(p latchkey.Policy, d latchkey.Driver) bool {
+	for _, have := range p.Drivers {
+		if have == d {
+			return true
+		}
+	}
+	return false
+}
+
+// UpdateConnection changes what u sets.
+func (b *Broker) UpdateConnection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID, u latchkey.ConnectionUpdate) (c latchkey.Connection, err error) {
+	if err := u.Validate(); err != nil {
+		return c, err
+	}
+	err = b.update(ctx, who, func(o *op) (err error) {
+		var e latchkey.Environment
+		if e, c, err = o.connection(env, id, latchkey.ActConnectionUpdate); err != nil {
+			return err
+		}
+		set(&c.Name, u.Name)
+		c.UpdatedAt = o.Now
+		if err := o.RenameConnection(c); err != nil {
+			return taken(err, "another connection of the same creator has this name")
+		}
+		return o.record(latchkey.ActConnectionUpdate, connectionThing(e.ID, c), nil)
+	})
+	return c, err
+}
+
+// DeleteConnection deletes a connection through which no run is under way.
+func (b *Broker) DeleteConnection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID) error {
+	return b.update(ctx, who, func(o *op) error {
+		e, c, err := o.connection(env, id, latchkey.ActConnectionDelete)
+		if err != nil {
+			return err
+		}
+		if err := o.noOpenRuns(db.RunFilter{Connection: id}); err != nil {
+			return err
+		}
+		if err := o.DeleteConnection(c.ID); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActConnectionDelete, connectionThing(e.ID, c), nil)
+	})
+}
+
+// noOpenRuns returns a conflict if runs have not ended.
+func (o *op) noOpenRuns(f db.RunFilter) error {
+	n, err := o.OpenRunsOf(f)
+	if err == nil && n > 0 {
+		err = latchkey.Conflict("in-use", "%s of it have not ended; cancel them or wait", count(n, "run"))
+	}
+	return err
+}
+
+// count returns a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func isNotFound(err error) bool { return errors.Is(err, latchkey.ErrNotFound) }
+
+// asField turns "not found" into a fault of the request's field that named the
+// thing.
+func asField(err error, field, message string) error {
+	if isNotFound(err) {
+		return latchkey.Invalid(field, "%s", message)
+	}
+	return err
+}

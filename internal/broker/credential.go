@@ -1,0 +1,224 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"latchkey.dev/latchkey"
+)
+
+func credentialThing(env latchkey.EnvironmentID, c latchkey.Credential) thing {
+	return thing{latchkey.KindCredential, env, string(c.ID), c.Name, latchkey.ActCredentialRead}
+}
+
+// credential returns a credential if the caller may do action on it.
+func (o *op) credential(envRef string, id latchkey.CredentialID, action latchkey.Action) (latchkey.Environment, latchkey.Credential, error) {
+	e, err := o.environment(envRef)
+	if err != nil {
+		return e, latchkey.Credential{}, err
+	}
+	c, err := o.credentialIn(e.ID, id, action)
+	return e, c, err
+}
+
+func (o *op) credentialIn(env latchkey.EnvironmentID, id latchkey.CredentialID, action latchkey.Action) (latchkey.Credential, error) {
+	c, err := o.Credential(env, id)
+	if err != nil {
+		return c, found(err, latchkey.KindCredential)
+	}
+	if err := o.allow(action, credentialThing(env, c)); err != nil {
+		return c, err
+	}
+	return c, o.addMyRole(env, &c)
+}
+
+func (o *op) addMyRole(env latchkey.EnvironmentID, c *latchkey.Credential) error {
+	access, err := o.Access(o.who.ID, env, string(c.ID))
+	c.MyRole = access.Role
+	return err
+}
+
+// Credential returns a credential.
+func (b *Broker) Credential(ctx context.Context, who latchkey.Caller, env string, id latchkey.CredentialID) (c latchkey.Credential, err error) {
+	err = b.view(ctx, who, func(o *op) (err error) {
+		_, c, err = o.credential(env, id, latchkey.ActCredentialRead)
+		return err
+	})
+	return c, err
+}
+
+// Credentials lists the credentials that the caller may see.
+func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Credential], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		visible, err := o.visible(e.ID, latchkey.ActCredentialRead)
+		if err != nil {
+			return err
+		}
+		if p, err = o.Credentials(e.ID, visible, page); err != nil {
+			return err
+		}
+		for i := range p.Items {
+			if err := o.addMyRole(e.ID, &p.Items[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return p, err
+}
+
+// CreateCredential makes a credential, owned by the caller, of variables that
+// the caller may see.
+func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env string, n latchkey.CredentialCreate) (c latchkey.Credential, err error) {
+	if err := n.Validate(); err != nil {
+		return c, err
+	}
+	err = b.update(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		if err := o.allow(latchkey.ActCredentialCreate, environmentThing(e)); err != nil {
+			return err
+		}
+		slots := make(map[latchkey.Slot]latchkey.VariableID)
+		names := make(map[latchkey.Slot]string)
+		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, latchkey.SlotPassword} {
+			v, err := o.slotVariable(env, slot, n.Slots[slot])
+			if err != nil {
+				return err
+			}
+			slots[slot], names[slot] = v.ID, v.Name
+		}
+		c = latchkey.Credential{
+			ID: latchkey.CredentialID(latchkey.NewID("cred", o.Now)), Name: n.Name, Description: n.Description, Store: n.Store,
+			Usages: n.Usages, Authentication: n.Authentication, Exposure: n.Exposure, AllowSharedUID: n.AllowSharedUID, Machines: n.Machines,
+			Slots: names, MyRole: latchkey.RoleOwner, CreatedBy: who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
+		}
+		t := credentialThing(e.ID, c)
+		if err := o.CreateCredential(e.ID, c, slots); err != nil {
+			return taken(err, "you have a credential with this name in this environment already")
+		}
+		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActCredentialCreate, t, map[string]string{
+			"username": names[latchkey.SlotUsername], "password": names[latchkey.SlotPassword], "exposure": string(c.Exposure),
+		})
+	})
+	return c, err
+}
+
+// slotVariable returns the variable that a new credential names for a slot, if
+// it fits.
+func (o *op) slotVariable(env string, slot latchkey.Slot, ref string) (latchkey.Variable, error) {
+	field := "slots." + string(slot)
+	_, v, err := o.variable(env, ref, latchkey.ActVariableRead)
+	if isNotFound(err) {
+		return v, latchkey.Invalid(field, "there is no such variable, or you may not see it")
+	}
+	if err != nil {
+		return v, err
+	}
+	want := latchkey.TypeText
+	if slot == latchkey.SlotPassword {
+		want = latchkey.TypeSecret
+	}
+	switch {
+	case v.Type != want:
+		return v, latchkey.Invalid(field, "must be a variable of type %s, and this one is of type %s", want, v.Type)
+	case want == latchkey.TypeSecret && v.Check == nil:
+		return v, latchkey.Invalid(field, "the variable has no secret reference")
+	case want == latchkey.TypeSecret && v.Check.State == latchkey.CheckFailed && !v.Check.Overridden:
+		return v, latchkey.Invalid(field, "the variable's check failed: %s", v.Check.Message)
+	}
+	return v, nil
+}
+
+// UpdateCredential changes what u sets. What lets the secret nearer to a flow is
+// for owners only.
+func (b *Broker) UpdateCredential(ctx context.Context, who latchkey.Caller, env string, id latchkey.CredentialID, u latchkey.CredentialUpdate) (c latchkey.Credential, err error) {
+	if err := u.Validate(); err != nil {
+		return c, err
+	}
+	err = b.update(ctx, who, func(o *op) (err error) {
+		var e latchkey.Environment
+		if e, c, err = o.credential(env, id, latchkey.ActCredentialUpdate); err != nil {
+			return err
+		}
+		action := latchkey.ActCredentialUpdate
+		if u.OwnerOnly() {
+			action = latchkey.ActCredentialExpose
+			if err := o.allow(action, credentialThing(e.ID, c)); err != nil {
+				return err
+			}
+		}
+		set(&c.Name, u.Name)
+		set(&c.Description, u.Description)
+		set(&c.Exposure, u.Exposure)
+		set(&c.AllowSharedUID, u.AllowSharedUID)
+		set(&c.Machines, u.Machines)
+		c.UpdatedAt = o.Now
+		if err := o.UpdateCredential(c); err != nil {
+			return taken(err, "another credential of the same creator has this name")
+		}
+		return o.record(action, credentialThing(e.ID, c), map[string]string{
+			"exposure": string(c.Exposure), "allowSharedUid": fmt.Sprint(c.AllowSharedUID), "machines": fmt.Sprint(c.Machines),
+		})
+	})
+	return c, err
+}
+
+// DeleteCredential deletes a credential that no connection uses. Its variables
+// stay.
+func (b *Broker) DeleteCredential(ctx context.Context, who latchkey.Caller, env string, id latchkey.CredentialID) error {
+	return b.update(ctx, who, func(o *op) error {
+		e, c, err := o.credential(env, id, latchkey.ActCredentialDelete)
+		if err != nil {
+			return err
+		}
+		n, err := o.CredentialUse(c.ID)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return latchkey.Conflict("in-use", "the credential is used by %s; delete them first", count(n, "connection"))
+		}
+		if err := o.DeleteCredential(c.ID); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActCredentialDelete, credentialThing(e.ID, c), nil)
+	})
+}
+
+// A misfit says why a credential cannot be used in some way; Code is "" when it
+// can.
+type misfit struct{ code, reason, remedy string }
+
+// fits says whether a credential may be used on a machine for a usage.
+func fits(c latchkey.Credential, usage latchkey.Usage, machine latchkey.MachineID, sharedUID bool) misfit {
+	switch {
+	case !slices.Contains(c.Usages, usage):
+		return misfit{"usage", fmt.Sprintf("the credential %q is not for use as %s", c.Name, usage), "create a credential with this usage"}
+	case len(c.Machines) > 0 && !slices.Contains(c.Machines, machine):
+		return misfit{"machine-not-listed", fmt.Sprintf("the credential %q may be used on certain machines only, and this is none of them", c.Name), "its owner can add the machine"}
+	case sharedUID && !c.AllowSharedUID:
+		return misfit{"shared-uid", fmt.Sprintf("flows on this machine run as the agent's own user, and the credential %q does not allow that", c.Name),
+			"set run_as in the machine's policy file, or let the credential's owner set allowSharedUid"}
+	}
+	return misfit{}
+}
+
+// exposes says whether a credential's owner lets a flow have it by a handover.
+func exposes(c latchkey.Credential, h latchkey.Handover) misfit {
+	if c.Exposure.Allows(h) {
+		return misfit{}
+	}
+	return misfit{"exposure", fmt.Sprintf("the flow asks for the credential %q by %s, and its owner allows the exposure %s only", c.Name, h, c.Exposure),
+		fmt.Sprintf("the credential's owner can set its exposure to %s", h)}
+}

@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+func runThing(r db.Run) thing {
+	return thing{latchkey.KindRun, r.Environment, string(r.ID), r.FlowName, latchkey.ActRunRead}
+}
+
+// run returns a run if the caller may do action on it. Its owner and who
+// started it may do everything.
+func (o *op) run(envRef string, id latchkey.RunID, action latchkey.Action) (db.Run, error) {
+	e, err := o.environment(envRef)
+	if err != nil {
+		return db.Run{}, err
+	}
+	r, err := o.Run(id)
+	if err == nil && r.Environment != e.ID {
+		err = db.ErrNotFound
+	}
+	if err != nil {
+		return r, found(err, latchkey.KindRun)
+	}
+	if r.Owner == o.who.ID || r.StartedBy == o.who.ID {
+		return r, nil
+	}
+	return r, o.allow(action, runThing(r))
+}
+
+// Run returns a run.
+func (b *Broker) Run(ctx context.Context, who latchkey.Caller, env string, id latchkey.RunID) (r latchkey.Run, err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		d, err := o.run(env, id, latchkey.ActRunRead)
+		r = d.Run
+		return err
+	})
+	return r, err
+}
+
+// A RunFilter chooses runs of a list; zero fields choose all.
+type RunFilter = db.RunFilter
+
+// Runs lists the runs that the caller may see, newest first.
+func (b *Broker) Runs(ctx context.Context, who latchkey.Caller, env string, f RunFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.Run], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		visible, err := o.visible(e.ID, latchkey.ActRunRead)
+		if err != nil {
+			return err
+		}
+		p, err = o.Runs(e.ID, visible, f, page)
+		return err
+	})
+	return p, err
+}
+
+// StartRun queues a run of a flow's newest revision through a connection. What
+// can be known before its machine claims it is refused here already.
+func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, n latchkey.RunCreate) (r latchkey.Run, err error) {
+	if err := n.Validate(); err != nil {
+		return r, err
+	}
+	if n.Inputs == nil {
+		n.Inputs = map[string]string{}
+	}
+	err = b.update(ctx, who, func(o *op) error {
+		e, flow, err := o.flow(env, n.Flow, latchkey.ActFlowRun)
+		if err != nil {
+			return asField(err, "flow", "there is no such flow in this environment, or you may not see it")
+		}
+		_, conn, err := o.connection(string(e.ID), n.Connection, latchkey.ActConnectionUse)
+		if err != nil {
+			return asField(err, "connection", "there is no such connection in this environment, or you may not see it")
+		}
+		m, err := o.Machine(conn.Target.Machine)
+		if err != nil {
+			return found(err, latchkey.KindMachine)
+		}
+		switch {
+		case m.Quarantined:
+			return quarantined(m)
+		case m.Disabled:
+			return latchkey.Conflict("machine-disabled", "the machine %q is disabled; an environment admin can enable it", m.Name)
+		}
+		if reason := m.Policy.Refuses(flow.Command[0], conn.Driver, flow.Handover); reason != "" {
+			return &latchkey.Error{
+				Kind: latchkey.ErrConflict, Code: latchkey.RunErrPolicy, Msg: reason, Identity: string(m.ID), Check: "policy",
+				Fields: []latchkey.FieldError{{Field: "flow", Message: reason}},
+			}
+		}
+		run := db.Run{
+			Run: latchkey.Run{
+				ID: latchkey.RunID(latchkey.NewID("run", o.Now)), Flow: flow.ID, FlowName: flow.Name, Revision: flow.Revision,
+				Connection: conn.ID, Machine: m.ID, MachineName: m.Name, SharedUID: m.SharedUID, State: latchkey.RunQueued, Inputs: n.Inputs,
+				Owner: conn.Owner, StartedBy: who.ID, QueuedAt: o.Now,
+			},
+			Environment: e.ID,
+		}
+		denial, err := b.deny(o.Tx, run, m)
+		if err != nil {
+			return err
+		}
+		if denial.code != "" {
+			return o.refuseFor(latchkey.ActRunStart, runThing(run), denial)
+		}
+		if err := o.CreateRun(run); err != nil {
+			return err
+		}
+		r = run.Run
+		return o.record(latchkey.ActRunStart, runThing(run), map[string]string{
+			"flow": string(flow.ID), "revision": fmt.Sprint(flow.Revision), "connection": string(conn.ID), "machine": string(m.ID),
+		})
+	})
+	if err == nil {
+		b.counts.RunsStarted.Add(1)
+		b.waiting.wake(string(r.Machine))
+	}
+	return r, err
+}
+
+// refuseFor is refuse for a denial that was worked out for a run.
+func (o *op) refuseFor(action latchkey.Action, t thing, d denial) error {
+	err := &latchkey.Error{
+		Kind: latchkey.ErrDenied, Code: d.code, Msg: d.reason, Identity: string(d.identity), Check: string(d.check), Remedy: d.remedy,
+	}
+	if d.remedy != "" {
+		err.Msg += "; " + d.remedy
+	}
+	e := o.event(action, t)
+	e.Outcome, e.Code, e.Reason = latchkey.OutcomeDenied, d.code, err.Msg
+	return &refusal{e, err}
+}
+
+// CancelRun ends a queued run, or asks the agent of a running one to end it.
+func (b *Broker) CancelRun(ctx context.Context, who latchkey.Caller, env string, id latchkey.RunID) (r latchkey.Run, err error) {
+	err = b.update(ctx, who, func(o *op) error {
+		d, err := o.run(env, id, latchkey.ActRunCancel)
+		if err != nil {
+			return err
+		}
+		switch {
+		case d.State.Done():
+			return latchkey.Conflict("ended", "the run has ended already")
+		case d.State == latchkey.RunQueued:
+			err = o.FinishRun(id, latchkey.RunCancelled, nil, &latchkey.RunError{Code: latchkey.RunErrCancelled, Message: "cancelled by " + who.Name + " before it began"})
+		case !d.CancelAsked:
+			err = o.AskCancel(id)
+		}
+		if err != nil {
+			return err
+		}
+		if d, err = o.Run(id); err != nil {
+			return err
+		}
+		r = d.Run
+		return o.record(latchkey.ActRunCancel, runThing(d), nil)
+	})
+	if err == nil {
+		b.waiting.wake(string(id))
+	}
+	return r, err
+}
+
+const (
+	logPage = 200             // chunks of one answer
+	logPoll = 2 * time.Second // how late output that another server took may be seen
+)
+
+// RunLog returns a run's output from an offset on. When there is none yet it
+// waits for some, for the end of the run, or for the given time.
+func (b *Broker) RunLog(ctx context.Context, who latchkey.Caller, env string, id latchkey.RunID, offset int64, wait time.Duration) (l latchkey.RunLog, err error) {
+	deadline := b.now().Add(min(wait, latchkey.MaxClaimWait))
+	news, stop := b.waiting.subscribe(string(id))
+	defer stop()
+	for {
+		err = b.view(ctx, who, func(o *op) error {
+			r, err := o.run(env, id, latchkey.ActRunRead)
+			if err != nil {
+				return err
+			}
+			chunks, err := o.Log(id, offset, logPage)
+			if err != nil {
+				return err
+			}
+			l = latchkey.RunLog{Chunks: chunks, Next: offset, State: r.State, Truncated: r.LogTruncated}
+			if n := len(chunks); n > 0 {
+				l.Next = chunks[n-1].Offset + int64(len(chunks[n-1].Text))
+			}
+			return nil
+		})
+		left := deadline.Sub(b.now())
+		if err != nil || len(l.Chunks) > 0 || l.State.Done() || left <= 0 {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return l, ctx.Err()
+		case <-news:
+		case <-time.After(min(left, logPoll)):
+		}
+	}
+}
+
+const lostBatch = 100 // runs that are ended in one transaction
+
+// endLostRuns fails runs whose agent vanished and runs that no machine claimed
+// in time.
+func (b *Broker) endLostRuns(ctx context.Context) error {
+	var lost []db.Run
+	find := func(tx *db.Tx) (err error) {
+		lost, err = tx.LostRuns(tx.Now.Add(-latchkey.QueueLimit), lostBatch)
+		return err
+	}
+	if err := b.db.View(ctx, find); err != nil || len(lost) == 0 {
+		return err
+	}
+	err := b.db.Update(ctx, func(tx *db.Tx) error {
+		if err := find(tx); err != nil {
+			return err
+		}
+		for _, r := range lost {
+			e := latchkey.RunError{Code: latchkey.RunErrAgentLost, Message: "the machine's agent was not heard of for too long; the run may have done part of its work and is not repeated"}
+			if r.State == latchkey.RunQueued {
+				e = latchkey.RunError{Code: latchkey.RunErrQueueTimeout, Message: fmt.Sprintf("no agent claimed the run within %s; see whether the machine is online", latchkey.QueueLimit)}
+			}
+			if err := tx.FinishRun(r.ID, latchkey.RunFailed, nil, &e); err != nil {
+				return err
+			}
+			service := latchkey.Caller{ID: latchkey.ServiceIdentity, Kind: latchkey.PrincipalService, Name: latchkey.ServiceIdentityName}
+			o := &op{tx, service}
+			event := o.event(latchkey.ActRunFinish, runThing(r))
+			event.Outcome, event.Code, event.Reason, event.Machine = latchkey.OutcomeFailed, e.Code, e.Message, r.Machine
+			if err := o.Record(event); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, db.ErrNotFound) {
+		return nil // a run ended meanwhile: the next round sees the rest
+	}
+	for _, r := range lost {
+		b.waiting.wake(string(r.ID))
+	}
+	return err
+}
