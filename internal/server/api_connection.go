@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+
+	"latchkey.dev/latchkey"
+)
+
+// InConnection is the part of a request that names a connection.
+type InConnection struct {
+	InEnv
+	ID latchkey.ConnectionID `path:"id" doc:"id of the connection, conn_…"`
+}
+
+type connectionIn struct{ InConnection }
+
+type connectionUpdateIn struct {
+	InConnection
+	Body latchkey.ConnectionUpdate
+}
+
+func (s *server) connections(ctx context.Context, who latchkey.Caller, in *listInEnv) (*listOf[latchkey.Connection], error) {
+	return list(s.b.Connections(ctx, who, in.Env, in.options()))
+}
+
+func (s *server) createConnection(ctx context.Context, who latchkey.Caller, in *envBody[latchkey.ConnectionCreate]) (*created[latchkey.Connection], error) {
+	v, err := s.b.CreateConnection(ctx, who, in.Env, in.Body)
+	return at(v, "environments", in.Env, "connections", string(v.ID)), err
+}
+
+func (s *server) connection(ctx context.Context, who latchkey.Caller, in *connectionIn) (*one[latchkey.Connection], error) {
+	return show(s.b.Connection(ctx, who, in.Env, in.ID))
+}
+
+func (s *server) updateConnection(ctx context.Context, who latchkey.Caller, in *connectionUpdateIn) (*one[latchkey.Connection], error) {
+	return show(s.b.UpdateConnection(ctx, who, in.Env, in.ID, in.Body))
+}
+
+func (s *server) deleteConnection(ctx context.Context, who latchkey.Caller, in *connectionIn) (*none, error) {
+	return done(s.b.DeleteConnection(ctx, who, in.Env, in.ID))
+}

@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+
+	"latchkey.dev/latchkey"
+)
+
+// InCredential is the part of a request that names a credential.
+type InCredential struct {
+	InEnv
+	ID latchkey.CredentialID `path:"id" doc:"id of the credential, cred_…"`
+}
+
+type credentialIn struct{ InCredential }
+
+type credentialUpdateIn struct {
+	InCredential
+	Body latchkey.CredentialUpdate
+}
+
+func (s *server) credentials(ctx context.Context, who latchkey.Caller, in *listInEnv) (*listOf[latchkey.Credential], error) {
+	return list(s.b.Credentials(ctx, who, in.Env, in.options()))
+}
+
+func (s *server) createCredential(ctx context.Context, who latchkey.Caller, in *envBody[latchkey.CredentialCreate]) (*created[latchkey.Credential], error) {
+	v, err := s.b.CreateCredential(ctx, who, in.Env, in.Body)
+	return at(v, "environments", in.Env, "credentials", string(v.ID)), err
+}
+
+func (s *server) credential(ctx context.Context, who latchkey.Caller, in *credentialIn) (*one[latchkey.Credential], error) {
+	return show(s.b.Credential(ctx, who, in.Env, in.ID))
+}
+
+func (s *server) updateCredential(ctx context.Context, who latchkey.Caller, in *credentialUpdateIn) (*one[latchkey.Credential], error) {
+	return show(s.b.UpdateCredential(ctx, who, in.Env, in.ID, in.Body))
+}
+
+func (s *server) deleteCredential(ctx context.Context, who latchkey.Caller, in *credentialIn) (*none, error) {
+	return done(s.b.DeleteCredential(ctx, who, in.Env, in.ID))
+}

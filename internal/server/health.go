@@ -1,0 +1,39 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// readyTimeout bounds how long readyz waits for the database.
+const readyTimeout = 5 * time.Second
+
+// healthz says that the process answers. Restarting it helps if it does not.
+func (s *server) healthz(w http.ResponseWriter, r *http.Request) {
+	writeStatus(w, http.StatusOK, "ok")
+}
+
+// readyz says whether the service can do its work now. The cause is logged;
+// the answer, which anyone may read, only says that there is one.
+func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := s.b.Ready(ctx); err != nil {
+		s.Log.WarnContext(ctx, "not ready", "error", err, "request", visitOf(ctx).id)
+		writeStatus(w, http.StatusServiceUnavailable, "the database cannot be reached")
+		return
+	}
+	writeStatus(w, http.StatusOK, "ok")
+}
+
+func writeStatus(w http.ResponseWriter, status int, text string) {
+	b, err := json.Marshal(map[string]string{"status": text})
+	if err != nil {
+		panic(err) // texts always marshal
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n'))
+}

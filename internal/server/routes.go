@@ -1,0 +1,136 @@
+package server
+
+import "net/http"
+
+// Access says whom a route answers.
+type access string
+
+const (
+	public   access = "anyone"
+	signedIn access = "signed-in callers"
+	session  access = "machines" // with a session, by MAC
+)
+
+// A route is one line of the table below, for the tests that walk it.
+type route struct {
+	pattern string
+	access  access
+}
+
+// handle adds a route that is no operation of the API.
+func (s *server) handle(pattern string, who access, h http.HandlerFunc) {
+	s.routes = append(s.routes, route{pattern, who})
+	s.mux.HandleFunc(pattern, h)
+}
+
+// handleAll is every address that the server answers, with who may come.
+//
+// Health and metrics are public, so that probes and collectors need no secret:
+// they carry no name and no id of anything.
+func (s *server) handleAll() {
+	s.handle("GET /healthz", public, s.healthz)
+	s.handle("GET /readyz", public, s.readyz)
+	s.handle("GET /metrics", public, s.metrics.serve)
+	s.handle("GET /openapi.json", public, s.serveOpenAPI)
+
+	s.handle("GET /static/{name}", public, s.assets.serve)
+	s.handle("GET /docs", public, s.docsPage)
+	s.handle("GET /sign-in", public, s.signInPage)
+	s.handle("POST /sign-in", public, s.signInByPassword)
+	s.handle("POST /sign-in/link", public, s.signInByLink)
+	s.handle("POST /sign-out", public, s.signOut)
+	s.handle("GET /{$}", signedIn, s.page(s.homePage))
+
+	t := "Signing in"
+	anyone(s, op{t, "POST /sign-in", "signIn", "Sign in with login and password", "Returns an API token of the account, valid for 12 hours. After several wrong passwords the account waits longer and longer."}, s.signIn)
+	caller(s, op{t, "POST /sign-in/link", "createSignInLink", "Make a one-time sign-in link", "The link signs the caller in to the pages. It works once, within ten minutes; its secret is in the fragment of the address, which browsers do not send."}, s.createSignInLink)
+	caller(s, op{t, "GET /me", "getMe", "Show the caller's own account", ""}, s.me)
+	caller(s, op{t, "GET /tokens", "listTokens", "List the caller's own API tokens", "Without their values, which are shown once."}, s.tokens)
+	caller(s, op{t, "POST /tokens", "createToken", "Make an API token of the caller", "The value is in this answer and nowhere else."}, s.createToken)
+	caller(s, op{t, "DELETE /tokens/{id}", "revokeToken", "Revoke one of the caller's own tokens", "It stops working at once."}, s.revokeToken)
+
+	t = "Users"
+	caller(s, op{t, "GET /users", "listUsers", "List the accounts", "For tenant admins."}, s.users)
+	caller(s, op{t, "POST /users", "createUser", "Make a local account", "For tenant admins."}, s.createUser)
+	caller(s, op{t, "GET /users/{user}", "getUser", "Show an account", ""}, s.user)
+	caller(s, op{t, "PATCH /users/{user}", "updateUser", "Change an account", "Disabling an account ends its tokens and sessions and stops its releases at once. The last enabled tenant admin stays."}, s.updateUser)
+
+	t = "Environments"
+	caller(s, op{t, "GET /environments", "listEnvironments", "List the environments", "Those in which the caller has a role; all of them for tenant admins."}, s.environments)
+	caller(s, op{t, "POST /environments", "createEnvironment", "Make an environment", "For tenant admins. The caller becomes its admin."}, s.createEnvironment)
+	caller(s, op{t, "GET /environments/{env}", "getEnvironment", "Show an environment", ""}, s.environment)
+	caller(s, op{t, "PATCH /environments/{env}", "updateEnvironment", "Change an environment", "Its display name, and the vaults that references in it may name."}, s.updateEnvironment)
+	caller(s, op{t, "DELETE /environments/{env}", "deleteEnvironment", "Delete an environment", "It must be empty."}, s.deleteEnvironment)
+	caller(s, op{t, "GET /environments/{env}/members", "listMembers", "List who has a role in an environment", ""}, s.members)
+	caller(s, op{t, "PUT /environments/{env}/members/{principal}", "setMember", "Give a principal a role in an environment", "It replaces the role that the principal had."}, s.setMember)
+	caller(s, op{t, "DELETE /environments/{env}/members/{principal}", "removeMember", "Take a principal's role away", "The last admin stays."}, s.removeMember)
+
+	t = "Variables"
+	caller(s, op{t, "GET /environments/{env}/variables", "listVariables", "List the variables", ""}, s.variables)
+	caller(s, op{t, "POST /environments/{env}/variables", "createVariable", "Make a variable", "The unique name is made from the display name unless it is given: `ERP user` becomes `new_ERPuser`. A variable of type secret holds where a secret is, never the secret; whether it may be read is checked in the background, and the result is in `check`."}, s.createVariable)
+	caller(s, op{t, "GET /environments/{env}/variables/{name}", "getVariable", "Show a variable", ""}, s.variable)
+	caller(s, op{t, "PATCH /environments/{env}/variables/{name}", "updateVariable", "Change a variable", "Name and type never change. After a reference is edited the new one is checked, and the old one stays in force until it passed."}, s.updateVariable)
+	caller(s, op{t, "DELETE /environments/{env}/variables/{name}", "deleteVariable", "Delete a variable", "Nothing may use it."}, s.deleteVariable)
+	caller(s, op{t, "POST /environments/{env}/variables/{name}/check", "checkVariable", "Check a secret reference again", "The answer says `checking`; ask for the variable to see the result."}, s.checkVariable)
+	caller(s, op{t, "POST /environments/{env}/variables/{name}/override", "overrideCheck", "Use a reference whose check did not pass", "For admins of the environment, with a reason, on record."}, s.overrideCheck)
+
+	t = "Credentials"
+	caller(s, op{t, "GET /environments/{env}/credentials", "listCredentials", "List the credentials", ""}, s.credentials)
+	caller(s, op{t, "POST /environments/{env}/credentials", "createCredential", "Make a credential", "It binds a text variable (`ERP user`) and a secret variable whose check passed (`ERP password`). The choice never changes: change the variable's value or the vault's secret."}, s.createCredential)
+	caller(s, op{t, "GET /environments/{env}/credentials/{id}", "getCredential", "Show a credential", "Nobody ever gets its secret from here."}, s.credential)
+	caller(s, op{t, "PATCH /environments/{env}/credentials/{id}", "updateCredential", "Change a credential", "Exposure, machines and shared-uid are its owner's to change."}, s.updateCredential)
+	caller(s, op{t, "DELETE /environments/{env}/credentials/{id}", "deleteCredential", "Delete a credential", "Nothing may use it."}, s.deleteCredential)
+
+	t = "Machines"
+	caller(s, op{t, "POST /environments/{env}/machines/enrolment-tokens", "createEnrolmentToken", "Make an enrolment token", "For admins of the environment. It is shown once; whoever has it can enrol a machine into this environment."}, s.createEnrolmentToken)
+	caller(s, op{t, "GET /environments/{env}/machines", "listMachines", "List the machines", ""}, s.machines)
+	caller(s, op{t, "GET /environments/{env}/machines/{id}", "getMachine", "Show a machine", ""}, s.machine)
+	caller(s, op{t, "PATCH /environments/{env}/machines/{id}", "updateMachine", "Change a machine", "A disabled machine claims no run and gets no secret."}, s.updateMachine)
+	caller(s, op{t, "DELETE /environments/{env}/machines/{id}", "deleteMachine", "Remove a machine", "Its keys count no longer."}, s.deleteMachine)
+
+	t = "Connections"
+	caller(s, op{t, "GET /environments/{env}/connections", "listConnections", "List the connections", ""}, s.connections)
+	caller(s, op{t, "POST /environments/{env}/connections", "createConnection", "Make a connection", "A credential bound to a machine: sign in there as this."}, s.createConnection)
+	caller(s, op{t, "GET /environments/{env}/connections/{id}", "getConnection", "Show a connection", ""}, s.connection)
+	caller(s, op{t, "PATCH /environments/{env}/connections/{id}", "updateConnection", "Rename a connection", ""}, s.updateConnection)
+	caller(s, op{t, "DELETE /environments/{env}/connections/{id}", "deleteConnection", "Delete a connection", ""}, s.deleteConnection)
+
+	t = "Flows"
+	caller(s, op{t, "GET /environments/{env}/flows", "listFlows", "List the flows", "Each in its newest revision."}, s.flows)
+	caller(s, op{t, "POST /environments/{env}/flows", "createFlow", "Make a flow", "A command that machines run; no shell is involved."}, s.createFlow)
+	caller(s, op{t, "GET /environments/{env}/flows/{id}", "getFlow", "Show a flow", "In its newest revision."}, s.flow)
+	caller(s, op{t, "PUT /environments/{env}/flows/{id}", "reviseFlow", "Make the next revision of a flow", "Revisions never change; runs that were queued keep theirs."}, s.reviseFlow)
+	caller(s, op{t, "GET /environments/{env}/flows/{id}/revisions/{revision}", "getFlowRevision", "Show a revision of a flow", ""}, s.flowRevision)
+	caller(s, op{t, "DELETE /environments/{env}/flows/{id}", "deleteFlow", "Delete a flow", ""}, s.deleteFlow)
+
+	t = "Runs"
+	caller(s, op{t, "GET /environments/{env}/runs", "listRuns", "List the runs", "Newest first."}, s.runs)
+	caller(s, op{t, "POST /environments/{env}/runs", "startRun", "Start a run", "It is queued until its machine claims it, and executed at most once."}, s.startRun)
+	caller(s, op{t, "GET /environments/{env}/runs/{id}", "getRun", "Show a run", ""}, s.run)
+	caller(s, op{t, "POST /environments/{env}/runs/{id}/cancel", "cancelRun", "Cancel a run", "A queued run ends at once; of a running one the machine ends the whole process tree."}, s.cancelRun)
+	caller(s, op{t, "GET /environments/{env}/runs/{id}/log", "getRunLog", "Read a run's output", "With `wait` the answer comes when there is output after `offset`, when the run ended, or when the time passed."}, s.runLog)
+
+	t = "Embedded vaults"
+	caller(s, op{t, "GET /vaults", "listVaults", "List the embedded vaults", "Those in which the caller has a role; all of them for tenant admins. Secrets are set and read at the vault's own address, with the Azure SDKs."}, s.vaults)
+	caller(s, op{t, "POST /vaults", "createVault", "Make an embedded vault", "For tenant admins. The caller becomes its Key Vault Administrator."}, s.createVault)
+	caller(s, op{t, "GET /vaults/connection", "getVaultConnection", "Say how to reach the embedded vaults", "Their address, their domain and the certificate that vouches for them."}, s.vaultConnection)
+	caller(s, op{t, "POST /vaults/access-token", "createVaultToken", "Make an access token for the embedded vaults", "It stands for the caller there, for one hour, and is good for nothing else."}, s.vaultToken)
+	caller(s, op{t, "GET /vaults/{vault}", "getVault", "Show an embedded vault", ""}, s.vault)
+	caller(s, op{t, "DELETE /vaults/{vault}", "deleteVault", "Delete an embedded vault", ""}, s.deleteVault)
+	caller(s, op{t, "GET /vaults/{vault}/role-assignments", "listRoleAssignments", "List who has a role in an embedded vault", ""}, s.roleAssignments)
+	caller(s, op{t, "POST /vaults/{vault}/role-assignments", "assignRole", "Give a principal a role in an embedded vault", "Of the whole vault or of one secret. For the vault's Key Vault Administrators."}, s.assignRole)
+	caller(s, op{t, "DELETE /vaults/{vault}/role-assignments/{id}", "removeRole", "Take a role in an embedded vault away", ""}, s.removeRole)
+
+	t = "Audit"
+	caller(s, op{t, "GET /audit", "listAudit", "Read the audit log", "Of one environment for its admins and auditors, of the whole installation for tenant admins. Every release is here before the secret left, and every refusal."}, s.audit)
+
+	t = "Agents"
+	machine(s, op{t, "POST /agent/enrol", "agentEnrol", "Enrol a machine", "With an enrolment token and proof of the machine's new key. The answer is signed by the server."}, s.agentEnrol)
+	machine(s, op{t, "POST /agent/sessions", "agentOpenSession", "Open a session", "Signed by the machine's key; the answer, signed by the server, carries what both derive the session's keys from."}, s.agentOpenSession)
+	inSession(s, op{t, "POST /agent/claim", "agentClaim", "Claim a run", "Waits for one, at most 30 seconds."}, s.agentClaim)
+	inSession(s, op{t, "POST /agent/runs/{run}/start", "agentStart", "Say that a claimed run is about to start", ""}, s.agentStart)
+	inSession(s, op{t, "POST /agent/runs/{run}/heartbeat", "agentHeartbeat", "Keep the lease of a claimed run", ""}, s.agentHeartbeat)
+	inSession(s, op{t, "POST /agent/runs/{run}/log", "agentLog", "Append output of a claimed run", ""}, s.agentLog)
+	inSession(s, op{t, "POST /agent/runs/{run}/release", "agentRelease", "Get a credential of a claimed run", "Sealed to the machine. It is in the audit log first."}, s.agentRelease)
+	inSession(s, op{t, "POST /agent/runs/{run}/finish", "agentFinish", "End a claimed run", ""}, s.agentFinish)
+}
