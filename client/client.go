@@ -24,8 +24,6 @@ const (
 	maxAnswer = 32 << 20
 	// requestTimeout bounds one request; it leaves room for long polls.
 	requestTimeout = 90 * time.Second
-	// maxCAFile bounds a file of certificates.
-	maxCAFile = 4 << 20
 
 	apiPath = "/api/v1"
 )
@@ -212,7 +210,7 @@ func (c *Client) send(ctx context.Context, method, address string, in any) ([]by
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, unreachable(err)
+		return nil, noAnswer(err)
 	}
 	defer resp.Body.Close()
 	b, err := readAnswer(resp)
@@ -229,7 +227,7 @@ func (c *Client) send(ctx context.Context, method, address string, in any) ([]by
 func readAnswer(resp *http.Response) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, unreachable(err)
+		return nil, noAnswer(err)
 	}
 	if len(b) > maxAnswer {
 		return nil, &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "answer-too-large", Msg: "the server's answer is too large"}

@@ -87,8 +87,8 @@ func printable(s string) string {
 	return s
 }
 
-// unreachable returns the error for a request that got no whole answer.
-func unreachable(err error) error {
+// noAnswer returns the error for a request that got no whole answer.
+func noAnswer(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
