@@ -45,12 +45,13 @@ func NewID(prefix string, now time.Time) string {
 	return prefix + "_" + idEncoding.EncodeToString(b[:])
 }
 
-// NewOrderedID is NewID with 16 bits of a sequence before 64 random bits, so
+// NewOrderedID is NewID with 32 bits of a sequence before 48 random bits, so
 // that identifiers made in the same millisecond keep the sequence's order.
-func NewOrderedID(prefix string, now time.Time, sequence uint16) string {
+func NewOrderedID(prefix string, now time.Time, sequence uint32) string {
 	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16|uint64(sequence))
-	rand.Read(b[8:])
+	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
+	binary.BigEndian.PutUint32(b[6:10], sequence)
+	rand.Read(b[10:])
 	return prefix + "_" + idEncoding.EncodeToString(b[:])
 }
 

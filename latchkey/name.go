@@ -66,6 +66,7 @@ var (
 	environmentNameRE = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$|^[a-z]$`)
 	prefixRE          = regexp.MustCompile(`^[a-z][a-z0-9]{1,7}$`)
 	variableNameRE    = regexp.MustCompile(`^[a-z][a-z0-9]{1,7}_[A-Za-z0-9_]+$`)
+	idRE              = regexp.MustCompile(`^(user|sp|grp|mach)_`)
 	loginRE           = regexp.MustCompile(`^[a-z0-9][a-z0-9._@+-]{0,98}[a-z0-9]$|^[a-z0-9]$`)
 )
 

@@ -15,16 +15,17 @@ func scanAudit(s scanner) (e latchkey.AuditEvent, err error) {
 		&e.Subject, &e.SubjectKind, &e.SubjectName, &e.Run, &e.Claim, &e.Release, &e.Machine, &e.Credential, jsonText{&e.Details})
 }
 
-// Record adds an entry to the audit log. It sets the entry's id and time.
+// Record adds an entry to the audit log. It sets the entry's id and time. Entries
+// of one server keep the order in which they were added; of those of several
+// servers the clocks decide.
 func (tx *Tx) Record(e latchkey.AuditEvent) error {
 	details, err := toJSON(e.Details)
 	if err != nil {
 		return err
 	}
-	tx.records++
 	_, err = tx.exec(`INSERT INTO audit (`+auditCols+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
-		latchkey.NewOrderedID("aud", tx.Now, tx.records), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Code, e.Reason,
+		latchkey.NewOrderedID("aud", tx.Now, tx.records.Add(1)), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Code, e.Reason,
 		e.Actor, e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID,
 		e.Subject, e.SubjectKind, e.SubjectName, e.Run, e.Claim, e.Release, e.Machine, e.Credential, details)
 	return err

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -30,6 +31,8 @@ type DB struct {
 	write  *sql.DB // SQLite: one connection, transactions begin immediate
 	read   *sql.DB // SQLite: several connections that cannot write
 	now    func() time.Time
+
+	records atomic.Uint32 // audit entries added; orders those of one millisecond
 }
 
 type engine string
@@ -151,7 +154,7 @@ type Tx struct {
 
 	ctx     context.Context
 	tx      *sql.Tx
-	records uint16 // audit entries added so far
+	records *atomic.Uint32 // the database's
 }
 
 // Update runs f in a transaction and commits unless f returns an error. f may
@@ -203,7 +206,7 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 			_ = sqlTx.Rollback()
 		}
 	}()
-	tx := &Tx{Now: d.now().UTC().Truncate(time.Millisecond), ctx: ctx, tx: sqlTx}
+	tx := &Tx{Now: d.now().UTC().Truncate(time.Millisecond), ctx: ctx, tx: sqlTx, records: &d.records}
 	if err := f(tx); err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"latchkey.dev/latchkey"
 )
@@ -30,9 +29,6 @@ func scanPrincipal(s scanner) (p Principal, err error) { return p, s.Scan(p.dest
 // Principal returns the principal with an id, or else the user with a login, or
 // ErrNotFound.
 func (tx *Tx) Principal(ref string) (Principal, error) {
-	if !storable(ref) {
-		return Principal{}, ErrNotFound
-	}
 	ref = strings.ToLower(ref)
 	// An id comes first: a login may be shaped like one.
 	p, err := one(tx, scanPrincipal, `SELECT `+principalCols+` FROM principals p WHERE p.id = $1 AND p.deleted_at IS NULL`, ref)
@@ -42,10 +38,6 @@ func (tx *Tx) Principal(ref string) (Principal, error) {
 	return one(tx, scanPrincipal, `SELECT `+principalCols+` FROM users u JOIN principals p ON p.id = u.id
 		WHERE u.login = $1 AND p.deleted_at IS NULL`, ref)
 }
-
-// storable reports whether every engine takes s as text: PostgreSQL refuses a
-// query with one that it could not store.
-func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // EnsurePrincipal stores a principal unless there is one with its id.
 func (tx *Tx) EnsurePrincipal(id latchkey.PrincipalID, kind latchkey.PrincipalKind, name string) error {

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"latchkey.dev/latchkey"
 )
@@ -26,6 +28,9 @@ type scanner interface {
 
 // all returns every row of a query, made by scan.
 func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (_ []T, err error) {
+	if !storable(args...) {
+		return []T{}, nil
+	}
 	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -44,6 +49,10 @@ func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any
 
 // one returns the only row of a query, or ErrNotFound.
 func one[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (T, error) {
+	if !storable(args...) {
+		var none T
+		return none, ErrNotFound
+	}
 	item, err := scan(tx.tx.QueryRowContext(tx.ctx, query, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
@@ -60,6 +69,19 @@ func page[T any](items []T, o latchkey.PageOptions, key func(T) (string, string)
 		p.Next = cursor(key(items[n-1]))
 	}
 	return p
+}
+
+// storable reports whether every text among args can be in the database, so
+// that a query with it makes sense: PostgreSQL takes no NUL and only UTF-8.
+func storable(args ...any) bool {
+	for _, arg := range args {
+		if v := reflect.ValueOf(arg); v.Kind() == reflect.String {
+			if s := v.String(); !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // exec runs a statement and returns how many rows it changed.
@@ -97,7 +119,7 @@ func cursor(key, id string) string {
 func parseCursor(s string) (key, id string) {
 	var v [2]string
 	b, err := cursorEncoding.DecodeString(s)
-	if err != nil || json.Unmarshal(b, &v) != nil {
+	if err != nil || json.Unmarshal(b, &v) != nil || !storable(v[0], v[1]) {
 		return "", ""
 	}
 	return v[0], v[1]
