@@ -1,0 +1,159 @@
+package latchkeytest
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/keyvault"
+	"latchkey.dev/internal/latchkeytest/pg"
+	"latchkey.dev/internal/seal"
+	"latchkey.dev/internal/vault"
+	"latchkey.dev/internal/vault/azure"
+	"latchkey.dev/latchkey"
+)
+
+// VaultDomain is the domain of a test service's embedded vaults.
+const VaultDomain = "vault.localhost:8443"
+
+// Options choose what a service is made of. The zero value is SQLite and the
+// real clock.
+type Options struct {
+	// DatabaseURL is the database; "" is a new SQLite file.
+	DatabaseURL string
+
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+
+	// OpenVault, when not nil, may return a vault in place of the real one.
+	// Returning nil leaves the real one.
+	OpenVault func(ref latchkey.VaultReference, embedded bool) vault.Vault
+}
+
+// A Service is a running service.
+type Service struct {
+	DB     *db.DB
+	Broker *broker.Broker
+	Vaults http.Handler // the embedded vaults' REST face
+	Admin  latchkey.Caller
+	Log    *Log
+
+	// AdminToken is the first admin's API token.
+	AdminToken string
+}
+
+// A Log keeps what a service logs.
+type Log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+// Write implements [io.Writer].
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+// String returns everything logged so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// EachDB runs f on SQLite and on PostgreSQL. The package's TestMain must be
+// pg.Main's.
+func EachDB(t *testing.T, f func(t *testing.T, url string)) {
+	t.Run("SQLite", func(t *testing.T) { f(t, "") })
+	t.Run("PostgreSQL", func(t *testing.T) { f(t, pg.New(t)) })
+}
+
+// New starts a service.
+func New(t testing.TB, o Options) *Service {
+	t.Helper()
+	ctx := t.Context()
+	if o.DatabaseURL == "" {
+		o.DatabaseURL = filepath.Join(t.TempDir(), "latchkey.db")
+	}
+	s := &Service{Log: new(Log)}
+	log := slog.New(slog.NewTextHandler(s.Log, nil))
+	var err error
+	if s.DB, err = db.Open(ctx, db.Config{URL: o.DatabaseURL, Log: log, Now: o.Now}); err != nil {
+		t.Fatal(err)
+	}
+	s.Broker, err = broker.New(ctx, broker.Config{
+		DB: s.DB, Key: seal.NewKey(), Log: log, Now: o.Now, OpenVault: s.openVault(o), VaultURL: vaultURL,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Vaults, err = keyvault.New(keyvault.Config{Broker: s.Broker, Domain: VaultDomain, Tenant: s.Broker.Tenant(), Log: log, Now: o.Now}); err != nil {
+		t.Fatal(err)
+	}
+	if _, s.AdminToken, err = s.Broker.Bootstrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s.Admin, err = s.Broker.Authenticate(ctx, s.AdminToken); err != nil {
+		t.Fatal(err)
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- s.Broker.Work(work) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("background work: %v", err)
+		}
+		if err := s.DB.Close(); err != nil {
+			t.Errorf("close database: %v", err)
+		}
+	})
+	return s
+}
+
+func vaultURL(name string) string { return "https://" + name + "." + VaultDomain }
+
+// openVault reads embedded vaults as the server does: by Azure's SDK, in this
+// process.
+func (s *Service) openVault(o Options) func(latchkey.VaultReference, bool) (vault.Vault, error) {
+	return func(ref latchkey.VaultReference, embedded bool) (vault.Vault, error) {
+		if o.OpenVault != nil {
+			if v := o.OpenVault(ref, embedded); v != nil {
+				return v, nil
+			}
+		}
+		if !embedded {
+			return nil, &vault.Error{Kind: vault.ErrUnavailable, Msg: "Azure cannot be reached from a test"}
+		}
+		return s.OpenVault(ref)
+	}
+}
+
+// OpenVault opens an embedded vault as the service's own identity.
+func (s *Service) OpenVault(ref latchkey.VaultReference) (vault.Vault, error) {
+	return azure.Embedded(s.Vaults, s.Broker.ServiceVaultToken, vaultURL(ref.Vault))
+}
+
+// User makes a user and returns it as a caller, with a role in an environment
+// unless role is "".
+func (s *Service) User(t testing.TB, login, env string, role latchkey.EnvironmentRole) latchkey.Caller {
+	t.Helper()
+	u, err := s.Broker.CreateUser(t.Context(), s.Admin, latchkey.UserCreate{Login: login})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if role != "" {
+		if err := s.Broker.SetMember(t.Context(), s.Admin, env, login, role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return latchkey.Caller{ID: u.ID, Kind: latchkey.PrincipalUser, Name: u.Login}
+}
