@@ -19,6 +19,7 @@ import (
 // An agent plays a machine's agent over HTTP.
 type agent struct {
 	f       *fixture
+	machine latchkey.MachineID
 	session latchkey.SessionID
 	keys    *seal.Session
 }
@@ -60,7 +61,7 @@ func newAgent(t *testing.T, f *fixture) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &agent{f, opened.Session, seal.NewSession(secret)}
+	return &agent{f, enrolled.Machine, opened.Session, seal.NewSession(secret)}
 }
 
 func random(n int) []byte {
@@ -149,6 +150,61 @@ func TestAgentSession(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), `"principal":"mach_`) {
 		t.Error("the log does not say which machine asked")
+	}
+}
+
+// queueRun makes what a run on the agent's machine needs, and starts one.
+func (a *agent) queueRun(t *testing.T) latchkey.Run {
+	t.Helper()
+	const env = "/api/v1/environments/main"
+	post := func(path, body string) (id string) {
+		t.Helper()
+		var made struct {
+			ID string `json:"id"`
+		}
+		read(t, a.f.must(t, http.StatusCreated, "POST", env+path, body), &made)
+		return made.ID
+	}
+	post("/variables", `{"displayName":"ERP user","type":"text","value":"CONTOSO\\bot"}`)
+	post("/variables", `{"displayName":"ERP password","type":"secret","secret":{"subscriptionId":"00000000-0000-0000-0000-000000000000","resourceGroup":"latchkey","vault":"erp","secret":"bot-password"}}`)
+	a.f.must(t, http.StatusOK, "POST", env+"/variables/new_ERPpassword/override", `{"reason":"there is no vault in this test"}`)
+	credential := post("/credentials", `{"name":"ERP bot","description":"signs in to the ERP system","usages":["connection"],"exposure":"descriptor","allowSharedUid":true,"slots":{"username":"new_ERPuser","password":"new_ERPpassword"}}`)
+	connection := post("/connections", `{"name":"ERP on build-07","target":{"machine":"`+string(a.machine)+`"},"driver":"none","credential":"`+credential+`"}`)
+	flow := post("/flows", `{"name":"Post invoices","command":["/usr/bin/env","true"],"timeout":"5m","handover":"descriptor"}`)
+	var run latchkey.Run
+	read(t, a.f.must(t, http.StatusCreated, "POST", env+"/runs", `{"flow":"`+flow+`","connection":"`+connection+`"}`), &run)
+	return run
+}
+
+// TestRunOverHTTP is a run as its agent sees it, from the claim to its end.
+func TestRunOverHTTP(t *testing.T) {
+	f := newFixture(t, nil)
+	a := newAgent(t, f)
+	run := a.queueRun(t)
+	send := func(path, body string, want int) answer {
+		t.Helper()
+		got, verified := a.send(t, "/api/v1/agent/"+path, body, nil)
+		if got.StatusCode != want || !verified {
+			t.Fatalf("%s = %d %s, verified %v; want %d", path, got.StatusCode, got.body, verified, want)
+		}
+		return got
+	}
+	var claimed latchkey.ClaimResponse
+	read(t, send("claim", `{"wait":"0s"}`, http.StatusOK), &claimed)
+	if claimed.Run == nil || claimed.Run.Run != run.ID {
+		t.Fatalf("claimed %+v; want the run %s", claimed.Run, run.ID)
+	}
+	path, claim := "runs/"+string(run.ID)+"/", `{"claim":"`+string(claimed.Run.Claim)+`"`
+	send(path+"start", claim+`}`, http.StatusOK)
+	send(path+"heartbeat", claim+`}`, http.StatusOK)
+	send(path+"log", claim+`,"offset":0,"stream":"stdout","text":"hello\n"}`, http.StatusOK)
+	send(path+"release", claim+`,"credential":"`+string(claimed.Run.Credential)+`","counter":1}`, http.StatusServiceUnavailable) // no vault
+	send(path+"finish", claim+`,"state":"failed","error":{"code":"release-failed","message":"the vault cannot be reached"}}`, http.StatusOK)
+
+	var log latchkey.RunLog
+	read(t, f.must(t, http.StatusOK, "GET", "/api/v1/environments/main/runs/"+string(run.ID)+"/log?offset=0&wait=20s", ""), &log)
+	if len(log.Chunks) != 1 || log.Chunks[0].Text != "hello\n" || log.State != latchkey.RunFailed {
+		t.Errorf("log = %+v; want one chunk of a failed run", log)
 	}
 }
 

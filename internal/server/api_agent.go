@@ -108,20 +108,19 @@ func readAgentBody(r *http.Request) ([]byte, error) {
 
 // decodeAgent reads a body strictly. Its errors do not repeat what is in it.
 func decodeAgent[I any](raw []byte) (in I, err error) {
-	var any any
-	if err := unmarshal(raw, &any); err != nil {
-		return in, &problem{Status: http.StatusBadRequest, Code: "malformed", Detail: "the body must be JSON"}
-	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&in); err != nil {
-		field := "body"
-		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Field != "" {
-			field = e.Field
-		}
-		return in, latchkey.Invalid(field, "has a field that is not known, or a value of the wrong type; agent and server may be of different versions")
+	if err = d.Decode(&in); err == nil && len(bytes.TrimSpace(raw[d.InputOffset():])) == 0 {
+		return in, nil
 	}
-	return in, nil
+	if err == nil || !json.Valid(raw) {
+		return in, &problem{Status: http.StatusBadRequest, Code: "malformed", Detail: "the body must be JSON"}
+	}
+	field := "body"
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Field != "" {
+		field = e.Field
+	}
+	return in, latchkey.Invalid(field, "has a field that is not known, or a value of the wrong type; agent and server may be of different versions")
 }
 
 // agentAnswer runs a handler and returns its answer, also when it fails.

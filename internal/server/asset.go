@@ -21,13 +21,14 @@ var embedded embed.FS
 // assets are what the pages are made of. The address of an asset changes with
 // its content, so that browsers may keep it for good.
 type assets struct {
+	now   func() time.Time
 	files map[string][]byte // by hashed name
 	names map[string]string // file name → hashed name
 	pages map[string]*template.Template
 }
 
-func loadAssets() (*assets, error) {
-	a := &assets{files: map[string][]byte{}, names: map[string]string{}, pages: map[string]*template.Template{}}
+func loadAssets(now func() time.Time) (*assets, error) {
+	a := &assets{now: now, files: map[string][]byte{}, names: map[string]string{}, pages: map[string]*template.Template{}}
 	entries, err := fs.ReadDir(embedded, "static")
 	if err != nil {
 		return nil, fmt.Errorf("read assets: %w", err)
@@ -46,7 +47,7 @@ func loadAssets() (*assets, error) {
 
 func (a *assets) parsePages() error {
 	for _, name := range []string{"sign-in", "home", "docs", "error"} {
-		t := template.New(name).Funcs(template.FuncMap{"asset": a.address, "stamp": stamp, "ago": ago, "code": code})
+		t := template.New(name).Funcs(template.FuncMap{"asset": a.address, "stamp": stamp, "ago": a.ago, "code": code})
 		t, err := t.ParseFS(embedded, "templates/base.html", "templates/"+name+".html")
 		if err != nil {
 			return fmt.Errorf("parse page: %w", err)
@@ -94,8 +95,8 @@ func moment(v any) time.Time {
 func stamp(v any) string { return moment(v).UTC().Format(time.RFC3339) }
 
 // ago says how long ago a time was, coarsely.
-func ago(v any) string {
-	switch d := time.Since(moment(v)); {
+func (a *assets) ago(v any) string {
+	switch d := a.now().Sub(moment(v)); {
 	case d < time.Minute:
 		return "just now"
 	case d < time.Hour:

@@ -74,7 +74,7 @@ func screenshot(t *testing.T, ctx context.Context, name string) {
 		if err := preferScheme(ctx, scheme); err != nil {
 			t.Fatal(err)
 		}
-		b, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		b, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,12 +120,19 @@ func TestInBrowser(t *testing.T) {
 	if at, err := chromedp.Run(ctx, chromedp.Location()); err != nil || strings.Contains(at, "#") {
 		t.Errorf("the browser's history has %q, %v; want no fragment", at, err)
 	}
-	newAgent(t, f)
-	f.must(t, http.StatusCreated, "POST", "/api/v1/environments/main/variables", `{"displayName":"ERP user","type":"text","value":"CONTOSO\\bot"}`)
+	newAgent(t, f).queueRun(t)
 	steps(chromedp.Navigate(base+"/"), chromedp.WaitVisible(chromedp.CSS(".environment")))
 	screenshot(t, ctx, "home")
 	steps(chromedp.Navigate(base+"/docs"), chromedp.WaitVisible(chromedp.CSS(".toc")))
 	screenshot(t, ctx, "docs")
+	steps(chromedp.Navigate(base+"/docs#createCredential"), chromedp.WaitVisible(chromedp.CSS("#createCredential")))
+	screenshot(t, ctx, "docs-operation")
+	steps(chromedp.EmulateViewport(390, 800), chromedp.Navigate(base+"/"), chromedp.WaitVisible(chromedp.CSS(".environment")))
+	screenshot(t, ctx, "home-narrow")
+	wide, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > innerWidth`))
+	if err != nil || wide {
+		t.Errorf("the page is wider than a narrow window: %v, %v", wide, err)
+	}
 	steps(chromedp.Click(chromedp.CSS(".who button")), chromedp.WaitVisible(chromedp.CSS("#login")))
 	if got := complaints(); len(got) > 0 {
 		t.Errorf("pages complain: %q", got)

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"reflect"
 	"slices"
@@ -117,17 +119,28 @@ func rest(own, shown string) string {
 
 // curl returns a command that shows the operation.
 func (s *server) curl(h *huma.Operation, public bool) string {
-	command := "curl"
-	if h.Method != http.MethodGet && (h.Method != http.MethodPost || examples[h.OperationID] == "") {
-		command += " -X " + h.Method
+	body := examples[h.OperationID]
+	command := []string{"curl"}
+	if h.Method != http.MethodGet && (h.Method != http.MethodPost || body == "") {
+		command[0] += " -X " + h.Method
 	}
+	command[0] += " " + s.PublicURL() + strings.ReplaceAll(h.Path, "{env}", "main")
 	if !public {
-		command += ` -H "Authorization: Bearer $LATCHKEY_TOKEN"`
+		command = append(command, `-H "Authorization: Bearer $LATCHKEY_TOKEN"`)
 	}
-	if body := examples[h.OperationID]; body != "" {
-		command += " --json '" + body + "'"
+	if body != "" {
+		command = append(command, "--json '"+spread(body)+"'")
 	}
-	return command + " " + s.PublicURL() + strings.ReplaceAll(h.Path, "{env}", "main")
+	return strings.Join(command, " \\\n  ")
+}
+
+// spread puts a long JSON text on several lines.
+func spread(text string) string {
+	var b bytes.Buffer
+	if len(text) < 72 || json.Indent(&b, []byte(text), "  ", "  ") != nil {
+		return text
+	}
+	return b.String()
 }
 
 func refName(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,15 +136,20 @@ func TestPages(t *testing.T) {
 func TestHomeAsksForNothingRefused(t *testing.T) {
 	f := newFixture(t, nil)
 	f.must(t, http.StatusCreated, "POST", "/api/v1/environments", `{"name":"main"}`)
-	for _, role := range latchkey.EnvironmentRoles {
-		login := string(role) + "1"
-		f.must(t, http.StatusCreated, "POST", "/api/v1/users", `{"login":"`+login+`","password":"correct horse battery"}`)
-		f.must(t, http.StatusNoContent, "PUT", "/api/v1/environments/main/members/"+login, `{"role":"`+string(role)+`"}`)
+	for _, role := range append(slices.Clone(latchkey.EnvironmentRoles), "") {
+		login, tenantAdmin := string(role)+"1", "false"
+		if role == "" {
+			tenantAdmin = "true"
+		}
+		f.must(t, http.StatusCreated, "POST", "/api/v1/users", `{"login":"`+login+`","password":"correct horse battery","tenantAdmin":`+tenantAdmin+`}`)
+		if role != "" {
+			f.must(t, http.StatusNoContent, "PUT", "/api/v1/environments/main/members/"+login, `{"role":"`+string(role)+`"}`)
+		}
 		c := f.form(t, "/sign-in", url.Values{"login": {login}, "password": {"correct horse battery"}}).Cookies()
 		got := f.page(t, "/", c...)
-		audit := role == latchkey.EnvAdmin || role == latchkey.EnvAuditor
+		audit := role == latchkey.EnvAdmin || role == latchkey.EnvAuditor || role == ""
 		if got.StatusCode != http.StatusOK || strings.Contains(string(got.body), "<h3>Audit</h3>") != audit {
-			t.Errorf("home of %s = %d, audit wanted %v: %s", role, got.StatusCode, audit, got.body)
+			t.Errorf("home of %q = %d, audit wanted %v: %s", role, got.StatusCode, audit, got.body)
 		}
 	}
 	if a := f.must(t, http.StatusOK, "GET", "/api/v1/audit?outcome=denied", ""); strings.TrimSpace(string(a.body)) != `{"items":[]}` {

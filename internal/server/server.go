@@ -81,7 +81,7 @@ func newServer(c Config) (*server, error) {
 	if s.metrics, err = newMetrics(c.Registry, c.Broker.Counts(), c.Version); err != nil {
 		return nil, err
 	}
-	if s.assets, err = loadAssets(); err != nil {
+	if s.assets, err = loadAssets(c.Now); err != nil {
 		return nil, err
 	}
 	s.api = humago.New(s.mux, s.apiConfig())
