@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"iter"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func connectionFields(c latchkey.Connection) []field {
+	return []field{
+		{"ID", string(c.ID)}, {"Name", c.Name}, {"Machine", string(c.Target.Machine)}, {"Driver", string(c.Driver)},
+		{"Credential", string(c.Credential)}, {"Owner", string(c.Owner)}, {"Created", when(c.CreatedAt)},
+	}
+}
+
+func (a *app) connectionCommand() *cobra.Command {
+	cmd := group("connection", "credentials bound to machines: sign in there as this", `A connection is a credential bound to a target: sign in there as this. Its creator
+owns it, and owns the runs through it.`, "connections", "conn")
+	cmd.AddCommand(a.connectionCreate(), a.connectionList(), a.connectionShow(), a.connectionUpdate(), a.connectionDelete())
+	return cmd
+}
+
+func (a *app) completeConnections() completion {
+	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Connection, error] {
+		return c.Connections(ctx, env)
+	}, func(c latchkey.Connection) string { return c.Name })
+}
+
+func (a *app) connectionCreate() *cobra.Command {
+	var machine, credential, driver string
+	cmd := &cobra.Command{
+		Use: "create NAME --machine MACHINE --credential CREDENTIAL", Short: "bind a credential to a machine", Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			in := latchkey.ConnectionCreate{Name: args[0], Driver: latchkey.Driver(driver)}
+			if machine == "" || credential == "" {
+				return usagef("--machine and --credential are needed")
+			}
+			if in.Target.Machine, err = machineID(cmd.Context(), c, env, machine); err != nil {
+				return err
+			}
+			if in.Credential, err = credentialID(cmd.Context(), c, env, credential); err != nil {
+				return err
+			}
+			conn, err := c.CreateConnection(cmd.Context(), env, in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(conn, connectionFields(conn)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&machine, "machine", "", "machine to run on")
+	f.StringVar(&credential, "credential", "", "credential to sign in with")
+	f.StringVar(&driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names")
+	return cmd
+}
+
+func (a *app) connectionList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the connections", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Connections(cmd.Context(), env), []string{"NAME", "MACHINE", "DRIVER", "CREDENTIAL", "ID"},
+				func(c latchkey.Connection) []string {
+					return []string{c.Name, string(c.Target.Machine), string(c.Driver), string(c.Credential), string(c.ID)}
+				})
+		},
+	}
+}
+
+func (a *app) connectionShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show CONNECTION", Short: "show a connection", Args: exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			id, err := connectionID(cmd.Context(), c, env, args[0])
+			if err != nil {
+				return err
+			}
+			conn, err := c.Connection(cmd.Context(), env, id)
+			if err != nil {
+				return err
+			}
+			return a.printOne(conn, connectionFields(conn)...)
+		},
+	}
+}
+
+func (a *app) connectionUpdate() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use: "update CONNECTION", Short: "change a connection's name", Args: exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			id, err := connectionID(cmd.Context(), c, env, args[0])
+			if err != nil {
+				return err
+			}
+			var in latchkey.ConnectionUpdate
+			if cmd.Flags().Changed("name") {
+				in.Name = &name
+			}
+			conn, err := c.UpdateConnection(cmd.Context(), env, id, in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(conn, connectionFields(conn)...)
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "name")
+	return cmd
+}
+
+func (a *app) connectionDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete CONNECTION", Short: "remove a connection", Args: exactly("CONNECTION"), ValidArgsFunction: a.completeConnections()}
+	sure := sureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, env, err := a.within(cmd.Context())
+		if err != nil {
+			return err
+		}
+		id, err := connectionID(cmd.Context(), c, env, args[0])
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "delete the connection "+args[0]); err != nil {
+			return err
+		}
+		return c.DeleteConnection(cmd.Context(), env, id)
+	}
+	return cmd
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"iter"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func credentialFields(c latchkey.Credential) []field {
+	return []field{
+		{"ID", string(c.ID)}, {"Name", c.Name}, {"Description", c.Description}, {"Store", string(c.Store)},
+		{"Usages", joined(c.Usages)}, {"Exposure", string(c.Exposure)}, {"Shared uid", yes(c.AllowSharedUID)},
+		{"Only on", joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]}, {"Password", c.Slots[latchkey.SlotPassword]},
+		{"Your role", string(c.MyRole)}, {"Created", when(c.CreatedAt)},
+	}
+}
+
+func (a *app) credentialCommand() *cobra.Command {
+	cmd := group("credential", "pairs of a user name and a password, by reference", `A credential binds two variables: a text variable with the user name and a secret
+variable with the reference to the password. It never holds a value, and nobody who
+uses it sees one.`, "credentials", "cred")
+	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialDelete())
+	return cmd
+}
+
+func (a *app) completeCredentials() completion {
+	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Credential, error] {
+		return c.Credentials(ctx, env)
+	}, func(c latchkey.Credential) string { return c.Name })
+}
+
+func (a *app) credentialCreate() *cobra.Command {
+	var in latchkey.CredentialCreate
+	var username, password, exposure string
+	var usages, machines []string
+	cmd := &cobra.Command{
+		Use:     "create NAME --username VARIABLE --password VARIABLE",
+		Short:   "make a credential from two variables",
+		Example: `  latchkey credential create "ERP bot" --username new_ERPuser --password new_ERPpassword`,
+		Args:    exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			in.Name, in.Exposure = args[0], latchkey.Exposure(exposure)
+			for _, u := range usages {
+				in.Usages = append(in.Usages, latchkey.Usage(u))
+			}
+			in.Slots = map[latchkey.Slot]string{latchkey.SlotUsername: username, latchkey.SlotPassword: password}
+			if in.Machines, err = several(machines, func(ref string) (latchkey.MachineID, error) { return machineID(cmd.Context(), c, env, ref) }); err != nil {
+				return err
+			}
+			cred, err := c.CreateCredential(cmd.Context(), env, in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(cred, credentialFields(cred)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.Description, "description", "", "description")
+	f.StringVar(&username, "username", "", "unique name of the text variable with the user name")
+	f.StringVar(&password, "password", "", "unique name of the secret variable with the password")
+	f.StringSliceVar(&usages, "usage", []string{"connection"}, "connection, desktop-flow or both; repeatable")
+	f.StringVar(&exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment")
+	f.BoolVar(&in.AllowSharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user")
+	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable")
+	return cmd
+}
+
+func (a *app) credentialList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the credentials", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "PASSWORD", "EXPOSURE", "YOUR ROLE", "ID"},
+				func(c latchkey.Credential) []string {
+					return []string{c.Name, c.Slots[latchkey.SlotUsername], c.Slots[latchkey.SlotPassword], string(c.Exposure), string(c.MyRole), string(c.ID)}
+				})
+		},
+	}
+}
+
+func (a *app) credentialShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show CREDENTIAL", Short: "show a credential: what it refers to, never a value", Args: exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			id, err := credentialID(cmd.Context(), c, env, args[0])
+			if err != nil {
+				return err
+			}
+			cred, err := c.Credential(cmd.Context(), env, id)
+			if err != nil {
+				return err
+			}
+			return a.printOne(cred, credentialFields(cred)...)
+		},
+	}
+}
+
+func (a *app) credentialUpdate() *cobra.Command {
+	var name, description, exposure string
+	var sharedUID bool
+	var machines []string
+	cmd := &cobra.Command{
+		Use: "update CREDENTIAL", Short: "change a credential; its variables never change", Args: exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			id, err := credentialID(cmd.Context(), c, env, args[0])
+			if err != nil {
+				return err
+			}
+			var in latchkey.CredentialUpdate
+			f := cmd.Flags()
+			if f.Changed("name") {
+				in.Name = &name
+			}
+			if f.Changed("description") {
+				in.Description = &description
+			}
+			if f.Changed("exposure") {
+				in.Exposure = (*latchkey.Exposure)(&exposure)
+			}
+			if f.Changed("allow-shared-uid") {
+				in.AllowSharedUID = &sharedUID
+			}
+			if f.Changed("machine") {
+				ids, err := several(machines, func(ref string) (latchkey.MachineID, error) { return machineID(cmd.Context(), c, env, ref) })
+				if err != nil {
+					return err
+				}
+				in.Machines = &ids
+			}
+			cred, err := c.UpdateCredential(cmd.Context(), env, id, in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(cred, credentialFields(cred)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "name")
+	f.StringVar(&description, "description", "", "description")
+	f.StringVar(&exposure, "exposure", "", "the nearest a secret may come to a flow; the owner's alone to change")
+	f.BoolVar(&sharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user; the owner's alone to change")
+	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable; replaces the list")
+	return cmd
+}
+
+func (a *app) credentialDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete CREDENTIAL", Short: "remove a credential that no connection uses", Args: exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials()}
+	sure := sureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, env, err := a.within(cmd.Context())
+		if err != nil {
+			return err
+		}
+		id, err := credentialID(cmd.Context(), c, env, args[0])
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "delete the credential "+args[0]); err != nil {
+			return err
+		}
+		return c.DeleteCredential(cmd.Context(), env, id)
+	}
+	return cmd
+}

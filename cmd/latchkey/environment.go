@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"iter"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func environmentFields(e latchkey.Environment) []field {
+	return []field{
+		{"ID", string(e.ID)}, {"Name", e.Name}, {"Display name", e.DisplayName}, {"Prefix", e.Prefix},
+		{"Vaults", joined(e.Vaults)}, {"Your role", string(e.MyRole)}, {"Created", when(e.CreatedAt)},
+	}
+}
+
+func (a *app) environmentCommand() *cobra.Command {
+	cmd := group("environment", "workspaces that everything else lives in", `An environment is the workspace that variables, credentials, machines, connections,
+flows and runs live in, and in which people have the role admin, maker, user or
+auditor.`, "environments", "env")
+	cmd.AddCommand(a.environmentCreate(), a.environmentList(), a.environmentShow(), a.environmentUpdate(), a.environmentDelete(),
+		a.environmentUse(), a.memberCommand())
+	return cmd
+}
+
+func (a *app) completeEnvironments() completion {
+	return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.Environment, error] {
+		return c.Environments(ctx)
+	},
+		func(e latchkey.Environment) string { return e.Name })
+}
+
+func (a *app) environmentCreate() *cobra.Command {
+	var in latchkey.EnvironmentCreate
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "make an environment", Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			in.Name = args[0]
+			e, err := c.CreateEnvironment(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(e, environmentFields(e)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.DisplayName, "display-name", "", "name to show; defaults to the name")
+	f.StringVar(&in.Prefix, "prefix", "", "prefix of the variables' unique names; defaults to new")
+	f.StringSliceVar(&in.Vaults, "vault", nil, "ARM id of a vault that references may name, or * for any; repeatable; defaults to *")
+	return cmd
+}
+
+func (a *app) environmentList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the environments that you may see", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Environments(cmd.Context()), []string{"NAME", "DISPLAY NAME", "PREFIX", "YOUR ROLE", "ID"},
+				func(e latchkey.Environment) []string {
+					return []string{e.Name, e.DisplayName, e.Prefix, string(e.MyRole), string(e.ID)}
+				})
+		},
+	}
+}
+
+func (a *app) environmentShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show ENVIRONMENT", Short: "show an environment", Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			e, err := c.Environment(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.printOne(e, environmentFields(e)...)
+		},
+	}
+}
+
+func (a *app) environmentUpdate() *cobra.Command {
+	var displayName string
+	var vaults []string
+	cmd := &cobra.Command{
+		Use: "update ENVIRONMENT", Short: "change an environment", Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var in latchkey.EnvironmentUpdate
+			if cmd.Flags().Changed("display-name") {
+				in.DisplayName = &displayName
+			}
+			if cmd.Flags().Changed("vault") {
+				in.Vaults = &vaults
+			}
+			e, err := c.UpdateEnvironment(cmd.Context(), args[0], in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(e, environmentFields(e)...)
+		},
+	}
+	cmd.Flags().StringVar(&displayName, "display-name", "", "name to show")
+	cmd.Flags().StringSliceVar(&vaults, "vault", nil, "ARM id of a vault that references may name, or * for any; repeatable; replaces the list")
+	return cmd
+}
+
+func (a *app) environmentDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete ENVIRONMENT", Short: "remove an environment", Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments()}
+	sure := sureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "delete the environment "+args[0]); err != nil {
+			return err
+		}
+		return c.DeleteEnvironment(cmd.Context(), args[0])
+	}
+	return cmd
+}
+
+func (a *app) environmentUse() *cobra.Command {
+	return &cobra.Command{
+		Use: "use ENVIRONMENT", Short: "keep an environment in the profile, to work in from now on",
+		Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			e, err := c.Environment(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			p, err := a.loadProfile()
+			if err != nil {
+				return err
+			}
+			if !sameServer(p.Server, c.Server()) {
+				return hint(usagef("the profile is not of this server"), "latchkey login --server "+c.Server())
+			}
+			p.Environment = e.Name
+			return a.saveProfile(p)
+		},
+	}
+}
+
+func (a *app) memberCommand() *cobra.Command {
+	cmd := group("member", "who has a role in an environment", "Roles in an environment: admin, maker, user and auditor.", "members")
+	list := &cobra.Command{
+		Use: "list", Short: "list who has a role in the environment", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Members(cmd.Context(), env), []string{"NAME", "ROLE", "PRINCIPAL"},
+				func(m latchkey.Member) []string { return []string{m.Name, string(m.Role), string(m.Principal)} })
+		},
+	}
+	set := &cobra.Command{
+		Use: "set USER ROLE", Short: "give an account a role in the environment, instead of the one it has", Args: exactly("USER", "ROLE"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return []string{"admin", "maker", "user", "auditor"}, cobra.ShellCompDirectiveNoFileComp
+			}
+			return a.completeUsers()(cmd, args, typed)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return c.SetMember(cmd.Context(), env, args[0], latchkey.EnvironmentRole(args[1]))
+		},
+	}
+	remove := &cobra.Command{Use: "remove USER", Short: "take an account's role in the environment away", Args: exactly("USER"), ValidArgsFunction: a.completeUsers()}
+	sure := sureFlag(remove)
+	remove.RunE = func(cmd *cobra.Command, args []string) error {
+		c, env, err := a.within(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "remove "+args[0]+" from the environment "+env); err != nil {
+			return err
+		}
+		return c.RemoveMember(cmd.Context(), env, args[0])
+	}
+	cmd.AddCommand(list, set, remove)
+	return cmd
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/latchkey"
+)
+
+func (a *app) loginCommand() *cobra.Command {
+	var login string
+	var tokenStdin bool
+	cmd := &cobra.Command{
+		Use:   "login",
+		Short: "sign in and keep the server and a token in the profile",
+		Long: `Login signs in to a server and keeps its address and a token in the profile, for
+the commands that follow.
+
+With --user it asks for the password, or reads it from a pipe, and keeps a token
+that lasts twelve hours. With --token-file or --token-stdin it keeps an API token
+that exists already, such as the one in admin-token in a new server's data folder.
+With -e it keeps the environment to work in as well.`,
+		Example: `  latchkey login --server http://127.0.0.1:8080 --token-file latchkey-data/admin-token
+  latchkey login --server https://latchkey.example.org --user alice`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.login(cmd.Context(), login, tokenStdin)
+		},
+	}
+	cmd.Flags().StringVarP(&login, "user", "u", "", "login of a local account")
+	cmd.Flags().BoolVar(&tokenStdin, "token-stdin", false, "read an API token from standard input")
+	return cmd
+}
+
+func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
+	to, err := a.connect()
+	if err != nil {
+		return err
+	}
+	to.token = latchkey.Secret{}
+	p := profile{Server: strings.TrimRight(to.server, "/"), Environment: a.environment, Insecure: to.insecure}
+	if to.caFile != "" {
+		if p.CAFile, err = filepath.Abs(to.caFile); err != nil {
+			return err
+		}
+	}
+	old, err := a.loadProfile()
+	if err != nil {
+		return err
+	}
+	if p.Environment == "" && sameServer(old.Server, p.Server) {
+		p.Environment = old.Environment
+	}
+	if login == "" {
+		if to.token, err = a.tokenToKeep(ctx, tokenStdin); err != nil {
+			return err
+		}
+	}
+	c, err := to.client()
+	if err != nil {
+		return err
+	}
+	if login != "" {
+		var password latchkey.Secret
+		if isTerminal(a.std.in) {
+			password, err = a.prompt(ctx, "Password of "+login)
+		} else {
+			password, err = a.readSecret(a.std.in, "standard input", true)
+		}
+		if err != nil {
+			return err
+		}
+		token, err := c.SignIn(ctx, login, password)
+		if err != nil {
+			// A wrong password is no reason to try login.
+			if e, ok := errors.AsType[*latchkey.Error](err); ok && errors.Is(e, latchkey.ErrUnauthenticated) {
+				return errors.New(strings.TrimSuffix(e.Msg, "."))
+			}
+			return err
+		}
+		to.token, p.TokenID = latchkey.NewSecret(token.Value), string(token.ID)
+		c = c.WithToken(to.token)
+	}
+	me, err := c.Me(ctx)
+	if errors.Is(err, latchkey.ErrUnauthenticated) {
+		return hint(err, "latchkey admin token --data DIR on the server, if the administrator's token has expired")
+	}
+	if err != nil {
+		return err
+	}
+	if p.Environment != "" {
+		if _, err := c.Environment(ctx, p.Environment); err != nil {
+			return err
+		}
+	}
+	p.Token, p.Login = to.token.Reveal(), me.Login
+	if err := a.saveProfile(p); err != nil {
+		return err
+	}
+	a.say("signed in to %s as %s", p.Server, me.Login)
+	return nil
+}
+
+// tokenToKeep returns the existing token that login is to keep.
+func (a *app) tokenToKeep(ctx context.Context, tokenStdin bool) (latchkey.Secret, error) {
+	if tokenStdin {
+		b, err := readAll(a.std.in, 4096, "standard input")
+		if err != nil {
+			return latchkey.Secret{}, err
+		}
+		if t := strings.TrimSpace(string(b)); t != "" {
+			return latchkey.NewSecret(t), nil
+		}
+		return latchkey.Secret{}, errors.New("standard input is empty")
+	}
+	token, err := a.givenToken()
+	if err != nil || !token.IsZero() {
+		return token, err
+	}
+	if !isTerminal(a.std.in) {
+		return token, hint(usagef("say as whom: --user, --token-file or --token-stdin"), "latchkey login --help")
+	}
+	return a.prompt(ctx, "API token")
+}
+
+func (a *app) logoutCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "logout",
+		Short: "forget the profile and revoke the token that login made",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, loadErr := a.loadProfile()
+			if err := a.removeProfile(); err != nil {
+				return err
+			}
+			if loadErr != nil || p.TokenID == "" || p.Token == "" {
+				a.say("the profile is removed")
+				return nil
+			}
+			c, err := connectTo{p.Server, latchkey.NewSecret(p.Token), p.CAFile, p.Insecure}.client()
+			if err == nil {
+				err = c.RevokeToken(cmd.Context(), latchkey.TokenID(p.TokenID))
+			}
+			if err != nil && !errors.Is(err, latchkey.ErrUnauthenticated) {
+				return fmt.Errorf("the profile is removed, but its token could not be revoked: %w", err)
+			}
+			a.say("the profile is removed and its token revoked")
+			return nil
+		},
+	}
+}
+
+func (a *app) whoamiCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "whoami",
+		Short: "show the server and the account that commands use",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			me, err := c.Me(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printOne(me, append([]field{{"Server", c.Server()}}, userFields(me)...)...)
+		},
+	}
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "show the program's version",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			return a.printOne(map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH},
+				field{"Version", version()}, field{"Go", runtime.Version()}, field{"Platform", runtime.GOOS + "/" + runtime.GOARCH})
+		},
+	}
+}
+
+// version returns the version that the program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+func (a *app) openapiCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "openapi",
+		Short: "print the server's OpenAPI document",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			to, err := a.connect()
+			if err != nil {
+				return err
+			}
+			c, err := to.client()
+			if err != nil {
+				return err
+			}
+			doc, err := c.OpenAPI(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printJSON(doc)
+		},
+	}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func machineFields(m latchkey.Machine) []field {
+	return []field{
+		{"ID", string(m.ID)}, {"Name", m.Name}, {"Description", m.Description}, {"Status", string(m.Status)}, {"Reason", m.StatusReason},
+		{"Shared uid", yes(m.SharedUID)}, {"System", m.OS}, {"Agent", m.AgentVersion},
+		{"Commands", joined(m.Policy.Commands)}, {"Drivers", joined(m.Policy.Drivers)}, {"Handovers", joined(m.Policy.Handovers)}, {"Runs as", m.Policy.RunAs},
+		{"Signing key", m.SignKeyID}, {"Enrolled", when(m.EnrolledAt)}, {"Last seen", whenPtr(m.LastSeenAt)},
+		{"Running", strconv.Itoa(m.Running)}, {"Queued", strconv.Itoa(m.Queued)},
+	}
+}
+
+func (a *app) machineCommand() *cobra.Command {
+	cmd := group("machine", "where flows run", `A machine runs the Latchkey agent, has its own keys, and runs what its local policy
+file allows. It joins an environment with an enrolment token.`, "machines")
+	cmd.AddCommand(a.machineToken(), a.machineList(), a.machineShow(), a.machineRename(),
+		a.machineAble("disable", "let a machine claim no run and get no secret, at once", true),
+		a.machineAble("enable", "let a disabled machine work again", false), a.machineDelete())
+	return cmd
+}
+
+func (a *app) completeMachines() completion {
+	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Machine, error] {
+		return c.Machines(ctx, env)
+	}, func(m latchkey.Machine) string { return m.Name })
+}
+
+func (a *app) machineToken() *cobra.Command {
+	var expires time.Duration
+	var uses int
+	var bare bool
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "make an enrolment token and show how to use it",
+		Long: `Token makes a token with which machines join the environment, and prints the commands
+to type on the machine. The token is shown once; it carries the server's key, so that
+the agent knows whom it talks to.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			t, err := c.CreateEnrolmentToken(cmd.Context(), env, latchkey.EnrolmentTokenCreate{ExpiresIn: latchkey.Duration(expires), Uses: uses})
+			if err != nil {
+				return err
+			}
+			switch {
+			case a.json:
+				return a.printJSON(t)
+			case bare:
+				return a.reveal(latchkey.NewSecret(t.Token))
+			}
+			fmt.Fprintf(a.std.out, `On the machine, as the user that the agent runs as:
+
+  latchkey-agent enrol --server %s --token %s
+  latchkey-agent run
+
+The token enrols %d, until %s. It is shown only now.
+`, quoteWord(c.Server()), quoteWord(t.Token), t.Uses, when(t.ExpiresAt))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.DurationVar(&expires, "expires-in", time.Hour, "how long the token can be used, at most 24h")
+	f.IntVar(&uses, "uses", 1, "how many machines it enrols")
+	f.BoolVar(&bare, "bare", false, "print the token only, for a pipe or a file")
+	return cmd
+}
+
+func (a *app) machineList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the machines", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Machines(cmd.Context(), env), []string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "ID"},
+				func(m latchkey.Machine) []string {
+					return []string{m.Name, string(m.Status), yes(m.SharedUID), strconv.Itoa(m.Running), strconv.Itoa(m.Queued), whenPtr(m.LastSeenAt), string(m.ID)}
+				})
+		},
+	}
+}
+
+func (a *app) machineShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show MACHINE", Short: "show a machine and what its policy allows", Args: exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			id, err := machineID(cmd.Context(), c, env, args[0])
+			if err != nil {
+				return err
+			}
+			m, err := c.Machine(cmd.Context(), env, id)
+			if err != nil {
+				return err
+			}
+			return a.printOne(m, machineFields(m)...)
+		},
+	}
+}
+
+func (a *app) machineRename() *cobra.Command {
+	var description string
+	cmd := &cobra.Command{
+		Use: "rename MACHINE NAME", Short: "give a machine another name", Args: exactly("MACHINE", "NAME"), ValidArgsFunction: a.completeMachines(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := latchkey.MachineUpdate{Name: &args[1]}
+			if cmd.Flags().Changed("description") {
+				in.Description = &description
+			}
+			return a.updateMachine(cmd.Context(), args[0], in)
+		},
+	}
+	cmd.Flags().StringVar(&description, "description", "", "description")
+	return cmd
+}
+
+func (a *app) machineAble(verb, short string, disabled bool) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " MACHINE", Short: short, Args: exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.updateMachine(cmd.Context(), args[0], latchkey.MachineUpdate{Disabled: &disabled})
+		},
+	}
+}
+
+func (a *app) updateMachine(ctx context.Context, ref string, in latchkey.MachineUpdate) error {
+	c, env, err := a.within(ctx)
+	if err != nil {
+		return err
+	}
+	id, err := machineID(ctx, c, env, ref)
+	if err != nil {
+		return err
+	}
+	m, err := c.UpdateMachine(ctx, env, id, in)
+	if err != nil {
+		return err
+	}
+	return a.printOne(m, machineFields(m)...)
+}
+
+func (a *app) machineDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete MACHINE", Short: "remove a machine; its agent is refused from then on", Args: exactly("MACHINE"), ValidArgsFunction: a.completeMachines()}
+	sure := sureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, env, err := a.within(cmd.Context())
+		if err != nil {
+			return err
+		}
+		id, err := machineID(cmd.Context(), c, env, args[0])
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "delete the machine "+args[0]); err != nil {
+			return err
+		}
+		return c.DeleteMachine(cmd.Context(), env, id)
+	}
+	return cmd
+}

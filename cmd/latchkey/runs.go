@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func runFields(r latchkey.Run) []field {
+	fields := []field{
+		{"ID", string(r.ID)}, {"Flow", fmt.Sprintf("%s, revision %d (%s)", r.FlowName, r.Revision, r.Flow)},
+		{"Connection", string(r.Connection)}, {"Machine", fmt.Sprintf("%s (%s)", r.MachineName, r.Machine)},
+		{"Shared uid", yes(r.SharedUID)}, {"State", string(r.State)},
+	}
+	if r.Error != nil {
+		fields = append(fields, field{"Error", r.Error.Code + ": " + r.Error.Message})
+	}
+	if r.ExitCode != nil {
+		fields = append(fields, field{"Exit code", strconv.Itoa(*r.ExitCode)})
+	}
+	return append(fields, field{"Releases", strconv.Itoa(r.Releases)}, field{"Owner", string(r.Owner)}, field{"Started by", string(r.StartedBy)},
+		field{"Queued", when(r.QueuedAt)}, field{"Claimed", whenPtr(r.ClaimedAt)}, field{"Started", whenPtr(r.StartedAt)}, field{"Finished", whenPtr(r.FinishedAt)})
+}
+
+func (a *app) runCommand() *cobra.Command {
+	cmd := group("run", "executions of flows", `A run is one execution of one revision of a flow through a connection, on one machine,
+at most once.`, "runs")
+	cmd.AddCommand(a.runStart(), a.runList(), a.runShow(), a.runLog(), a.runCancel())
+	return cmd
+}
+
+func (a *app) runStart() *cobra.Command {
+	var connection string
+	var inputs []string
+	var wait bool
+	cmd := &cobra.Command{
+		Use:   "start FLOW --connection CONNECTION",
+		Short: "run a flow through a connection",
+		Long: `Start queues a run of a flow's newest revision. With --wait it shows the flow's output
+as it comes, on standard output and standard error as the flow wrote it, and ends
+with the exit code 0 if the run succeeded and 1 if not. An interrupt leaves the run
+going.`,
+		Example: `  latchkey run start "Month end" --connection erp --input MONTH=2026-11 --wait`,
+		Args:    exactly("FLOW"), ValidArgsFunction: a.completeFlows(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			c, env, err := a.within(ctx)
+			if err != nil {
+				return err
+			}
+			if connection == "" {
+				return hint(usagef("--connection is needed"), "latchkey connection list")
+			}
+			in := latchkey.RunCreate{Inputs: map[string]string{}}
+			for _, input := range inputs {
+				name, value, ok := strings.Cut(input, "=")
+				if !ok {
+					return usagef("--input must be NAME=VALUE")
+				}
+				in.Inputs[name] = value
+			}
+			if in.Flow, err = flowID(ctx, c, env, args[0]); err != nil {
+				return err
+			}
+			if in.Connection, err = connectionID(ctx, c, env, connection); err != nil {
+				return err
+			}
+			r, err := c.StartRun(ctx, env, in)
+			if err != nil {
+				return err
+			}
+			if !wait {
+				return a.printOne(r, runFields(r)...)
+			}
+			return a.follow(ctx, c, env, r.ID)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&connection, "connection", "c", "", "connection to run through")
+	f.StringArrayVarP(&inputs, "input", "i", nil, "NAME=VALUE, which the flow finds as LATCHKEY_INPUT_NAME; not for secrets; repeatable")
+	f.BoolVar(&wait, "wait", false, "show the output and wait for the end")
+	return cmd
+}
+
+// follow shows a run's output until it ends, and returns how it ended.
+func (a *app) follow(ctx context.Context, c *client.Client, env string, id latchkey.RunID) error {
+	a.say("run %s", id)
+	out := a.std.out
+	if a.json {
+		out = a.std.err // standard output is for the result
+	}
+	if err := copyLog(ctx, c, env, id, out, a.std.err); err != nil {
+		if ctx.Err() != nil {
+			return hint(errors.New("stopped watching; the run goes on"), "latchkey run cancel "+string(id))
+		}
+		return err
+	}
+	r, err := c.Run(ctx, env, id)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(r); err != nil {
+			return err
+		}
+	}
+	if r.State == latchkey.RunSucceeded {
+		a.say("run %s succeeded", id)
+		return nil
+	}
+	msg := fmt.Sprintf("run %s %s", id, r.State)
+	if r.Error != nil {
+		msg += ": " + strings.TrimSuffix(r.Error.Message, ".")
+	}
+	return errors.New(msg)
+}
+
+const (
+	logWait     = 20 * time.Second       // of one long poll
+	logPause    = 500 * time.Millisecond // between answers without news, or after a failure
+	logFailures = 20                     // in a row, before it is given up
+)
+
+// copyLog writes a run's output as it comes until the run ends. It bears a
+// server that is away for a while.
+func copyLog(ctx context.Context, c *client.Client, env string, id latchkey.RunID, stdout, stderr io.Writer) error {
+	var offset int64
+	for failures := 0; ; {
+		asked := time.Now()
+		log, err := c.RunLog(ctx, env, id, offset, logWait)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, latchkey.ErrUnavailable) && failures < logFailures:
+			failures++
+		case err != nil:
+			return err
+		default:
+			failures = 0
+		}
+		for _, chunk := range log.Chunks {
+			w := stdout
+			if chunk.Stream == "stderr" {
+				w = stderr
+			}
+			if _, err := io.WriteString(w, chunk.Text); err != nil {
+				return err
+			}
+		}
+		if err == nil {
+			offset = max(offset, log.Next)
+			if log.State.Done() && len(log.Chunks) == 0 {
+				if log.Truncated {
+					fmt.Fprintln(stderr, "latchkey: the output was longer than what is kept")
+				}
+				return nil
+			}
+		}
+		if len(log.Chunks) == 0 && time.Since(asked) < logPause {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(logPause):
+			}
+		}
+	}
+}
+
+func (a *app) runList() *cobra.Command {
+	var state, flow, connection, machine string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "list runs, newest first", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			c, env, err := a.within(ctx)
+			if err != nil {
+				return err
+			}
+			filter := client.RunFilter{State: latchkey.RunState(state)}
+			if flow != "" {
+				if filter.Flow, err = flowID(ctx, c, env, flow); err != nil {
+					return err
+				}
+			}
+			if connection != "" {
+				if filter.Connection, err = connectionID(ctx, c, env, connection); err != nil {
+					return err
+				}
+			}
+			if machine != "" {
+				if filter.Machine, err = machineID(ctx, c, env, machine); err != nil {
+					return err
+				}
+			}
+			return printList(a, first(limit, c.Runs(ctx, env, filter)), []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED", "ERROR"},
+				func(r latchkey.Run) []string {
+					code := ""
+					if r.Error != nil {
+						code = r.Error.Code
+					}
+					return []string{string(r.ID), r.FlowName, r.MachineName, string(r.State), when(r.QueuedAt), whenPtr(r.FinishedAt), code}
+				})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&state, "state", "", "only runs in this state: queued, running, succeeded, failed, cancelled or timed-out")
+	f.StringVar(&flow, "flow", "", "only runs of this flow")
+	f.StringVar(&connection, "connection", "", "only runs through this connection")
+	f.StringVar(&machine, "machine", "", "only runs on this machine")
+	f.IntVar(&limit, "limit", 100, "how many at most; 0 is all")
+	return cmd
+}
+
+func (a *app) runShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show RUN", Short: "show a run", Args: exactly("RUN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			r, err := c.Run(cmd.Context(), env, latchkey.RunID(args[0]))
+			if err != nil {
+				return err
+			}
+			fields := runFields(r)
+			for _, name := range slices.Sorted(maps.Keys(r.Inputs)) {
+				fields = append(fields, field{"Input " + name, r.Inputs[name]})
+			}
+			return a.printOne(r, fields...)
+		},
+	}
+}
+
+func (a *app) runLog() *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "log RUN", Short: "show a run's output", Args: exactly("RUN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			c, env, err := a.within(ctx)
+			if err != nil {
+				return err
+			}
+			id := latchkey.RunID(args[0])
+			if follow {
+				return copyLog(ctx, c, env, id, a.std.out, a.std.err)
+			}
+			all := latchkey.RunLog{Chunks: []latchkey.LogChunk{}}
+			for {
+				log, err := c.RunLog(ctx, env, id, all.Next, 0)
+				if err != nil {
+					return err
+				}
+				more := len(log.Chunks) > 0 && log.Next > all.Next
+				all.Next, all.State, all.Truncated = log.Next, log.State, log.Truncated
+				for _, chunk := range log.Chunks {
+					switch {
+					case a.json:
+						all.Chunks = append(all.Chunks, chunk)
+					case chunk.Stream == "stderr":
+						io.WriteString(a.std.err, chunk.Text)
+					default:
+						io.WriteString(a.std.out, chunk.Text)
+					}
+				}
+				if !more {
+					break
+				}
+			}
+			if a.json {
+				return a.printJSON(all)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
+	return cmd
+}
+
+func (a *app) runCancel() *cobra.Command {
+	return &cobra.Command{
+		Use: "cancel RUN", Short: "end a run and everything it started", Args: exactly("RUN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			r, err := c.CancelRun(cmd.Context(), env, latchkey.RunID(args[0]))
+			if err != nil {
+				return err
+			}
+			return a.printOne(r, runFields(r)...)
+		},
+	}
+}

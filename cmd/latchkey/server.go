@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/seal"
+	"latchkey.dev/internal/server"
+)
+
+// Files in the data folder.
+const (
+	adminTokenFile = "admin-token" // of the first start
+	caFile         = "ca.pem"      // authority of the embedded vaults
+	addressFile    = "server.json" // where the running server is
+)
+
+const (
+	stopTime  = 10 * time.Second // for requests that are under way when the server stops
+	pollTime  = 2 * time.Second  // after which those that merely wait are ended
+	headerTTL = 10 * time.Second
+	bodyTTL   = 30 * time.Second
+	answerTTL = 60 * time.Second // more than the longest long poll
+	idleTTL   = 2 * time.Minute
+)
+
+// A service is a running Latchkey server. Close stops it.
+type service struct {
+	config     serverConfig
+	log        *slog.Logger
+	lock       *os.File
+	db         *db.DB
+	broker     *broker.Broker
+	main       net.Listener // API and pages
+	vaults     net.Listener // embedded vaults
+	adminToken string       // file with the first admin token, if this is the first start
+
+	stop    context.CancelFunc
+	group   *errgroup.Group
+	closing sync.Once
+	err     error // of the group, set by closing
+}
+
+// addresses are what addressFile holds.
+type addresses struct {
+	URL         string `json:"url"`
+	VaultListen string `json:"vaultListen"`
+	VaultDomain string `json:"vaultDomain"`
+	PID         int    `json:"pid"`
+}
+
+// startServer starts a server, which is ready when it returns and runs until
+// Close or until ctx ends.
+func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	s := &service{config: c}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.release())
+		}
+	}()
+	if s.log, err = newLog(c); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	if s.lock, err = lockData(c.Data); err != nil {
+		return nil, err
+	}
+	if s.main, err = net.Listen("tcp", c.Listen); err != nil {
+		return nil, hint(err, "another address: --listen 127.0.0.1:0 takes a free port")
+	}
+	if s.vaults, err = net.Listen("tcp", c.VaultListen); err != nil {
+		return nil, hint(err, "another address: --vault-listen 127.0.0.1:0 takes a free port")
+	}
+	key, err := masterKey(c)
+	if err != nil {
+		return nil, err
+	}
+	if s.db, err = db.Open(ctx, db.Config{URL: c.databaseURL(), Log: s.log}); err != nil {
+		return nil, err
+	}
+	readers := newReaders(c)
+	if s.broker, err = broker.New(ctx, broker.Config{
+		DB: s.db, Key: key, Log: s.log, OpenVault: readers.open, VaultURL: s.vaultURL,
+	}); err != nil {
+		return nil, err
+	}
+	vaultHandler, err := readers.serve(s)
+	if err != nil {
+		return nil, err
+	}
+	handler, err := server.New(server.Config{
+		Broker: s.broker, Log: s.log, Version: version(), PublicURL: s.URL,
+		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(),
+		Secure: c.TLSCert != "" || hasScheme(c.PublicURL, "https"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	mainTLS, err := mainTLS(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.writeFiles(ctx); err != nil {
+		return nil, err
+	}
+	s.run(ctx,
+		serving{handler, s.main, mainTLS},
+		serving{vaultHandler, s.vaults, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.newCertificates().get}})
+	return s, nil
+}
+
+// masterKey loads the key file; without one it makes one. A database that was
+// sealed with another is for the broker to refuse.
+func masterKey(c serverConfig) (*seal.Key, error) {
+	key, err := seal.LoadKey(c.MasterKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = seal.CreateKey(c.MasterKey)
+	}
+	return key, err
+}
+
+// mainTLS returns the TLS configuration of the main address, or nil.
+func mainTLS(c serverConfig) (*tls.Config, error) {
+	if c.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("load certificate %s: %w", c.TLSCert, err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, nil
+}
+
+// writeFiles leaves in the data folder what people and programs need to get in.
+func (s *service) writeFiles(ctx context.Context) error {
+	created, token, err := s.broker.Bootstrap(ctx)
+	if err != nil {
+		return err
+	}
+	if created {
+		s.adminToken = filepath.Join(s.config.Data, adminTokenFile)
+		if err := writeFile(s.adminToken, []byte(token+"\n"), 0o600); err != nil {
+			return hint(fmt.Errorf("write the first admin token: %w", err), "latchkey admin token --data "+quoteWord(s.config.Data))
+		}
+	}
+	ca := filepath.Join(s.config.Data, caFile)
+	if old, err := os.ReadFile(ca); err != nil || string(old) != string(s.broker.Authority()) {
+		if err := writeFile(ca, s.broker.Authority(), 0o644); err != nil {
+			return fmt.Errorf("write CA certificate: %w", err)
+		}
+	}
+	b, err := json.MarshalIndent(addresses{s.URL(), s.vaults.Addr().String(), s.vaultDomain(), os.Getpid()}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(s.config.Data, addressFile), append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write addresses: %w", err)
+	}
+	return nil
+}
+
+// A serving is one listener with what it serves; tls may be nil.
+type serving struct {
+	handler http.Handler
+	at      net.Listener
+	tls     *tls.Config
+}
+
+// run starts what goes on until the server stops. If a part fails, all stop.
+func (s *service) run(ctx context.Context, parts ...serving) {
+	ctx, s.stop = context.WithCancel(ctx)
+	s.group, ctx = errgroup.WithContext(ctx)
+	s.group.Go(func() error { return s.broker.Work(ctx) })
+	for _, p := range parts {
+		// Requests live on when the server stops, for as long as they may.
+		base, end := context.WithCancel(context.WithoutCancel(ctx))
+		h := &http.Server{
+			Handler: p.handler, TLSConfig: p.tls,
+			ReadHeaderTimeout: headerTTL, ReadTimeout: bodyTTL, WriteTimeout: answerTTL, IdleTimeout: idleTTL,
+			MaxHeaderBytes: 32 << 10,
+			BaseContext:    func(net.Listener) context.Context { return base },
+			ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		}
+		s.group.Go(func() error {
+			var err error
+			if p.tls != nil {
+				err = h.ServeTLS(p.at, "", "")
+			} else {
+				err = h.Serve(p.at)
+			}
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			return err
+		})
+		s.group.Go(func() error {
+			<-ctx.Done()
+			limit, cancel := context.WithTimeout(context.Background(), stopTime)
+			defer cancel()
+			polls := time.AfterFunc(pollTime, end)
+			defer polls.Stop()
+			defer end()
+			if err := h.Shutdown(limit); err != nil {
+				return errors.Join(fmt.Errorf("requests were cut off: %w", err), h.Close())
+			}
+			return nil
+		})
+	}
+}
+
+// URL returns the address of the API and the pages.
+func (s *service) URL() string { return s.config.publicURL(s.main.Addr()) }
+
+// local returns an address of the API that works from this machine.
+func (s *service) local() string {
+	c := s.config
+	c.PublicURL = ""
+	return c.publicURL(s.main.Addr())
+}
+
+// vaultDomain returns the embedded vaults' domain with the port, as in their
+// addresses.
+func (s *service) vaultDomain() string {
+	if _, port, err := net.SplitHostPort(s.vaults.Addr().String()); err == nil && port != "443" {
+		return s.config.VaultDomain + ":" + port
+	}
+	return s.config.VaultDomain
+}
+
+func (s *service) vaultURL(name string) string { return "https://" + name + "." + s.vaultDomain() }
+
+// Wait returns when the server has stopped, with the reason if it is a failure.
+func (s *service) Wait() error {
+	s.closing.Do(func() {
+		s.err = s.group.Wait()
+		s.stop()
+		s.err = errors.Join(s.err, s.release())
+	})
+	return s.err
+}
+
+// Close stops the server and waits until it has stopped.
+func (s *service) Close() error {
+	s.stop()
+	return s.Wait()
+}
+
+// release gives back what a server holds, in the reverse order.
+func (s *service) release() error {
+	var errs []error
+	for _, l := range []net.Listener{s.vaults, s.main} {
+		if l != nil {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var c serverConfig
+	cmd := &cobra.Command{
+		Use:   "serve --data DIR",
+		Short: "run a server",
+		Long: `Serve runs a server with everything it keeps in one data folder. The first start makes
+the master key, the authority of the embedded vaults (ca.pem), an administrator and a
+first token for it (admin-token, good for a day).
+
+Without --tls-cert and --tls-key it listens on this machine only. Each flag can be set
+by the environment variable in brackets instead. An interrupt stops it; requests that
+are under way are finished first. Where it listens is also in server.json in the data
+folder.`,
+		Example: `  latchkey serve --data /var/lib/latchkey
+  latchkey serve --data /var/lib/latchkey --listen :443 --tls-cert chain.pem --tls-key key.pem`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := startServer(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			a.say("listening on %s", s.URL())
+			a.say("embedded vaults on https://{vault}.%s at %s", s.vaultDomain(), s.vaults.Addr())
+			if s.adminToken != "" {
+				a.say("first start: the admin token is in %s", s.adminToken)
+				a.say("try: latchkey login --server %s --token-file %s", s.local(), quoteWord(s.adminToken))
+			}
+			return s.Wait()
+		},
+	}
+	a.settingsFlags(cmd, &c)
+	return cmd
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"iter"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func userFields(u latchkey.User) []field {
+	fields := []field{
+		{"ID", string(u.ID)}, {"Login", u.Login}, {"Name", u.DisplayName},
+		{"Tenant admin", yes(u.TenantAdmin)}, {"Disabled", yes(u.Disabled)},
+	}
+	for _, e := range u.ExternalIdentities {
+		fields = append(fields, field{"Also", e.ObjectID + " at " + e.Issuer})
+	}
+	return append(fields, field{"Created", when(u.CreatedAt)})
+}
+
+func (a *app) userCommand() *cobra.Command {
+	cmd := group("user", "local accounts", "Accounts of people. Only tenant admins manage them.", "users")
+	cmd.AddCommand(a.userCreate(), a.userList(), a.userShow(), a.userUpdate(),
+		a.userAble("disable", "stop an account at once, also for runs that are under way", true),
+		a.userAble("enable", "let a disabled account in again", false))
+	return cmd
+}
+
+func (a *app) completeUsers() completion {
+	return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.User, error] { return c.Users(ctx) },
+		func(u latchkey.User) string { return u.Login })
+}
+
+func (a *app) userCreate() *cobra.Command {
+	var in latchkey.UserCreate
+	var passwordFile string
+	var noPassword bool
+	cmd := &cobra.Command{
+		Use:   "create LOGIN",
+		Short: "make a local account",
+		Long: `Create makes a local account. The password is asked for twice, or read from a pipe or
+from --password-file; it is never an argument. With --no-password the account can
+sign in by API tokens only.`,
+		Args: exactly("LOGIN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			in.Login = args[0]
+			if !noPassword {
+				password, err := a.newSecret(cmd.Context(), "Password of "+in.Login, passwordFile)
+				if err != nil {
+					return err
+				}
+				text := password.Reveal()
+				in.Password = &text
+			}
+			u, err := c.CreateUser(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(u, userFields(u)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.DisplayName, "name", "", "name to show; defaults to the login")
+	f.BoolVar(&in.TenantAdmin, "tenant-admin", false, "may make environments, vaults and accounts")
+	f.StringVar(&passwordFile, "password-file", "", "file whose every byte is the password; - is standard input")
+	f.BoolVar(&noPassword, "no-password", false, "sign in by API tokens only")
+	cmd.MarkFlagsMutuallyExclusive("password-file", "no-password")
+	return cmd
+}
+
+func (a *app) userList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the accounts", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Users(cmd.Context()), []string{"LOGIN", "NAME", "TENANT ADMIN", "DISABLED", "ID"},
+				func(u latchkey.User) []string {
+					return []string{u.Login, u.DisplayName, yes(u.TenantAdmin), yes(u.Disabled), string(u.ID)}
+				})
+		},
+	}
+}
+
+func (a *app) userShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show USER", Short: "show an account", Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			u, err := c.User(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.printOne(u, userFields(u)...)
+		},
+	}
+}
+
+func (a *app) userUpdate() *cobra.Command {
+	var name, passwordFile string
+	var tenantAdmin, password bool
+	cmd := &cobra.Command{
+		Use: "update USER", Short: "change an account", Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var in latchkey.UserUpdate
+			f := cmd.Flags()
+			if f.Changed("name") {
+				in.DisplayName = &name
+			}
+			if f.Changed("tenant-admin") {
+				in.TenantAdmin = &tenantAdmin
+			}
+			if password || passwordFile != "" {
+				p, err := a.newSecret(cmd.Context(), "New password of "+args[0], passwordFile)
+				if err != nil {
+					return err
+				}
+				text := p.Reveal()
+				in.Password = &text
+			}
+			u, err := c.UpdateUser(cmd.Context(), args[0], in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(u, userFields(u)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "name to show")
+	f.BoolVar(&tenantAdmin, "tenant-admin", false, "may make environments, vaults and accounts")
+	f.BoolVar(&password, "password", false, "set a new password: asked for twice, or read from a pipe")
+	f.StringVar(&passwordFile, "password-file", "", "set a new password: every byte of this file; - is standard input")
+	return cmd
+}
+
+func (a *app) userAble(verb, short string, disabled bool) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " USER", Short: short, Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			u, err := c.UpdateUser(cmd.Context(), args[0], latchkey.UserUpdate{Disabled: &disabled})
+			if err != nil {
+				return err
+			}
+			return a.printOne(u, userFields(u)...)
+		},
+	}
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func variableFields(v latchkey.Variable) []field {
+	fields := []field{
+		{"ID", string(v.ID)}, {"Name", v.Name}, {"Display name", v.DisplayName}, {"Description", v.Description},
+		{"Type", string(v.Type)}, {"Value", deref(v.Value)}, {"Default value", deref(v.DefaultValue)},
+	}
+	if v.Check != nil {
+		fields = append(fields,
+			field{"Check", checkText(v.Check)}, field{"Message", v.Check.Message}, field{"Identity", v.Check.Identity},
+			field{"Failed check", v.Check.Check}, field{"Remedy", v.Check.Remedy}, field{"Tried again", whenPtr(v.Check.NextAt)})
+	}
+	if v.InForce != nil && v.Secret != nil && v.InForce.Key() != v.Secret.Key() {
+		fields = append(fields, field{"In force", v.InForce.String()})
+	}
+	return append(fields, field{"Created", when(v.CreatedAt)})
+}
+
+func checkText(c *latchkey.Check) string {
+	switch {
+	case c == nil:
+		return ""
+	case c.Overridden:
+		return string(c.State) + " (overridden)"
+	}
+	return string(c.State)
+}
+
+// variableFlags are the flags of create and update.
+type variableFlags struct {
+	displayName, description, value, defaultValue, secret string
+	ref                                                   latchkey.SecretReference
+}
+
+func (v *variableFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&v.description, "description", "", "description")
+	f.StringVar(&v.value, "value", "", "current value; for a secret variable the ARM id of the secret")
+	f.StringVar(&v.defaultValue, "default", "", "default value, used while there is no current value")
+	f.StringVar(&v.secret, "secret", "", "ARM id of the secret: /subscriptions/…/vaults/…/secrets/…")
+	f.StringVar(&v.ref.SubscriptionID, "subscription", "", "subscription id of the secret's vault")
+	f.StringVar(&v.ref.ResourceGroup, "resource-group", "", "resource group of the secret's vault")
+	f.StringVar(&v.ref.Vault, "vault", "", "name of the secret's vault; alone with --secret-name it is an embedded vault")
+	f.StringVar(&v.ref.Secret, "secret-name", "", "name of the secret, without a version")
+}
+
+// reference returns what the flags say about the secret, if anything. Of an
+// embedded vault the name is enough.
+func (v *variableFlags) reference(ctx context.Context, c *client.Client, f *pflag.FlagSet) (value *string, ref *latchkey.SecretReference, err error) {
+	if f.Changed("value") {
+		value = &v.value
+	}
+	if v.secret != "" {
+		parsed, err := latchkey.ParseSecretReference(v.secret)
+		if err != nil {
+			return nil, nil, latchkey.Invalid("secret", "%v", err)
+		}
+		return value, &parsed, nil
+	}
+	if v.ref == (latchkey.SecretReference{}) {
+		return value, nil, nil
+	}
+	r := v.ref
+	if r.SubscriptionID == "" && r.ResourceGroup == "" && r.Vault != "" {
+		if err := latchkey.CheckVaultName(r.Vault); err != nil {
+			return nil, nil, latchkey.Invalid("secret.vault", "%v", err)
+		}
+		vault, err := c.Vault(ctx, r.Vault)
+		if err != nil {
+			return nil, nil, hint(err, "the flags --subscription and --resource-group, if the vault is in Azure")
+		}
+		r.SubscriptionID, r.ResourceGroup = vault.SubscriptionID, vault.ResourceGroup
+	}
+	return value, &r, nil
+}
+
+func (a *app) variableCommand() *cobra.Command {
+	cmd := group("variable", "environment variables: texts, and references to secrets", `A variable has a display name, a unique name such as new_ERPpassword, a type, a default
+value and a current value. One of type secret holds a reference to a secret in a
+vault, never a value; whether that secret may be read is checked after every change.`, "variables", "var")
+	cmd.AddCommand(a.variableCreate(), a.variableList(), a.variableShow(), a.variableUpdate(), a.variableDelete(), a.variableCheck(), a.variableOverride())
+	return cmd
+}
+
+func (a *app) completeVariables() completion {
+	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Variable, error] {
+		return c.Variables(ctx, env, "")
+	}, func(v latchkey.Variable) string { return v.Name })
+}
+
+func (a *app) variableCreate() *cobra.Command {
+	var v variableFlags
+	var in latchkey.VariableCreate
+	var kind string
+	var wait bool
+	cmd := &cobra.Command{
+		Use:   "create DISPLAY-NAME",
+		Short: "make a variable",
+		Example: `  latchkey variable create "ERP user" --value 'CONTOSO\bot'
+  latchkey variable create "ERP password" --type secret --vault erp --secret-name password --wait`,
+		Args: exactly("DISPLAY-NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			in.DisplayName, in.Description, in.Type = args[0], v.description, latchkey.VariableType(kind)
+			if in.Value, in.Secret, err = v.reference(cmd.Context(), c, cmd.Flags()); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("default") {
+				in.DefaultValue = &v.defaultValue
+			}
+			if in.Secret != nil && !cmd.Flags().Changed("type") {
+				in.Type = latchkey.TypeSecret
+			}
+			created, err := c.CreateVariable(cmd.Context(), env, in)
+			return a.checked(cmd.Context(), c, env, created, wait, err)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.Name, "name", "", "unique name with the environment's prefix; made from the display name when not given")
+	f.StringVar(&kind, "type", "text", "text, number, boolean, json or secret")
+	f.BoolVar(&wait, "wait", false, "wait for the check of a secret variable")
+	v.add(f)
+	return cmd
+}
+
+// checked prints a variable after a change; with wait it waits for the check
+// first, and a check that did not pass is a failure.
+func (a *app) checked(ctx context.Context, c *client.Client, env string, v latchkey.Variable, wait bool, err error) error {
+	if err != nil {
+		return err
+	}
+	if wait {
+		if v, err = waitForCheck(ctx, c, env, v); err != nil {
+			return err
+		}
+	}
+	if err := a.printOne(v, variableFields(v)...); err != nil {
+		return err
+	}
+	if wait && v.Check != nil && !v.Check.Usable() {
+		return exitCode(1)
+	}
+	return nil
+}
+
+// checkPoll is how often waitForCheck looks.
+const checkPoll = 100 * time.Millisecond
+
+// waitForCheck returns the variable when its check has ended.
+func waitForCheck(ctx context.Context, c *client.Client, env string, v latchkey.Variable) (latchkey.Variable, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(checkPoll)
+	defer tick.Stop()
+	for v.Check != nil && v.Check.State == latchkey.CheckChecking {
+		select {
+		case <-ctx.Done():
+			return v, fmt.Errorf("wait for the check of %s: %w", v.Name, ctx.Err())
+		case <-tick.C:
+		}
+		var err error
+		if v, err = c.Variable(ctx, env, string(v.ID)); err != nil {
+			return v, err
+		}
+	}
+	return v, nil
+}
+
+func (a *app) variableList() *cobra.Command {
+	var kind string
+	cmd := &cobra.Command{
+		Use: "list", Short: "list the variables", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Variables(cmd.Context(), env, latchkey.VariableType(kind)), []string{"NAME", "DISPLAY NAME", "TYPE", "VALUE", "CHECK"},
+				func(v latchkey.Variable) []string {
+					value, _ := v.Effective()
+					return []string{v.Name, v.DisplayName, string(v.Type), short(value), checkText(v.Check)}
+				})
+		},
+	}
+	cmd.Flags().StringVar(&kind, "type", "", "only those of this type")
+	return cmd
+}
+
+// short cuts a value to what fits a table: its end, where ARM ids differ.
+func short(s string) string {
+	const limit = 60
+	r := []rune(strings.Join(strings.Fields(s), " "))
+	if len(r) <= limit {
+		return string(r)
+	}
+	return "…" + string(r[len(r)-limit:])
+}
+
+func (a *app) variableShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show VARIABLE", Short: "show a variable and its check", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v, err := c.Variable(cmd.Context(), env, args[0])
+			if err != nil {
+				return err
+			}
+			return a.printOne(v, variableFields(v)...)
+		},
+	}
+}
+
+func (a *app) variableUpdate() *cobra.Command {
+	var v variableFlags
+	var wait bool
+	cmd := &cobra.Command{
+		Use: "update VARIABLE", Short: "change a variable; its name and type never change", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var in latchkey.VariableUpdate
+			f := cmd.Flags()
+			if in.Value, in.Secret, err = v.reference(cmd.Context(), c, f); err != nil {
+				return err
+			}
+			if f.Changed("display-name") {
+				in.DisplayName = &v.displayName
+			}
+			if f.Changed("description") {
+				in.Description = &v.description
+			}
+			if f.Changed("default") {
+				in.DefaultValue = &v.defaultValue
+			}
+			updated, err := c.UpdateVariable(cmd.Context(), env, args[0], in)
+			return a.checked(cmd.Context(), c, env, updated, wait, err)
+		},
+	}
+	cmd.Flags().StringVar(&v.displayName, "display-name", "", "name to show")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the check of a secret variable")
+	v.add(cmd.Flags())
+	return cmd
+}
+
+func (a *app) variableDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete VARIABLE", Short: "remove a variable that no credential uses", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables()}
+	sure := sureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, env, err := a.within(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "delete the variable "+args[0]); err != nil {
+			return err
+		}
+		return c.DeleteVariable(cmd.Context(), env, args[0])
+	}
+	return cmd
+}
+
+func (a *app) variableCheck() *cobra.Command {
+	return &cobra.Command{
+		Use: "check VARIABLE", Short: "check again whether the secret may be read, and wait for the result",
+		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v, err := c.CheckVariable(cmd.Context(), env, args[0])
+			return a.checked(cmd.Context(), c, env, v, true, err)
+		},
+	}
+}
+
+func (a *app) variableOverride() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "override VARIABLE --reason TEXT", Short: "let a reference be used without a passed check, on record",
+		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				return usagef("--reason is missing: the audit log keeps it")
+			}
+			v, err := c.OverrideCheck(cmd.Context(), env, args[0], reason)
+			return a.checked(cmd.Context(), c, env, v, false, err)
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; the audit log keeps it")
+	return cmd
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+func vaultFields(v latchkey.EmbeddedVault) []field {
+	return []field{
+		{"ID", string(v.ID)}, {"Name", v.Name}, {"ARM id", v.ARMID}, {"Address", v.URL},
+		{"Subscription", v.SubscriptionID}, {"Resource group", v.ResourceGroup},
+		{"Deleted secrets kept", strconv.Itoa(v.RetentionDays) + " days"}, {"Created", when(v.CreatedAt)},
+	}
+}
+
+func (a *app) vaultCommand() *cobra.Command {
+	cmd := group("vault", "embedded vaults and the secrets in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
+changed and read through Key Vault's own interface, with any Azure SDK or with the
+commands below secret; every read is on record before it is answered.`, "vaults")
+	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultEnvCommand())
+	return cmd
+}
+
+func (a *app) completeVaults() completion {
+	return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.EmbeddedVault, error] {
+		return c.Vaults(ctx)
+	},
+		func(v latchkey.EmbeddedVault) string { return v.Name })
+}
+
+func (a *app) vaultCreate() *cobra.Command {
+	var in latchkey.EmbeddedVaultCreate
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "make an embedded vault; you become its Key Vault Administrator", Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			in.Name = args[0]
+			v, err := c.CreateVault(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			return a.printOne(v, vaultFields(v)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.SubscriptionID, "subscription", "", "subscription id, a GUID; defaults to this installation's")
+	f.StringVar(&in.ResourceGroup, "resource-group", "", "resource group; defaults to latchkey")
+	f.IntVar(&in.RetentionDays, "retention-days", latchkey.DefaultRetentionDays, "how long deleted secrets can be recovered, 7 to 90 days")
+	return cmd
+}
+
+func (a *app) vaultList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the embedded vaults that you may see", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return printList(a, c.Vaults(cmd.Context()), []string{"NAME", "ADDRESS", "ARM ID"},
+				func(v latchkey.EmbeddedVault) []string { return []string{v.Name, v.URL, v.ARMID} })
+		},
+	}
+}
+
+func (a *app) vaultShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show VAULT", Short: "show an embedded vault", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			v, err := c.Vault(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.printOne(v, vaultFields(v)...)
+		},
+	}
+}
+
+func (a *app) vaultDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault with everything in it", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
+	sure := sureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "delete the vault "+args[0]+" and every secret in it"); err != nil {
+			return err
+		}
+		return c.DeleteVault(cmd.Context(), args[0])
+	}
+	return cmd
+}
+
+func (a *app) vaultRoleCommand() *cobra.Command {
+	cmd := group("role", "who may do what in an embedded vault", `Role assignments of an embedded vault, named as in Azure: Key Vault Administrator,
+Key Vault Secrets Officer, Key Vault Secrets User and Key Vault Reader, for the whole
+vault or one secret.`, "roles")
+	list := &cobra.Command{
+		Use: "list VAULT", Short: "list the role assignments of a vault", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return printList(a, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "SECRET"},
+				func(r latchkey.RoleAssignment) []string {
+					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Secret, "(all)")}
+				})
+		},
+	}
+	var secret string
+	assign := &cobra.Command{
+		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: exactly("VAULT", "PRINCIPAL", "ROLE"),
+		Example: `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			switch len(args) {
+			case 0:
+				return a.completeVaults()(cmd, args, typed)
+			case 1:
+				return a.completeUsers()(cmd, nil, typed)
+			}
+			return []string{string(latchkey.VaultAdministrator), string(latchkey.VaultSecretsOfficer), string(latchkey.VaultSecretsUser), string(latchkey.VaultReader)},
+				cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			r, err := c.AssignRole(cmd.Context(), args[0], latchkey.RoleAssignmentCreate{
+				Principal: latchkey.PrincipalID(args[1]), Role: latchkey.VaultRole(args[2]), Secret: secret,
+			})
+			if err != nil {
+				return err
+			}
+			return a.printOne(r, field{"ID", string(r.ID)}, field{"Principal", firstOf(r.PrincipalName, string(r.Principal))},
+				field{"Role", string(r.Role)}, field{"Secret", r.Secret})
+		},
+	}
+	assign.Flags().StringVar(&secret, "secret", "", "name of the secret to limit it to")
+	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeVaults()}
+	sure := sureFlag(remove)
+	remove.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(*sure, "remove the role assignment "+args[1]); err != nil {
+			return err
+		}
+		return c.RemoveRole(cmd.Context(), args[0], latchkey.RoleAssignmentID(args[1]))
+	}
+	cmd.AddCommand(list, assign, remove)
+	return cmd
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"latchkey.dev/client"
+)
+
+const vaultEnvHelp = `Env runs a command in an environment in which any official Azure SDK, without a change
+to the program, finds the embedded vaults at their addresses and signs in as you.
+
+What it sets for the command, and why:
+
+  HTTPS_PROXY, https_proxy     a proxy in this process, on this machine only, that leads
+                               {vault}.{domain} to the server's vaults and everything
+                               else where it leads anyway, through your own proxy if you
+                               have one; it sees no plain text
+  NO_PROXY, no_proxy           yours, without what would lead past that proxy
+  IDENTITY_ENDPOINT            where the SDK gets tokens: a managed identity as in Azure
+  IDENTITY_HEADER              App Service, served by this process; the header is a
+                               secret of this run
+  AZURE_TOKEN_CREDENTIALS      ManagedIdentityCredential: DefaultAzureCredential then
+                               tries nothing else
+  SSL_CERT_FILE                the system's certificate authorities and the vaults' own,
+  REQUESTS_CA_BUNDLE           in a temporary file: for Go and OpenSSL, for Python, for
+  CURL_CA_BUNDLE               curl
+  NODE_EXTRA_CA_CERTS          the vaults' own authority, for Node.js
+
+Tokens are made one at a time when the command asks, and last an hour. Signals are
+passed on, the exit code is the command's, and the temporary files are removed at the
+end. Vault addresses are in latchkey vault list.
+
+The SDK must be told not to compare the vault's domain with Azure's: in Go that is
+DisableChallengeResourceVerification in the client's options, in other languages
+verify_challenge_resource or disableChallengeResourceVerification.`
+
+func (a *app) vaultEnvCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                   "env -- COMMAND [ARGUMENT…]",
+		Short:                 "run a program whose Azure SDK then finds the embedded vaults",
+		Long:                  vaultEnvHelp,
+		DisableFlagsInUseLine: true,
+		Example:               `  latchkey vault env -- python3 read_secret.py`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return hint(usagef("the command to run is missing"), "latchkey vault env -- COMMAND")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return a.vaultEnv(cmd.Context(), c, args)
+		},
+	}
+}
+
+func (a *app) vaultEnv(ctx context.Context, c *client.Client, command []string) (err error) {
+	at, err := c.VaultConnection(ctx)
+	if err != nil {
+		return err
+	}
+	// Whoever may not have a token is told so before the command starts.
+	if _, err := c.VaultToken(ctx); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "latchkey-env-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	// An interrupt is the command's to act on: what it needs stays until it ends.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var g errgroup.Group
+	defer func() { cancel(); err = errors.Join(err, g.Wait()) }()
+	proxy, err := startVaultProxy(ctx, &g, a.environ, vaultAddress(at.Address, c.Server()), at.Domain)
+	if err != nil {
+		return err
+	}
+	identity, err := startIdentity(ctx, &g, c)
+	if err != nil {
+		return err
+	}
+	set, err := a.certificateFiles(dir, at.CAPEM)
+	if err != nil {
+		return err
+	}
+	set["HTTPS_PROXY"], set["https_proxy"] = proxy, proxy
+	noProxy := withoutDomain(firstOf(a.getenv("no_proxy"), a.getenv("NO_PROXY")), at.Domain)
+	set["NO_PROXY"], set["no_proxy"] = noProxy, noProxy
+	set["IDENTITY_ENDPOINT"], set["IDENTITY_HEADER"] = identity.endpoint, identity.header
+	set["AZURE_TOKEN_CREDENTIALS"] = "ManagedIdentityCredential"
+	return a.runCommandWith(command, set)
+}
+
+// certificateFiles writes the files of certificates and returns the variables
+// that name them.
+func (a *app) certificateFiles(dir, ca string) (map[string]string, error) {
+	roots, err := systemRoots(a.getenv("SSL_CERT_FILE"))
+	if err != nil {
+		return nil, err
+	}
+	if roots == "" {
+		a.say("the system's certificate authorities were not found: the command will trust the embedded vaults only")
+	}
+	bundle, own := filepath.Join(dir, "bundle.pem"), filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(bundle, []byte(roots+"\n"+ca), 0o600); err != nil {
+		return nil, err
+	}
+	if more := a.getenv("NODE_EXTRA_CA_CERTS"); more != "" {
+		b, err := readFile(more, maxRoots)
+		if err != nil {
+			return nil, fmt.Errorf("read NODE_EXTRA_CA_CERTS: %w", err)
+		}
+		ca = string(b) + "\n" + ca
+	}
+	if err := os.WriteFile(own, []byte(ca), 0o600); err != nil {
+		return nil, err
+	}
+	return map[string]string{"SSL_CERT_FILE": bundle, "REQUESTS_CA_BUNDLE": bundle, "CURL_CA_BUNDLE": bundle, "NODE_EXTRA_CA_CERTS": own}, nil
+}
+
+// maxRoots bounds a file of certificate authorities.
+const maxRoots = 16 << 20
+
+// systemRoots returns the system's certificate authorities in PEM, or "".
+func systemRoots(given string) (string, error) {
+	if given != "" {
+		b, err := readFile(given, maxRoots)
+		if err != nil {
+			return "", fmt.Errorf("read SSL_CERT_FILE: %w", err)
+		}
+		return string(b), nil
+	}
+	for _, path := range []string{
+		"/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Arch
+		"/etc/pki/tls/certs/ca-bundle.crt",   // Fedora, RHEL
+		"/etc/ssl/ca-bundle.pem",             // openSUSE
+		"/etc/ssl/cert.pem",                  // Alpine, macOS, BSD
+	} {
+		if b, err := readFile(path, maxRoots); err == nil {
+			return string(b), nil
+		}
+	}
+	return "", nil
+}
+
+// withoutDomain returns a list such as NO_PROXY holds, without the entries that
+// cover the vaults, and with this machine's address, where the identity is.
+func withoutDomain(list, domain string) string {
+	host, _, err := net.SplitHostPort(domain)
+	if err != nil {
+		host = domain
+	}
+	kept := []string{}
+	for _, e := range strings.Split(list, ",") {
+		e = strings.TrimSpace(e)
+		name := strings.ToLower(strings.TrimPrefix(strings.TrimPrefix(e, "*"), "."))
+		if e == "" || name == "" || ("."+host) == "."+name || strings.HasSuffix("."+host, "."+name) {
+			continue
+		}
+		kept = append(kept, e)
+	}
+	if !slices.Contains(kept, "127.0.0.1") {
+		kept = append(kept, "127.0.0.1")
+	}
+	return strings.Join(kept, ",")
+}
+
+// runCommandWith runs a program with more environment variables, and returns
+// its exit code.
+func (a *app) runCommandWith(command []string, set map[string]string) error {
+	child := exec.Command(command[0], command[1:]...)
+	child.Stdin, child.Stdout, child.Stderr = a.std.in, a.std.out, a.std.err
+	child.Env = slices.DeleteFunc(slices.Clone(a.environ), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		_, ours := set[name]
+		return ours
+	})
+	for name, value := range set {
+		child.Env = append(child.Env, name+"="+value)
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	if err := child.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		for {
+			select {
+			case <-ended:
+				return
+			case sig := <-signals:
+				// At a terminal an interrupt reaches the command by itself.
+				if sig != os.Interrupt || !isTerminal(a.std.in) {
+					_ = child.Process.Signal(sig) // it may just have ended
+				}
+			}
+		}
+	}()
+	err := child.Wait()
+	close(ended)
+	<-passed
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		if status, ok := e.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return exitCode(128 + int(status.Signal()))
+		}
+		return exitCode(e.ExitCode())
+	}
+	return err
+}
