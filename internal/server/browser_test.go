@@ -22,7 +22,14 @@ import (
 // about there: errors of scripts, and reports of the content security policy.
 func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
 	t.Helper()
-	if _, err := exec.LookPath("chromium"); err != nil {
+	var program string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			program = path
+			break
+		}
+	}
+	if program == "" {
 		const msg = "no chromium: install the package chromium to test the pages in a browser"
 		if os.Getenv("LATCHKEY_TEST_CHROMIUM") == "required" {
 			t.Fatal(msg)
@@ -32,7 +39,7 @@ func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("chromium"), chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WindowSize(1280, 900),
+		chromedp.ExecPath(program), chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WindowSize(1280, 900),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-quic", true))
 	if os.Geteuid() == 0 {

@@ -2,7 +2,7 @@ package server
 
 import "net/http"
 
-// Access says whom a route answers.
+// An access says whom a route answers.
 type access string
 
 const (
