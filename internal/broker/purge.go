@@ -1,0 +1,40 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+const (
+	purgeBatch       = 100
+	tokenRetention   = 30 * 24 * time.Hour // of tokens that have ended, for people to look at
+	sessionRetention = 24 * time.Hour      // of agents' sessions that have ended
+)
+
+// purge removes deleted secrets whose retention has ended, and tokens and
+// sessions that ended long ago, a batch each.
+func (b *Broker) purge(ctx context.Context) error {
+	service := latchkey.Caller{ID: latchkey.ServiceIdentity, Kind: latchkey.PrincipalService, Name: latchkey.ServiceIdentityName}
+	return b.db.Update(ctx, func(tx *db.Tx) error {
+		due, err := tx.DueSecrets(purgeBatch)
+		if err != nil {
+			return err
+		}
+		for _, d := range due {
+			if err := tx.PurgeSecret(d.Vault, d.Name); err != nil {
+				return err
+			}
+			o := &op{tx, service}
+			if err := o.record(latchkey.ActSecretPurge, thing{kind: latchkey.KindVaultSecret, id: string(d.Vault), name: d.Name}, nil); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.PurgeTokens(tx.Now.Add(-tokenRetention), purgeBatch); err != nil {
+			return err
+		}
+		return tx.PurgeMachineSessions(tx.Now.Add(-sessionRetention))
+	})
+}

@@ -1,0 +1,348 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+// Codes of refusals of embedded vaults, as Azure Key Vault names them.
+const (
+	codeVaultNotFound         = "VaultNotFound"
+	codeSecretNotFound        = "SecretNotFound"
+	codeDeletedSecretNotFound = "DeletedSecretNotFound"
+	codeSecretDisabled        = "SecretDisabled"
+	codeDeletedButRecoverable = "ObjectIsDeletedButRecoverable"
+	codeForbiddenByRbac       = "ForbiddenByRbac"
+)
+
+// maxVersions bounds the versions of one secret.
+const maxVersions = 10_000
+
+// A vaultOp is an operation on a secret of an embedded vault, or on the vault
+// when name is "".
+type vaultOp struct {
+	op
+	v    latchkey.EmbeddedVault
+	name string
+}
+
+// onVault runs an operation of the data plane: the caller's roles are decided
+// and the operation is on record in the transaction in which f does it, before
+// anything is answered.
+func (b *Broker) onVault(ctx context.Context, who latchkey.Caller, vault, name string, a latchkey.VaultAction, audited latchkey.Action, f func(*vaultOp) error) error {
+	return b.update(ctx, who, func(base *op) error {
+		v, err := base.Vault(vault)
+		if errors.Is(err, db.ErrNotFound) {
+			return &latchkey.Error{Kind: latchkey.ErrNotFound, Code: codeVaultNotFound, Msg: "there is no such vault"}
+		}
+		if err != nil {
+			return err
+		}
+		o := &vaultOp{*base, v, name}
+		if name != "" {
+			if err := latchkey.CheckSecretName(name); err != nil {
+				return latchkey.Invalid("name", "%v", err)
+			}
+		}
+		ok, err := o.vaultCan(who.ID, v, name, a)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return o.forbid(a, audited)
+		}
+		return f(o)
+	})
+}
+
+// thing is what the audit log says the operation acts on.
+func (o *vaultOp) thing() thing {
+	if o.name == "" {
+		return vaultThing(o.v)
+	}
+	return thing{kind: latchkey.KindVaultSecret, id: o.resource(), name: o.v.Name + "/" + o.name}
+}
+
+// resource is the ARM id of what the operation acts on.
+func (o *vaultOp) resource() string {
+	if o.name == "" {
+		return o.v.ARMID
+	}
+	return o.v.ARMID + "/secrets/" + o.name
+}
+
+// forbid returns the refusal of an action, which says which role would permit
+// it.
+func (o *vaultOp) forbid(a latchkey.VaultAction, audited latchkey.Action) error {
+	smallest := latchkey.VaultAdministrator
+	for _, r := range []latchkey.VaultRole{latchkey.VaultReader, latchkey.VaultSecretsUser, latchkey.VaultSecretsOfficer} {
+		if r.Allows(a) {
+			smallest = r
+			break
+		}
+	}
+	err := o.refuse(audited, o.thing(), codeForbiddenByRbac, fmt.Sprintf("it takes the role %s in the vault, or on the secret", smallest))
+	if r, ok := errors.AsType[*refusal](err); ok {
+		r.err.Check = string(a)
+		r.err.Fields = []latchkey.FieldError{{Field: "resource", Message: o.resource()}}
+	}
+	return err
+}
+
+// secret returns a version of the operation's secret, or its newest. A secret
+// that is deleted is not found, unless deleted is what is asked for.
+func (o *vaultOp) secret(version string, deleted bool) (db.StoredSecret, error) {
+	s, err := o.VaultSecret(o.v.ID, o.name, version)
+	if err == nil && (s.DeletedAt != nil) != deleted {
+		err = db.ErrNotFound
+	}
+	s.RetentionDays = o.v.RetentionDays
+	if errors.Is(err, db.ErrNotFound) {
+		code := codeSecretNotFound
+		if deleted {
+			code = codeDeletedSecretNotFound
+		}
+		return s, &latchkey.Error{Kind: latchkey.ErrNotFound, Code: code, Msg: fmt.Sprintf("there is no secret %q in the vault %q", o.name, o.v.Name)}
+	}
+	return s, err
+}
+
+// note adds the operation to the audit log, with the version it was about.
+func (o *vaultOp) note(action latchkey.Action, version string) error {
+	var d map[string]string
+	if version != "" {
+		d = map[string]string{"version": version}
+	}
+	return o.record(action, o.thing(), d)
+}
+
+// sealBinding binds a sealed value to where it is stored.
+func sealBinding(v latchkey.VaultID, name, version string) []string {
+	return []string{"vault_secret_versions", "value", string(v), strings.ToLower(name), version}
+}
+
+// SetSecret stores a new version of a secret.
+func (b *Broker) SetSecret(ctx context.Context, who latchkey.Caller, vault, name string, value latchkey.Secret, a latchkey.SecretAttributes) (s latchkey.VaultSecret, err error) {
+	if err := a.Validate(); err != nil {
+		return s, err
+	}
+	if err := latchkey.CheckSecretValue(value); err != nil {
+		return s, latchkey.Invalid("value", "%v", err)
+	}
+	err = b.onVault(ctx, who, vault, name, latchkey.VaultSetSecret, latchkey.ActSecretSet, func(o *vaultOp) error {
+		last, err := o.VaultSecret(o.v.ID, name, "")
+		switch {
+		case errors.Is(err, db.ErrNotFound):
+			last = db.StoredSecret{VaultSecret: latchkey.VaultSecret{Name: name}}
+		case err != nil:
+			return err
+		case last.DeletedAt != nil:
+			return latchkey.Conflict(codeDeletedButRecoverable, "Secret %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the secret can only be recovered or purged.", last.Name)
+		case last.Number >= maxVersions:
+			return latchkey.Conflict("TooManyVersions", "the secret has %d versions, the most that one may have; delete and purge it, or use another name", maxVersions)
+		}
+		if a.Tags == nil {
+			a.Tags = map[string]string{}
+		}
+		next := db.StoredSecret{
+			VaultSecret: latchkey.VaultSecret{
+				Name: last.Name, Version: newVersion(), SecretAttributes: a, CreatedAt: o.Now, UpdatedAt: o.Now,
+				PreviousVersion: last.Version, RetentionDays: o.v.RetentionDays,
+			},
+			Number: last.Number + 1,
+		}
+		if next.Value, err = b.key.Seal([]byte(value.Reveal()), sealBinding(o.v.ID, next.Name, next.Version)...); err != nil {
+			return err
+		}
+		if err := o.AddSecretVersion(o.v.ID, next); err != nil {
+			return err
+		}
+		s = next.VaultSecret
+		return o.note(latchkey.ActSecretSet, s.Version)
+	})
+	return s, err
+}
+
+func newVersion() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Secret returns a version of a secret with its value, or the newest when
+// version is "". Only an enabled version has a value to read; its period of
+// validity informs only (AKV).
+func (b *Broker) Secret(ctx context.Context, who latchkey.Caller, vault, name, version string) (s latchkey.VaultSecret, value latchkey.Secret, err error) {
+	var stored db.StoredSecret
+	err = b.onVault(ctx, who, vault, name, latchkey.VaultGetSecret, latchkey.ActSecretGet, func(o *vaultOp) error {
+		if stored, err = o.secret(version, false); err != nil {
+			return err
+		}
+		if !stored.Enabled {
+			return &latchkey.Error{Kind: latchkey.ErrDenied, Code: codeSecretDisabled, Msg: "Operation get is not allowed on a disabled secret."}
+		}
+		if stored.PreviousVersion, err = o.PreviousVersion(o.v.ID, name, stored.Number); err != nil {
+			return err
+		}
+		s = stored.VaultSecret
+		text, err := b.key.Open(stored.Value, sealBinding(o.v.ID, stored.Name, stored.Version)...)
+		if err != nil {
+			return fmt.Errorf("open version %s of secret %s in vault %s: %w", s.Version, s.Name, o.v.Name, err)
+		}
+		value = latchkey.NewSecret(string(text))
+		return o.note(latchkey.ActSecretGet, s.Version)
+	})
+	if err != nil {
+		return latchkey.VaultSecret{}, latchkey.Secret{}, err
+	}
+	return s, value, nil
+}
+
+// Secrets lists the newest versions of a vault's secrets, without values.
+func (b *Broker) Secrets(ctx context.Context, who latchkey.Caller, vault string, page latchkey.PageOptions) (p latchkey.Page[latchkey.VaultSecret], err error) {
+	return b.listSecrets(ctx, who, vault, false, page)
+}
+
+// DeletedSecrets lists the secrets of a vault that are deleted and can be
+// recovered.
+func (b *Broker) DeletedSecrets(ctx context.Context, who latchkey.Caller, vault string, page latchkey.PageOptions) (p latchkey.Page[latchkey.VaultSecret], err error) {
+	return b.listSecrets(ctx, who, vault, true, page)
+}
+
+func (b *Broker) listSecrets(ctx context.Context, who latchkey.Caller, vault string, deleted bool, page latchkey.PageOptions) (p latchkey.Page[latchkey.VaultSecret], err error) {
+	err = b.onVault(ctx, who, vault, "", latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) (err error) {
+		if p, err = o.VaultSecrets(o.v.ID, deleted, page); err != nil {
+			return err
+		}
+		o.retain(p.Items)
+		return o.note(latchkey.ActSecretList, "")
+	})
+	return p, err
+}
+
+// SecretVersions lists the versions of a secret, oldest first, without values.
+func (b *Broker) SecretVersions(ctx context.Context, who latchkey.Caller, vault, name string, page latchkey.PageOptions) (p latchkey.Page[latchkey.VaultSecret], err error) {
+	err = b.onVault(ctx, who, vault, name, latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) (err error) {
+		if p, err = o.VaultSecretVersions(o.v.ID, name, page); err != nil {
+			return err
+		}
+		o.retain(p.Items)
+		return o.note(latchkey.ActSecretList, "")
+	})
+	return p, err
+}
+
+func (o *vaultOp) retain(items []latchkey.VaultSecret) {
+	for i := range items {
+		items[i].RetentionDays = o.v.RetentionDays
+	}
+}
+
+// A SecretUpdate changes what is not nil of a version's attributes.
+type SecretUpdate struct {
+	ContentType *string
+	Enabled     *bool
+	NotBefore   *time.Time
+	Expires     *time.Time
+	Tags        *map[string]string
+}
+
+// UpdateSecret changes the attributes of a version of a secret, or of its
+// newest when version is "". The value of a version never changes.
+func (b *Broker) UpdateSecret(ctx context.Context, who latchkey.Caller, vault, name, version string, u SecretUpdate) (s latchkey.VaultSecret, err error) {
+	err = b.onVault(ctx, who, vault, name, latchkey.VaultUpdateSecret, latchkey.ActSecretUpdate, func(o *vaultOp) error {
+		stored, err := o.secret(version, false)
+		if err != nil {
+			return err
+		}
+		set(&stored.ContentType, u.ContentType)
+		set(&stored.Enabled, u.Enabled)
+		set(&stored.Tags, u.Tags)
+		if u.NotBefore != nil {
+			stored.NotBefore = u.NotBefore
+		}
+		if u.Expires != nil {
+			stored.Expires = u.Expires
+		}
+		if err := stored.SecretAttributes.Validate(); err != nil {
+			return err
+		}
+		stored.UpdatedAt = o.Now
+		if err := o.UpdateSecretVersion(o.v.ID, stored); err != nil {
+			return err
+		}
+		s = stored.VaultSecret
+		return o.note(latchkey.ActSecretUpdate, s.Version)
+	})
+	return s, err
+}
+
+// DeleteSecret deletes a secret with all its versions. It can be recovered until
+// the vault's retention has passed.
+func (b *Broker) DeleteSecret(ctx context.Context, who latchkey.Caller, vault, name string) (s latchkey.VaultSecret, err error) {
+	err = b.onVault(ctx, who, vault, name, latchkey.VaultDeleteSecret, latchkey.ActSecretDelete, func(o *vaultOp) error {
+		stored, err := o.secret("", false)
+		if err != nil {
+			return err
+		}
+		purgeAt := o.Now.AddDate(0, 0, o.v.RetentionDays)
+		if err := o.SetSecretDeleted(o.v.ID, name, &purgeAt); err != nil {
+			return err
+		}
+		stored.DeletedAt, stored.PurgeAt = &o.Now, &purgeAt
+		s = stored.VaultSecret
+		return o.note(latchkey.ActSecretDelete, "")
+	})
+	return s, err
+}
+
+// DeletedSecret returns a deleted secret without its value.
+func (b *Broker) DeletedSecret(ctx context.Context, who latchkey.Caller, vault, name string) (s latchkey.VaultSecret, err error) {
+	err = b.onVault(ctx, who, vault, name, latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) error {
+		stored, err := o.secret("", true)
+		if err != nil {
+			return err
+		}
+		s = stored.VaultSecret
+		return o.note(latchkey.ActSecretList, "")
+	})
+	return s, err
+}
+
+// RecoverSecret makes a deleted secret one that is not.
+func (b *Broker) RecoverSecret(ctx context.Context, who latchkey.Caller, vault, name string) (s latchkey.VaultSecret, err error) {
+	err = b.onVault(ctx, who, vault, name, latchkey.VaultRecoverSecret, latchkey.ActSecretRecover, func(o *vaultOp) error {
+		stored, err := o.secret("", true)
+		if err != nil {
+			return err
+		}
+		if err := o.SetSecretDeleted(o.v.ID, name, nil); err != nil {
+			return err
+		}
+		stored.DeletedAt, stored.PurgeAt = nil, nil
+		s = stored.VaultSecret
+		return o.note(latchkey.ActSecretRecover, "")
+	})
+	return s, err
+}
+
+// PurgeSecret removes a deleted secret for good.
+func (b *Broker) PurgeSecret(ctx context.Context, who latchkey.Caller, vault, name string) error {
+	return b.onVault(ctx, who, vault, name, latchkey.VaultPurgeSecret, latchkey.ActSecretPurge, func(o *vaultOp) error {
+		if _, err := o.secret("", true); err != nil {
+			return err
+		}
+		if err := o.PurgeSecret(o.v.ID, name); err != nil {
+			return err
+		}
+		return o.note(latchkey.ActSecretPurge, "")
+	})
+}
