@@ -114,8 +114,8 @@ func ofFlow(name string) bool {
 func checkEnviron(environ []string) error {
 	var unknown []string
 	for _, e := range environ {
-		name, _, _ := strings.Cut(e, "=")
-		if !strings.HasPrefix(name, "LATCHKEY_") || slices.Contains(knownVariables, name) ||
+		name, value, _ := strings.Cut(e, "=")
+		if value == "" || !strings.HasPrefix(name, "LATCHKEY_") || slices.Contains(knownVariables, name) ||
 			slices.ContainsFunc(serveSettings, func(s setting) bool { return s.variable() == name }) ||
 			ofFlow(name) || strings.HasPrefix(name, "LATCHKEY_TEST_") {
 			continue
