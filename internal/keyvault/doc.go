@@ -1,0 +1,11 @@
+// Package keyvault serves the embedded vaults over the REST contract of Azure
+// Key Vault, so that Azure's SDKs and tools read and write them unchanged.
+//
+// It is a face: it turns requests into calls of package broker, which decides
+// and records, and results into Microsoft's wire types and texts. Comments that
+// begin with AKV state what Azure Key Vault does.
+//
+// Vaults are told apart by the host of the request, objects by the first
+// segment of the path. Secrets are served in full except for backup and
+// restore, which answer 501 like keys and certificates.
+package keyvault

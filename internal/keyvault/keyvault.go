@@ -1,0 +1,263 @@
+package keyvault
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"latchkey.dev/internal/broker"
+	"latchkey.dev/latchkey"
+)
+
+// maxBody bounds a request, in bytes.
+const maxBody = 64 << 10
+
+// apiVersions are the versions of the contract that are served. They differ in
+// nothing that concerns secrets, except for optional fields.
+var apiVersions = []string{
+	"7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6-preview.2", "7.6", "2025-06-01-preview", "2025-07-01",
+	"2026-01-01-preview", "2026-03-01-preview", "2026-05-01-preview", "2026-07-01-preview", "2026-04-01",
+}
+
+// Config says what to serve.
+type Config struct {
+	// Broker decides and stores.
+	Broker *broker.Broker
+
+	// Domain is what vaults' names are put before, with the port unless that is
+	// 443: https://{vault}.{domain} is a vault's address.
+	Domain string
+
+	// Tenant is the id of the installation, which challenges name.
+	Tenant string
+
+	// Log takes a line for each request at level debug; it never holds what
+	// requests and answers hold. Nil discards.
+	Log *slog.Logger
+
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+type server struct {
+	Config
+}
+
+// New returns a handler that serves every embedded vault. SDKs talk to it over
+// TLS only: the caller sees to that.
+func New(c Config) (http.Handler, error) {
+	if c.Broker == nil || c.Tenant == "" {
+		return nil, errors.New("the key vault face needs a broker and a tenant")
+	}
+	c.Domain = canonicalHost(c.Domain)
+	if u, err := url.Parse("https://" + c.Domain); err != nil || c.Domain == "" || u.Host != c.Domain || u.Hostname() == "" {
+		return nil, fmt.Errorf("the domain of the embedded vaults must be a host name, with or without a port, not %q", c.Domain)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &server{c}, nil
+}
+
+// A call is one request on its way.
+type call struct {
+	ctx     context.Context
+	broker  *broker.Broker
+	domain  string
+	tenant  string
+	body    io.Reader
+	query   url.Values
+	method  string
+	vault   string
+	version string // of the contract
+	who     latchkey.Caller
+	path    path
+}
+
+// base is the address of the call's vault.
+func (c *call) base() string { return "https://" + c.vault + "." + c.domain }
+
+// ServeHTTP implements [http.Handler].
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start, id := s.Now(), newRequestID()
+	s.headers(w.Header(), r, id)
+	c := &call{ctx: r.Context(), broker: s.Broker, domain: s.Domain, tenant: s.Tenant, body: http.MaxBytesReader(w, r.Body, maxBody), query: r.URL.Query()}
+	answer, err := c.serve(r)
+	status := http.StatusOK
+	switch {
+	case err != nil:
+		f := c.faultOf(err)
+		status = f.status
+		if f.err != nil {
+			s.Log.ErrorContext(c.ctx, "key vault request failed", "request", id, "error", f.err)
+		}
+		if status == http.StatusUnauthorized {
+			// AKV: clients learn from the challenge where to get a token. They compare
+			// the resource with the vault's host, port included.
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization="https://login.windows.net/%s", resource="https://%s"`, s.Tenant, s.Domain))
+		}
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
+		body := errorBody{errorDetail{Code: f.code, Message: f.msg}}
+		if f.inner != "" {
+			body.Error.InnerError = &innerError{f.inner}
+		}
+		write(w, r, status, body)
+	case answer == nil:
+		status = http.StatusNoContent
+		w.WriteHeader(status)
+	default:
+		write(w, r, status, answer)
+	}
+	s.Log.DebugContext(c.ctx, "key vault request", "request", id, "method", c.method, "vault", c.vault, "kind", c.path.kind,
+		"caller", c.who.ID, "status", status, "took", s.Now().Sub(start))
+}
+
+// serve answers a request: nil is an answer without content.
+func (c *call) serve(r *http.Request) (any, error) {
+	var ok bool
+	if c.vault, ok = vaultOf(r.Host, c.domain); !ok {
+		return nil, &fault{status: http.StatusNotFound, code: "NotFound", msg: fmt.Sprintf("This server has the vaults at https://{vault}.%s and nothing else.", c.domain)}
+	}
+	if latchkey.CheckVaultName(c.vault) != nil {
+		return nil, &fault{status: http.StatusNotFound, code: "VaultNotFound", msg: "The host begins with something that is not the name of a vault."}
+	}
+	if c.method, ok = method(r); !ok {
+		return nil, badMethod()
+	}
+	token, err := bearer(r.Header.Get("Authorization"))
+	if err != nil {
+		return nil, err
+	}
+	if c.who, err = c.broker.AuthenticateVault(c.ctx, token); err != nil {
+		return nil, err
+	}
+	c.version = parameter(c.query, "api-version")
+	if !slices.Contains(apiVersions, c.version) {
+		return nil, badParameter("The specified version (%s) is not recognized. Consider using the latest supported version (%s).", clip(c.version), apiVersions[len(apiVersions)-1])
+	}
+	p, ok := parsePath(r.URL.EscapedPath())
+	if !ok {
+		return nil, noSuchPath()
+	}
+	return c.object(p)
+}
+
+// object hands a call on by the kind of object that its path names.
+func (c *call) object(p path) (any, error) {
+	switch p.kind {
+	case "secrets":
+		c.path = p
+		return c.secrets()
+	case "deletedsecrets":
+		c.path = p
+		return c.deletedSecrets()
+	case "certificates", "deletedcertificates":
+		return nil, notImplemented("certificates")
+	case "keys", "deletedkeys":
+		return nil, notImplemented("keys")
+	}
+	return nil, noSuchPath()
+}
+
+// method returns the method that a request means. HEAD is GET without the
+// content (AKV: a POST may carry another method in a header).
+func method(r *http.Request) (string, bool) {
+	override := strings.ToUpper(r.Header.Get("X-HTTP-METHOD"))
+	switch {
+	case r.Method == http.MethodPost && override != "":
+		return override, override == http.MethodDelete || override == http.MethodPatch
+	case r.Method == http.MethodHead:
+		return http.MethodGet, true
+	}
+	return r.Method, slices.Contains([]string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete}, r.Method)
+}
+
+func bearer(header string) (string, error) {
+	scheme, token, _ := strings.Cut(header, " ")
+	token = strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", unauthorized("AKV10000: Request is missing a Bearer or PoP token.")
+	}
+	return token, nil
+}
+
+// decode reads the request's body into v. Its faults say nothing of what the
+// body holds, which the texts of package json do.
+func (c *call) decode(v any) error {
+	body, err := io.ReadAll(c.body)
+	if _, long := errors.AsType[*http.MaxBytesError](err); long {
+		return &fault{status: http.StatusRequestEntityTooLarge, code: "BadParameter", msg: fmt.Sprintf("The request must be at most %d bytes.", maxBody)}
+	}
+	if err != nil {
+		return badParameter("The request could not be read.")
+	}
+	// Package json would put another character in the place of a broken one.
+	if !utf8.Valid(body) || json.Unmarshal(body, v) != nil {
+		return badParameter("The request is not JSON of the expected form.")
+	}
+	return nil
+}
+
+// headers sets what every answer has (AKV).
+func (s *server) headers(h http.Header, r *http.Request, id string) {
+	ip, family := remote(r.RemoteAddr)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Pragma", "no-cache")
+	h.Set("Expires", "-1")
+	h.Set("Strict-Transport-Security", "max-age=31536000;includeSubDomains")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("x-ms-request-id", id)
+	h.Set("x-ms-keyvault-region", location)
+	h.Set("x-ms-keyvault-service-version", "1.9.0.0")
+	h.Set("x-ms-keyvault-network-info", fmt.Sprintf("conn_type=%s;addr=%s;act_addr_fam=InterNetwork%s;", family, ip, strings.TrimPrefix(strings.TrimPrefix(family, "Ipv4"), "Ip")))
+	if echo := r.Header.Get("x-ms-client-request-id"); echo != "" && len(echo) <= 128 {
+		h.Set("x-ms-client-request-id", echo)
+	}
+}
+
+func write(w http.ResponseWriter, r *http.Request, status int, body any) {
+	out, err := json.Marshal(body)
+	if err != nil {
+		// The wire types hold texts, numbers and maps of texts: they always marshal.
+		status, out = http.StatusInternalServerError, []byte(`{"error":{"code":"InternalServerError","message":"An internal error occurred."}}`)
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead {
+		return
+	}
+	if _, err := w.Write(out); err != nil {
+		return // the client has gone
+	}
+}
+
+// clip bounds a part of a request that an answer repeats.
+func clip(s string) string {
+	if len(s) > 32 {
+		s = s[:32]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// newRequestID returns a GUID of version 4.
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
