@@ -20,6 +20,7 @@ import (
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/server"
 )
@@ -99,16 +100,17 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if s.db, err = db.Open(ctx, db.Config{URL: c.databaseURL(), Log: s.log}); err != nil {
 		return nil, err
 	}
-	readers := newReaders(c)
+	readers := newReaders()
 	if s.broker, err = broker.New(ctx, broker.Config{
 		DB: s.db, Key: key, Log: s.log, OpenVault: readers.open, VaultURL: s.vaultURL,
 	}); err != nil {
 		return nil, err
 	}
-	vaultHandler, err := readers.serve(s)
+	vaultHandler, err := keyvault.New(keyvault.Config{Broker: s.broker, Log: s.log, Domain: s.vaultDomain(), Tenant: s.broker.Tenant()})
 	if err != nil {
 		return nil, err
 	}
+	readers.handler, readers.token, readers.url = vaultHandler, s.broker.ServiceVaultToken, s.vaultURL
 	handler, err := server.New(server.Config{
 		Broker: s.broker, Log: s.log, Version: version(), PublicURL: s.URL,
 		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(),

@@ -41,11 +41,7 @@ What it sets for the command, and why:
 
 Tokens are made one at a time when the command asks, and last an hour. Signals are
 passed on, the exit code is the command's, and the temporary files are removed at the
-end. Vault addresses are in latchkey vault list.
-
-The SDK must be told not to compare the vault's domain with Azure's: in Go that is
-DisableChallengeResourceVerification in the client's options, in other languages
-verify_challenge_resource or disableChallengeResourceVerification.`
+end. Vault addresses are in latchkey vault list.`
 
 func (a *app) vaultEnvCommand() *cobra.Command {
 	return &cobra.Command{

@@ -1,19 +1,77 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"net/http"
+	"sync"
+	"time"
 
 	"latchkey.dev/internal/vault"
+	"latchkey.dev/internal/vault/azure"
 	"latchkey.dev/latchkey"
 )
 
-type readers struct{}
+// maxReaders bounds how many vaults' readers are kept.
+const maxReaders = 1000
 
-func newReaders(serverConfig) *readers { return &readers{} }
+// readers open the vaults that references name: the one place that knows every
+// kind of vault. Embedded vaults are read through the same SDK as Azure's, in
+// this process.
+type readers struct {
+	public func(latchkey.VaultReference) (vault.Vault, error)
 
-func (r *readers) open(latchkey.VaultReference, bool) (vault.Vault, error) {
-	return nil, errors.ErrUnsupported
+	// Of the embedded vaults; set once, before any is opened.
+	handler http.Handler
+	token   func(context.Context) (string, time.Time, error)
+	url     func(name string) string
+
+	mu   sync.Mutex // guards kept
+	kept map[readerKey]vault.Vault
 }
 
-func (r *readers) serve(*service) (http.Handler, error) { return http.NotFoundHandler(), nil }
+type readerKey struct {
+	vault    string // as VaultReference.Key returns it
+	embedded bool
+}
+
+func newReaders() *readers {
+	// Looking for the identity takes time, and only references to Azure need it.
+	credential := sync.OnceValues(azure.DefaultCredential)
+	return &readers{
+		kept: map[readerKey]vault.Vault{},
+		public: func(ref latchkey.VaultReference) (vault.Vault, error) {
+			c, err := credential()
+			if err != nil {
+				return nil, err
+			}
+			return azure.Public(ref, c)
+		},
+	}
+}
+
+// open returns the reader of a vault. It keeps readers, since the first read of
+// each takes longer.
+func (r *readers) open(ref latchkey.VaultReference, embedded bool) (vault.Vault, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := readerKey{ref.Key(), embedded}
+	if v, ok := r.kept[key]; ok {
+		return v, nil
+	}
+	var v vault.Vault
+	var err error
+	switch {
+	case embedded:
+		v, err = azure.Embedded(r.handler, r.token, r.url(ref.Vault))
+	default:
+		v, err = r.public(ref)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(r.kept) >= maxReaders {
+		clear(r.kept)
+	}
+	r.kept[key] = v
+	return v, nil
+}
