@@ -215,7 +215,6 @@ func (c *call) decode(v any) error {
 
 // headers sets what every answer has (AKV).
 func (s *server) headers(h http.Header, r *http.Request, id string) {
-	ip, family := remote(r.RemoteAddr)
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Pragma", "no-cache")
 	h.Set("Expires", "-1")
@@ -224,7 +223,7 @@ func (s *server) headers(h http.Header, r *http.Request, id string) {
 	h.Set("x-ms-request-id", id)
 	h.Set("x-ms-keyvault-region", location)
 	h.Set("x-ms-keyvault-service-version", "1.9.0.0")
-	h.Set("x-ms-keyvault-network-info", fmt.Sprintf("conn_type=%s;addr=%s;act_addr_fam=InterNetwork%s;", family, ip, strings.TrimPrefix(strings.TrimPrefix(family, "Ipv4"), "Ip")))
+	h.Set("x-ms-keyvault-network-info", networkInfo(r.RemoteAddr))
 	if echo := r.Header.Get("x-ms-client-request-id"); echo != "" && len(echo) <= 128 {
 		h.Set("x-ms-client-request-id", echo)
 	}

@@ -59,16 +59,16 @@ func canonicalHost(host string) string {
 	return strings.TrimSuffix(strings.ToLower(host), ":443")
 }
 
-// remote returns the address of a client without its port.
-func remote(addr string) (ip string, family string) {
+// networkInfo describes a client by its address as Key Vault does.
+func networkInfo(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", "Ipv4"
+		host = ""
 	}
 	if strings.Contains(host, ":") {
-		return host, "Ipv6"
+		return "conn_type=Ipv6;addr=" + host + ";act_addr_fam=InterNetworkV6;"
 	}
-	return host, "Ipv4"
+	return "conn_type=Ipv4;addr=" + host + ";act_addr_fam=InterNetwork;"
 }
 
 // parameter returns a parameter of a query whatever the case of its key.

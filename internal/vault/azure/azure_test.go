@@ -1,0 +1,72 @@
+package azure_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/latchkeytest"
+	"latchkey.dev/internal/vault"
+	"latchkey.dev/internal/vault/azure"
+	"latchkey.dev/internal/vault/vaulttest"
+	"latchkey.dev/latchkey"
+)
+
+// TestEmbedded is the contract on a real embedded vault, which Azure's SDK reads.
+func TestEmbedded(t *testing.T) {
+	vaulttest.Run(t, func(t *testing.T) vaulttest.Harness {
+		s := latchkeytest.New(t, latchkeytest.Options{})
+		b := s.Broker
+		if _, err := b.CreateVault(t.Context(), s.Admin, latchkey.EmbeddedVaultCreate{Name: "erp"}); err != nil {
+			t.Fatal(err)
+		}
+		var broken atomic.Bool
+		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if broken.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			s.Vaults.ServeHTTP(w, r)
+		})
+		v, err := azure.Embedded(handler, b.ServiceVaultToken, "https://erp."+latchkeytest.VaultDomain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return vaulttest.Harness{
+			Vault: v,
+			Set: func(t testing.TB, name string, v vault.Value) string {
+				secret, err := b.SetSecret(t.Context(), s.Admin, "erp", name, v.Value, latchkey.SecretAttributes{
+					ContentType: v.ContentType, Enabled: true, NotBefore: v.NotBefore, Expires: v.Expires,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return secret.Version
+			},
+			Disable: func(t testing.TB, name string) {
+				if _, err := b.UpdateSecret(t.Context(), s.Admin, "erp", name, "", broker.SecretUpdate{Enabled: new(false)}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Delete: func(t testing.TB, name string) {
+				if _, err := b.DeleteSecret(t.Context(), s.Admin, "erp", name); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Revoke: func(t testing.TB) {
+				roles, err := b.RoleAssignments(t.Context(), s.Admin, "erp", latchkey.PageOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range roles.Items {
+					if r.Principal == latchkey.ServiceIdentity {
+						if err := b.RemoveRole(t.Context(), s.Admin, "erp", r.ID); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			},
+			Break: func(testing.TB) { broken.Store(true) },
+		}
+	})
+}
