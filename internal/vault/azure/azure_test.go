@@ -70,3 +70,15 @@ func TestEmbedded(t *testing.T) {
 		}
 	})
 }
+
+func TestPublic(t *testing.T) {
+	cred, err := azure.DefaultCredential()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ok := range map[string]bool{"erp": true, "evil.example/": false, "a@b": false, "x": false, "": false} {
+		if _, err := azure.Public(latchkey.VaultReference{Vault: name}, cred); (err == nil) != ok {
+			t.Errorf("Public(%q) = %v; want success: %v", name, err, ok)
+		}
+	}
+}

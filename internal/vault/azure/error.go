@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -164,17 +163,11 @@ func (r reading) signIn(e *azidentity.AuthenticationFailedError) error {
 
 // cause returns what of an error without an answer can be shown in the log.
 func cause(err error) error {
-	if errors.Is(err, errTooLong) {
-		return errTooLong
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return fmt.Errorf("the answer is longer than %d bytes", e.Limit)
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e
-	}
-	if e, ok := errors.AsType[*net.OpError](err); ok {
-		return e
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return io.ErrUnexpectedEOF
 	}
 	return fmt.Errorf("no answer that can be read (%T)", err)
 }
