@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+const (
+	mask = "***"
+	// minMasked is the length from which values are masked: shorter ones would
+	// match everywhere, and masking them would tell them.
+	minMasked = 4
+)
+
+// maskPatterns returns the forms in which a value is looked for in output: as it
+// is, and in base64, URL, hexadecimal and JSON encoding. It is hygiene against
+// accidents, not protection: a flow that has a value can always print it in
+// another form.
+func maskPatterns(value string) [][]byte {
+	if len(value) < minMasked {
+		return nil
+	}
+	raw := []byte(value)
+	quoted, err := json.Marshal(value)
+	if err != nil {
+		quoted = []byte(`""`)
+	}
+	hexed := hex.EncodeToString(raw)
+	forms := []string{
+		value,
+		base64.StdEncoding.EncodeToString(raw), base64.RawStdEncoding.EncodeToString(raw),
+		base64.URLEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
+		url.QueryEscape(value), url.PathEscape(value),
+		hexed, strings.ToUpper(hexed),
+		string(quoted[1 : len(quoted)-1]),
+	}
+	slices.Sort(forms)
+	forms = slices.Compact(forms)
+	patterns := make([][]byte, len(forms))
+	for i, f := range forms {
+		patterns[i] = []byte(f)
+	}
+	return patterns
+}
+
+// A masker replaces patterns in a stream, also when a pattern is split between
+// writes. It holds back what may be the beginning of one.
+type masker struct {
+	patterns [][]byte // longest first
+	first    [256]bool
+	held     []byte
+}
+
+func newMasker(patterns [][]byte) *masker {
+	m := &masker{patterns: slices.Clone(patterns)}
+	slices.SortFunc(m.patterns, func(a, b []byte) int { return len(b) - len(a) })
+	for _, p := range m.patterns {
+		m.first[p[0]] = true
+	}
+	return m
+}
+
+// write returns the part of the stream up to now that can be shown; the result
+// is good until the next call.
+func (m *masker) write(b []byte) []byte {
+	m.held = append(m.held, b...)
+	return m.take(false)
+}
+
+// flush returns what is left at the end of the stream.
+func (m *masker) flush() []byte { return m.take(true) }
+
+func (m *masker) take(end bool) []byte {
+	var out []byte
+	i := 0
+scan:
+	for i < len(m.held) {
+		rest := m.held[i:]
+		if m.first[rest[0]] {
+			for _, p := range m.patterns {
+				if bytes.HasPrefix(rest, p) {
+					out = append(out, mask...)
+					i += len(p)
+					continue scan
+				}
+				if !end && len(rest) < len(p) && bytes.HasPrefix(p, rest) {
+					break scan // more must come before this can be told
+				}
+			}
+		}
+		out = append(out, rest[0])
+		i++
+	}
+	left := copy(m.held, m.held[i:])
+	clear(m.held[left:])
+	m.held = m.held[:left]
+	return out
+}

@@ -1,0 +1,375 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+// Why a run under way is ended, as causes of its context.
+var (
+	errCancelled = errors.New("cancelled")
+	errTimedOut  = errors.New("time limit")
+	errGivenUp   = errors.New("given up by the server")
+	errSilent    = errors.New("server not reached for too long")
+	errStopping  = errors.New("agent stopped")
+)
+
+// A task is a claimed run that the agent executes.
+type task struct {
+	a   *Agent
+	run *latchkey.ClaimedRun
+	log *slog.Logger
+	out *output
+}
+
+// execute executes a claimed run and reports its end. ctx ends when the agent
+// stops.
+func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
+	t := &task{a: a, run: run, log: a.log.With(slog.String("run", string(run.Run)), slog.String("claim", string(run.Claim))), out: newOutput()}
+	// Reports go on while the agent stops, and while a run is being ended.
+	reports, stopReports := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReports()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-reports.Done():
+		case <-time.After(stopGrace):
+			stopReports()
+		}
+	})()
+	if reason := a.policy.Refuses(run.Command[0], run.Driver, run.Handover); reason != "" {
+		t.finish(reports, latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: latchkey.RunErrPolicy, Message: reason}})
+		return
+	}
+	err := t.persist(reports, latchkey.RunLease, func(s *client.MachineSession) error {
+		_, err := s.Start(reports, run.Run, latchkey.RunRequest{Claim: run.Claim})
+		return err
+	})
+	if err != nil {
+		// Not the machine's any more, or perhaps started by the attempt whose
+		// answer was lost: whatever it is, it must not be executed.
+		t.log.LogAttrs(ctx, slog.LevelWarn, "run dropped before it began", slog.Any("error", err))
+		return
+	}
+	t.log.LogAttrs(ctx, slog.LevelInfo, "run begins", slog.String("flow", run.FlowName), slog.Int("revision", run.Revision))
+
+	running, end := context.WithCancelCause(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { t.beat(running, reports, end) })
+	background.Go(func() { t.ship(reports, end) })
+	result := t.runFlow(running)
+	t.out.close()
+	end(nil)
+	background.Wait()
+	cause := context.Cause(running)
+	if errors.Is(cause, errGivenUp) || errors.Is(cause, errSilent) {
+		t.log.LogAttrs(ctx, slog.LevelWarn, "run ended without a report: the server has given it up", slog.Any("cause", cause))
+		return
+	}
+	t.finish(reports, result)
+}
+
+// persist calls f until it succeeds or fails for good, at most for a while.
+func (t *task) persist(ctx context.Context, while time.Duration, f func(*client.MachineSession) error) error {
+	deadline := time.Now().Add(while)
+	for attempt := 1; ; attempt++ {
+		err := t.a.sessions.use(ctx, f)
+		if err == nil || !retryable(err) || time.Now().After(deadline) || !backoff(ctx, attempt) {
+			return err
+		}
+	}
+}
+
+// beat keeps the run's lease and learns whether to cancel it, until the run
+// ends.
+func (t *task) beat(running, reports context.Context, end context.CancelCauseFunc) {
+	heard := time.Now()
+	ticker := time.NewTicker(heartbeatInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-running.Done():
+			return
+		case <-ticker.C:
+		}
+		var status latchkey.RunStatus
+		err := t.a.sessions.use(reports, func(s *client.MachineSession) (err error) {
+			status, err = s.Heartbeat(reports, t.run.Run, latchkey.RunRequest{Claim: t.run.Claim})
+			return err
+		})
+		switch {
+		case err == nil:
+			heard = time.Now()
+			if status.Cancel {
+				end(errCancelled)
+			}
+		case !retryable(err):
+			t.log.LogAttrs(running, slog.LevelWarn, "heartbeat refused", slog.Any("error", err))
+			end(errGivenUp)
+		case time.Since(heard) > latchkey.RunLease:
+			end(errSilent)
+		}
+	}
+}
+
+// runFlow gets the values that the flow is handed, runs it, and returns what to
+// report.
+func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
+	failed := func(code string, err error) latchkey.FinishRequest {
+		return latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: code, Message: clip(err.Error())}}
+	}
+	values, err := t.release(ctx)
+	if err != nil {
+		if context.Cause(ctx) != nil {
+			return t.endedBy(context.Cause(ctx))
+		}
+		return failed(latchkey.RunErrRelease, err)
+	}
+	account, err := runAccount(t.a.policy.RunAs)
+	if err != nil {
+		return failed(latchkey.RunErrStart, err)
+	}
+	work, err := account.workDir()
+	if err != nil {
+		return failed(latchkey.RunErrStart, err)
+	}
+	defer func() {
+		if err := os.RemoveAll(work); err != nil {
+			t.log.LogAttrs(ctx, slog.LevelError, "folder of a run not removed", slog.String("folder", work), slog.Any("error", err))
+		}
+	}()
+	given, err := hand(t.run.Handover, values, account)
+	if err != nil {
+		return failed(latchkey.RunErrStart, err)
+	}
+	defer func() {
+		if err := given.remove(); err != nil {
+			t.log.LogAttrs(ctx, slog.LevelError, "handed over file not removed", slog.Any("error", err))
+		}
+	}()
+	stdout, stderr := t.out.writer("stdout", values.patterns()), t.out.writer("stderr", values.patterns())
+	values = handout{} // the flow has them now, or will in a moment
+
+	limited, stop := context.WithTimeoutCause(ctx, time.Duration(t.run.Timeout), errTimedOut)
+	defer stop()
+	p := process{
+		Command: t.run.Command, Dir: work, Env: slices.Concat(t.environ(account, work), given.env), Files: given.files, Account: account,
+		Stdout: stdout, Stderr: stderr, Mark: runMark(t.run.Run), Alone: t.a.alone,
+	}
+	code, err := p.run(limited, given.start)
+	for _, w := range []io.Closer{stdout, stderr} {
+		if err := w.Close(); err != nil {
+			t.log.LogAttrs(ctx, slog.LevelError, "output not kept", slog.Any("error", err))
+		}
+	}
+	switch cause := context.Cause(limited); {
+	case err != nil:
+		return failed(latchkey.RunErrStart, err)
+	case cause != nil:
+		return t.endedBy(cause)
+	case code != 0:
+		r := failed(latchkey.RunErrExit, fmt.Errorf("the flow ended with exit code %d", code))
+		r.ExitCode = &code
+		return r
+	}
+	return latchkey.FinishRequest{State: latchkey.RunSucceeded, ExitCode: &code}
+}
+
+// endedBy returns the report of a run that was ended.
+func (t *task) endedBy(cause error) latchkey.FinishRequest {
+	r := latchkey.FinishRequest{State: latchkey.RunCancelled, Error: &latchkey.RunError{Code: latchkey.RunErrCancelled, Message: "the run was cancelled"}}
+	switch {
+	case errors.Is(cause, errTimedOut):
+		r.State = latchkey.RunTimedOut
+		r.Error = &latchkey.RunError{Code: latchkey.RunErrTimeout, Message: fmt.Sprintf("the flow did not end within its time limit of %s", t.run.Timeout)}
+	case !errors.Is(cause, errCancelled):
+		r.Error.Message = "the agent was stopped while the flow ran"
+	}
+	return r
+}
+
+func clip(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	return s[:min(len(s), latchkey.MaxRunErrText/2)]
+}
+
+// finish reports the end of the run.
+func (t *task) finish(ctx context.Context, r latchkey.FinishRequest) {
+	r.Claim = t.run.Claim
+	err := t.persist(ctx, latchkey.RunLease, func(s *client.MachineSession) error {
+		_, err := s.Finish(ctx, t.run.Run, r)
+		return err
+	})
+	if err != nil {
+		t.log.LogAttrs(ctx, slog.LevelError, "end of run not reported", slog.String("state", string(r.State)), slog.Any("error", err))
+		return
+	}
+	t.log.LogAttrs(ctx, slog.LevelInfo, "run ended", slog.String("state", string(r.State)))
+}
+
+// ship sends output to the server until all is sent.
+func (t *task) ship(ctx context.Context, end context.CancelCauseFunc) {
+	var offset int64
+	for {
+		stream, text, ok := t.out.next(ctx)
+		if !ok {
+			return
+		}
+		var status latchkey.RunStatus
+		err := t.persist(ctx, latchkey.RunLease, func(s *client.MachineSession) (err error) {
+			status, err = s.Log(ctx, t.run.Run, latchkey.LogRequest{Claim: t.run.Claim, Offset: offset, Stream: stream, Text: text})
+			return err
+		})
+		if err != nil {
+			t.log.LogAttrs(ctx, slog.LevelWarn, "output not sent", slog.Any("error", err))
+			if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == "claim-lost" {
+				end(errGivenUp)
+			}
+			t.out.drop()
+			return
+		}
+		if status.Cancel {
+			end(errCancelled)
+		}
+		offset += int64(len(text))
+	}
+}
+
+// release asks for the values that the flow is to be handed.
+func (t *task) release(ctx context.Context) (h handout, err error) {
+	if t.run.Handover == latchkey.HandoverNone {
+		return h, nil
+	}
+	if h.connection, err = t.releaseOne(ctx, t.run.Credential); err != nil {
+		return h, err
+	}
+	for _, id := range t.run.Credentials {
+		v, err := t.releaseOne(ctx, id)
+		if err != nil {
+			return h, err
+		}
+		h.others = append(h.others, v)
+	}
+	return h, nil
+}
+
+func (t *task) releaseOne(ctx context.Context, id latchkey.CredentialID) (n named, err error) {
+	t.a.releasing.Lock()
+	defer t.a.releasing.Unlock()
+	err = t.persist(ctx, latchkey.RunLease/2, func(s *client.MachineSession) error {
+		sealed, err := s.Release(ctx, t.run.Run, latchkey.ReleaseRequest{Claim: t.run.Claim, Credential: id})
+		if err != nil {
+			return err
+		}
+		if sealed.Run != t.run.Run || sealed.Claim != t.run.Claim || sealed.Credential != id || sealed.Machine != t.a.state.Machine {
+			return errors.New("the server released something else than was asked for")
+		}
+		n.name = sealed.Name
+		n.CredentialValues, err = s.Open(sealed)
+		return err
+	})
+	return n, err
+}
+
+// runMark is the variable in the environment of a run's processes by which they
+// are found.
+func runMark(id latchkey.RunID) string { return "LATCHKEY_RUN=" + string(id) }
+
+// environ returns the environment of the flow, but for its credentials. It has
+// nothing of the agent's but the path and the language.
+func (t *task) environ(account account, work string) []string {
+	path := os.Getenv("PATH")
+	if path == "" {
+		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	}
+	env := []string{
+		"PATH=" + path, "HOME=" + account.home, "USER=" + account.name, "LOGNAME=" + account.name, "TMPDIR=" + work,
+		runMark(t.run.Run), machineMark(t.a.state.Machine), "LATCHKEY_FLOW=" + t.run.FlowName, "LATCHKEY_REVISION=" + strconv.Itoa(t.run.Revision),
+	}
+	for _, name := range []string{"LANG", "LC_ALL", "TZ", "SystemRoot", "ComSpec"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.run.Inputs)) {
+		env = append(env, "LATCHKEY_INPUT_"+strings.ToUpper(name)+"="+t.run.Inputs[name])
+	}
+	return env
+}
+
+// machineMark is the variable by which processes of this machine's runs are
+// found that an agent left when it was killed.
+func machineMark(id latchkey.MachineID) string { return "LATCHKEY_MACHINE=" + string(id) }
+
+// An account is the operating system user that a flow runs as.
+type account struct {
+	name     string
+	home     string
+	uid, gid uint32
+	groups   []uint32
+	other    bool // another than the agent's own
+}
+
+// runAccount returns the account that the policy names, or the agent's own.
+func runAccount(name string) (account, error) {
+	self, err := user.Current()
+	if err != nil {
+		return account{}, err
+	}
+	u := self
+	if name != "" {
+		if u, err = user.Lookup(name); err != nil {
+			return account{}, err
+		}
+	}
+	a := account{name: u.Username, home: u.HomeDir, other: u.Uid != self.Uid}
+	if !a.other {
+		return a, nil
+	}
+	return a, a.ids(u)
+}
+
+// ids fills in the numbers of an account that the agent switches to.
+func (a *account) ids(u *user.User) error {
+	groups, err := u.GroupIds()
+	if err != nil {
+		return err
+	}
+	number := func(s string) (n uint32) {
+		var v uint64
+		if err == nil {
+			v, err = strconv.ParseUint(s, 10, 32)
+		}
+		return uint32(v)
+	}
+	a.uid, a.gid = number(u.Uid), number(u.Gid)
+	for _, g := range groups {
+		a.groups = append(a.groups, number(g))
+	}
+	return err
+}
+
+// workDir makes the folder that a flow runs in, which is its own.
+func (a account) workDir() (string, error) {
+	dir, err := os.MkdirTemp("", "latchkey-run-")
+	if err != nil || !a.other {
+		return dir, err
+	}
+	if err := os.Chown(dir, int(a.uid), int(a.gid)); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}

@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+const (
+	renewBefore = 2 * time.Minute  // of a session's end
+	maxBackoff  = 30 * time.Second // between attempts to reach the server
+)
+
+// sessions keeps the one live session of the agent. A request holds the lock
+// for reading; a new session is opened only when none is under way, since the
+// server takes the use of a replaced session for a copy of the machine.
+type sessions struct {
+	a *Agent
+
+	mu      sync.RWMutex
+	current *client.MachineSession // guarded by mu
+
+	polling struct {
+		sync.Mutex
+		stop context.CancelFunc // ends the long poll that is under way; guarded by Mutex
+	}
+}
+
+// use calls f with the live session, and once more with a new one when the
+// server has ended it.
+func (s *sessions) use(ctx context.Context, f func(*client.MachineSession) error) error {
+	for attempt := 1; ; attempt++ {
+		s.mu.RLock()
+		session := s.current
+		var err error
+		if session != nil && session.Remaining() > renewBefore {
+			err = f(session)
+			s.mu.RUnlock()
+			if !ended(err) || attempt == 3 {
+				return err
+			}
+		} else {
+			s.mu.RUnlock()
+		}
+		if err := s.renew(ctx, session); err != nil {
+			return err
+		}
+	}
+}
+
+// ended reports whether the server has ended the session.
+func ended(err error) bool {
+	e, ok := errors.AsType[*latchkey.Error](err)
+	return ok && errors.Is(err, latchkey.ErrUnauthenticated) && (e.Code == "session-expired" || e.Code == "mac-invalid")
+}
+
+// renew opens a session in place of old, unless somebody else has.
+func (s *sessions) renew(ctx context.Context, old *client.MachineSession) error {
+	s.stopPolling()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != old {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	a := s.a
+	a.state.Counter++
+	if err := a.state.save(a.dir); err != nil {
+		return fmt.Errorf("store the session's counter: %w", err)
+	}
+	session, err := a.server.OpenSession(ctx, a.keys, a.state.ServerKey, &latchkey.SessionRequest{
+		Machine: a.state.Machine, Counter: a.state.Counter, At: time.Now(), OS: platform(), Version: Version(), SharedUID: a.sharedUID, Policy: a.policy,
+	})
+	if err != nil {
+		return err
+	}
+	s.current = session
+	a.log.LogAttrs(ctx, slog.LevelInfo, "session opened", slog.String("session", string(session.ID())), slog.Int64("counter", a.state.Counter))
+	return nil
+}
+
+// poll is use for a request that waits: it is given up when a new session is
+// needed.
+func (s *sessions) poll(ctx context.Context, f func(context.Context, *client.MachineSession) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return s.use(ctx, func(session *client.MachineSession) error {
+		pollCtx, stop := context.WithCancel(ctx)
+		defer stop()
+		s.polling.Lock()
+		s.polling.stop = stop
+		s.polling.Unlock()
+		return f(pollCtx, session)
+	})
+}
+
+func (s *sessions) stopPolling() {
+	s.polling.Lock()
+	defer s.polling.Unlock()
+	if s.polling.stop != nil {
+		s.polling.stop()
+	}
+}
+
+// fatal reports whether trying again is of no use: the machine has to be
+// enrolled anew.
+func fatal(err error) bool {
+	e, ok := errors.AsType[*latchkey.Error](err)
+	return ok && (e.Code == "quarantined" || e.Code == "machine-unknown" || e.Code == "session-signature")
+}
+
+// retryable reports whether the server may answer otherwise a little later.
+func retryable(err error) bool {
+	return errors.Is(err, latchkey.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// backoff waits before the next attempt, longer each time, and returns false
+// when ctx ends.
+func backoff(ctx context.Context, attempt int) bool {
+	wait := min(time.Second<<min(attempt-1, 10), maxBackoff)
+	wait = wait/2 + rand.N(wait/2+1)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(wait):
+		return true
+	}
+}
