@@ -74,7 +74,6 @@ func New(c Config) (http.Handler, error) {
 
 // A call is one request on its way.
 type call struct {
-	ctx     context.Context
 	broker  *broker.Broker
 	domain  string
 	tenant  string
@@ -94,15 +93,16 @@ func (c *call) base() string { return "https://" + c.vault + "." + c.domain }
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, id := s.Now(), newRequestID()
 	s.headers(w.Header(), r, id)
-	c := &call{ctx: r.Context(), broker: s.Broker, domain: s.Domain, tenant: s.Tenant, body: http.MaxBytesReader(w, r.Body, maxBody), query: r.URL.Query()}
-	answer, err := c.serve(r)
+	ctx := r.Context()
+	c := &call{broker: s.Broker, domain: s.Domain, tenant: s.Tenant, body: http.MaxBytesReader(w, r.Body, maxBody), query: r.URL.Query()}
+	answer, err := c.serve(ctx, r)
 	status := http.StatusOK
 	switch {
 	case err != nil:
 		f := c.faultOf(err)
 		status = f.status
 		if f.err != nil {
-			s.Log.ErrorContext(c.ctx, "key vault request failed", "request", id, "error", f.err)
+			s.Log.ErrorContext(ctx, "key vault request failed", "request", id, "error", f.err)
 		}
 		if status == http.StatusUnauthorized {
 			// AKV: clients learn from the challenge where to get a token. They compare
@@ -123,12 +123,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		write(w, r, status, answer)
 	}
-	s.Log.DebugContext(c.ctx, "key vault request", "request", id, "method", c.method, "vault", c.vault, "kind", c.path.kind,
+	s.Log.DebugContext(ctx, "key vault request", "request", id, "method", c.method, "vault", c.vault, "kind", c.path.kind,
 		"caller", c.who.ID, "status", status, "took", s.Now().Sub(start))
 }
 
 // serve answers a request: nil is an answer without content.
-func (c *call) serve(r *http.Request) (any, error) {
+func (c *call) serve(ctx context.Context, r *http.Request) (any, error) {
 	var ok bool
 	if c.vault, ok = vaultOf(r.Host, c.domain); !ok {
 		return nil, &fault{status: http.StatusNotFound, code: "NotFound", msg: fmt.Sprintf("This server has the vaults at https://{vault}.%s and nothing else.", c.domain)}
@@ -143,7 +143,7 @@ func (c *call) serve(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.who, err = c.broker.AuthenticateVault(c.ctx, token); err != nil {
+	if c.who, err = c.broker.AuthenticateVault(ctx, token); err != nil {
 		return nil, err
 	}
 	c.version = parameter(c.query, "api-version")
@@ -154,18 +154,18 @@ func (c *call) serve(r *http.Request) (any, error) {
 	if !ok {
 		return nil, noSuchPath()
 	}
-	return c.object(p)
+	return c.object(ctx, p)
 }
 
 // object hands a call on by the kind of object that its path names.
-func (c *call) object(p path) (any, error) {
+func (c *call) object(ctx context.Context, p path) (any, error) {
 	switch p.kind {
 	case "secrets":
 		c.path = p
-		return c.secrets()
+		return c.secrets(ctx)
 	case "deletedsecrets":
 		c.path = p
-		return c.deletedSecrets()
+		return c.deletedSecrets(ctx)
 	case "certificates", "deletedcertificates":
 		return nil, notImplemented("certificates")
 	case "keys", "deletedkeys":

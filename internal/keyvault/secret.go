@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,14 +14,14 @@ import (
 const maxResults = 25
 
 // secrets answers requests below /secrets.
-func (c *call) secrets() (any, error) {
+func (c *call) secrets(ctx context.Context) (any, error) {
 	p, method := c.path, c.method
 	switch {
 	case p.name == "":
 		if method != http.MethodGet {
 			return nil, badMethod()
 		}
-		return c.listSecrets()
+		return c.listSecrets(ctx)
 	case method == http.MethodPost && (p.name == "restore" && p.rest == "" || p.rest == "backup"):
 		return nil, notImplemented("backup and restore")
 	}
@@ -31,7 +32,7 @@ func (c *call) secrets() (any, error) {
 		if method != http.MethodGet {
 			return nil, badMethod()
 		}
-		return c.secretVersions()
+		return c.secretVersions(ctx)
 	}
 	if p.rest != "" {
 		version, ok := versionID(p.rest)
@@ -42,32 +43,32 @@ func (c *call) secrets() (any, error) {
 	}
 	switch {
 	case method == http.MethodGet:
-		return c.getSecret()
+		return c.getSecret(ctx)
 	case method == http.MethodPatch:
-		return c.updateSecret()
+		return c.updateSecret(ctx)
 	case method == http.MethodPut && p.rest == "":
-		return c.setSecret()
+		return c.setSecret(ctx)
 	case method == http.MethodDelete && p.rest == "":
-		return c.deleteSecret()
+		return c.deleteSecret(ctx)
 	}
 	return nil, badMethod()
 }
 
 // deletedSecrets answers requests below /deletedsecrets.
-func (c *call) deletedSecrets() (any, error) {
+func (c *call) deletedSecrets(ctx context.Context) (any, error) {
 	p := c.path
 	if p.name == "" {
 		if c.method != http.MethodGet {
 			return nil, badMethod()
 		}
-		return c.listDeletedSecrets()
+		return c.listDeletedSecrets(ctx)
 	}
 	if latchkey.CheckSecretName(p.name) != nil {
 		return nil, badName(p.name)
 	}
 	switch {
 	case p.rest == "" && c.method == http.MethodGet:
-		s, err := c.broker.DeletedSecret(c.ctx, c.who, c.vault, p.name)
+		s, err := c.broker.DeletedSecret(ctx, c.who, c.vault, p.name)
 		if err != nil {
 			return nil, err
 		}
@@ -77,9 +78,9 @@ func (c *call) deletedSecrets() (any, error) {
 		}
 		return c.bundle(s, true), nil
 	case p.rest == "" && c.method == http.MethodDelete:
-		return nil, c.broker.PurgeSecret(c.ctx, c.who, c.vault, p.name)
+		return nil, c.broker.PurgeSecret(ctx, c.who, c.vault, p.name)
 	case p.rest == "recover" && c.method == http.MethodPost:
-		s, err := c.broker.RecoverSecret(c.ctx, c.who, c.vault, p.name)
+		s, err := c.broker.RecoverSecret(ctx, c.who, c.vault, p.name)
 		return c.bundle(s, true), err
 	case p.rest != "" && p.rest != "recover":
 		return nil, noSuchPath()
@@ -87,7 +88,7 @@ func (c *call) deletedSecrets() (any, error) {
 	return nil, badMethod()
 }
 
-func (c *call) setSecret() (any, error) {
+func (c *call) setSecret(ctx context.Context) (any, error) {
 	var req secretSet
 	if err := c.decode(&req); err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func (c *call) setSecret() (any, error) {
 	if a.Expires, err = instant("exp", req.Attributes.Expires); err != nil {
 		return nil, err
 	}
-	s, err := c.broker.SetSecret(c.ctx, c.who, c.vault, c.path.name, latchkey.NewSecret(*req.Value), a)
+	s, err := c.broker.SetSecret(ctx, c.who, c.vault, c.path.name, latchkey.NewSecret(*req.Value), a)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +116,8 @@ func (c *call) setSecret() (any, error) {
 	return b, nil
 }
 
-func (c *call) getSecret() (any, error) {
-	s, value, err := c.broker.Secret(c.ctx, c.who, c.vault, c.path.name, c.path.rest)
+func (c *call) getSecret(ctx context.Context) (any, error) {
+	s, value, err := c.broker.Secret(ctx, c.who, c.vault, c.path.name, c.path.rest)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (c *call) getSecret() (any, error) {
 	return b, nil
 }
 
-func (c *call) updateSecret() (any, error) {
+func (c *call) updateSecret(ctx context.Context) (any, error) {
 	var req secretUpdate
 	if err := c.decode(&req); err != nil {
 		return nil, err
@@ -138,39 +139,39 @@ func (c *call) updateSecret() (any, error) {
 	if u.Expires, err = instant("exp", req.Attributes.Expires); err != nil {
 		return nil, err
 	}
-	s, err := c.broker.UpdateSecret(c.ctx, c.who, c.vault, c.path.name, c.path.rest, u)
+	s, err := c.broker.UpdateSecret(ctx, c.who, c.vault, c.path.name, c.path.rest, u)
 	return c.bundle(s, true), err
 }
 
-func (c *call) deleteSecret() (any, error) {
-	s, err := c.broker.DeleteSecret(c.ctx, c.who, c.vault, c.path.name)
+func (c *call) deleteSecret(ctx context.Context) (any, error) {
+	s, err := c.broker.DeleteSecret(ctx, c.who, c.vault, c.path.name)
 	return c.bundle(s, true), err
 }
 
-func (c *call) listSecrets() (any, error) {
+func (c *call) listSecrets(ctx context.Context) (any, error) {
 	o, err := c.page()
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.broker.Secrets(c.ctx, c.who, c.vault, o)
+	p, err := c.broker.Secrets(ctx, c.who, c.vault, o)
 	return c.list(p, o, false), err
 }
 
-func (c *call) listDeletedSecrets() (any, error) {
+func (c *call) listDeletedSecrets(ctx context.Context) (any, error) {
 	o, err := c.page()
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.broker.DeletedSecrets(c.ctx, c.who, c.vault, o)
+	p, err := c.broker.DeletedSecrets(ctx, c.who, c.vault, o)
 	return c.list(p, o, false), err
 }
 
-func (c *call) secretVersions() (any, error) {
+func (c *call) secretVersions(ctx context.Context) (any, error) {
 	o, err := c.page()
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.broker.SecretVersions(c.ctx, c.who, c.vault, c.path.name, o)
+	p, err := c.broker.SecretVersions(ctx, c.who, c.vault, c.path.name, o)
 	return c.list(p, o, true), err
 }
 
