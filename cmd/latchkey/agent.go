@@ -1,5 +1,21 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
 
-func (a *app) agentCommand() *cobra.Command { return group("agent", "the agent of this machine", "") }
+	"latchkey.dev/internal/agent"
+)
+
+// agentCommand is the machine's program as a part of this one.
+func (a *app) agentCommand() *cobra.Command {
+	cmd := agent.Command("agent")
+	cmd.Short = "the agent, which makes this machine one that flows run on"
+	cmd.Args, cmd.RunE = cobra.ArbitraryArgs, groupRun
+	asUsage := func(_ *cobra.Command, err error) error { return usageError{err} }
+	cmd.SetFlagErrorFunc(asUsage)
+	for _, sub := range cmd.Commands() {
+		sub.SetFlagErrorFunc(asUsage)
+		sub.Args = exactly()
+	}
+	return cmd
+}

@@ -51,6 +51,9 @@ func document(b *strings.Builder, cmd *cobra.Command) {
 	if cmd.Example != "" {
 		fmt.Fprintf(b, "\nExamples:\n%s\n", cmd.Example)
 	}
+	if dir := cmd.Flags().Lookup("dir"); dir != nil {
+		dir.DefValue = "" // it depends on who asks
+	}
 	if flags := cmd.LocalFlags().FlagUsages(); flags != "" {
 		fmt.Fprintf(b, "\nFlags:\n%s", flags)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"latchkey.dev/internal/agent"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md anew")
@@ -17,13 +20,13 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"latchkey":       main,
 		"latchkey-agent": agentMain,
+		"azread":         azureMain,
 	})
 }
 
-// agentMain is cmd/latchkey-agent: the same command under its own name.
+// agentMain is cmd/latchkey-agent.
 func agentMain() {
-	os.Args = append([]string{os.Args[0], "agent"}, os.Args[1:]...)
-	main()
+	os.Exit(agent.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 func TestScripts(t *testing.T) {

@@ -15,16 +15,9 @@ import (
 	"time"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/agent"
 	"latchkey.dev/latchkey"
 )
-
-// An enrolment is what quickstart keeps about its agent.
-type enrolment struct {
-	Machine latchkey.MachineID `json:"machine"`
-	Server  string             `json:"server"` // which the agent speaks to
-}
-
-const enrolmentFile = "quickstart.json"
 
 func (q *quickstart) agentDir() string { return filepath.Join(q.dir, "agent") }
 
@@ -52,20 +45,19 @@ func (q *quickstart) makeMachine(ctx context.Context) (string, error) {
 
 // enrolled reports whether the agent of an earlier run can be used.
 func (q *quickstart) enrolled(ctx context.Context) (bool, error) {
-	var e enrolment
-	b, err := readFile(filepath.Join(q.dir, enrolmentFile), maxProfile)
-	if err != nil || json.Unmarshal(b, &e) != nil || e.Machine == "" || e.Server != q.server.URL() {
-		return false, nil
+	state, err := agent.LoadState(q.agentDir())
+	if err != nil {
+		return false, nil // what cannot be read is replaced
 	}
-	m, err := q.client.Machine(ctx, quickEnv, e.Machine)
+	m, err := q.client.Machine(ctx, quickEnv, state.Machine)
 	if errors.Is(err, latchkey.ErrNotFound) || m.Status == latchkey.MachineQuarantined {
 		return false, nil
 	}
 	if err == nil && m.Status == latchkey.MachineDisabled {
 		enabled := false
-		_, err = q.client.UpdateMachine(ctx, quickEnv, e.Machine, latchkey.MachineUpdate{Disabled: &enabled})
+		_, err = q.client.UpdateMachine(ctx, quickEnv, m.ID, latchkey.MachineUpdate{Disabled: &enabled})
 	}
-	q.machine = e.Machine
+	q.machine = m.ID
 	return true, err
 }
 
@@ -101,22 +93,12 @@ func (q *quickstart) enrol(ctx context.Context) error {
 	if c.err != nil {
 		return fmt.Errorf("%w: %s", c.err, strings.TrimSpace(said.String()))
 	}
-	for m, err := range q.client.Machines(ctx, quickEnv) {
-		if err != nil {
-			return err
-		}
-		if m.Name == quickMachine {
-			q.machine = m.ID
-		}
-	}
-	if q.machine == "" {
-		return errors.New("the machine enrolled and is not in the list")
-	}
-	b, err := json.Marshal(enrolment{q.machine, q.server.URL()})
+	state, err := agent.LoadState(q.agentDir())
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(q.dir, enrolmentFile), append(b, '\n'), 0o600)
+	q.machine = state.Machine
+	return nil
 }
 
 // removeMachines removes the machine of an earlier run, and what is bound to it.
@@ -177,7 +159,7 @@ func (q *quickstart) agentProgram(out io.Writer, args ...string) *exec.Cmd {
 }
 
 func (q *quickstart) enrolProgram(token latchkey.Secret, out io.Writer) *exec.Cmd {
-	cmd := q.agentProgram(out, "enrol", "--state", q.agentDir(), "--server", q.server.URL(), "--name", quickMachine, "--token-file", "-")
+	cmd := q.agentProgram(out, "enrol", "--dir", q.agentDir(), "--server", q.server.URL(), "--name", quickMachine, "--token-file", "-")
 	cmd.Stdin = strings.NewReader(token.Reveal() + "\n")
 	return cmd
 }
@@ -189,7 +171,7 @@ func (q *quickstart) startAgent() (*child, error) {
 		return nil, err
 	}
 	defer log.Close() // the child has its own
-	return startChild(q.agentProgram(log, "run", "--state", q.agentDir()))
+	return startChild(q.agentProgram(log, "run", "--dir", q.agentDir(), "--server", q.server.URL()))
 }
 
 // waitOnline waits until the server has heard of the agent.

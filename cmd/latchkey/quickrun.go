@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -23,13 +25,15 @@ func (q *quickstart) prove(ctx context.Context) error {
 	steps := []quickStep{
 		{"new password in the vault", func() (_ string, err error) {
 			first, version, err = q.setSecret(ctx)
-			return fmt.Sprintf("version %.8s…", version), err
+			q.passwords = append(q.passwords, first)
+			return "version " + abbreviated(version), err
 		}},
 		{"run 1", func() (string, error) { return q.runOnce(ctx, first, version) }},
 		{"rotation: another password in the vault; nothing else is edited", func() (_ string, err error) {
 			old = first
 			second, version, err = q.setSecret(ctx)
-			return fmt.Sprintf("version %.8s…", version), err
+			q.passwords = append(q.passwords, second)
+			return "version " + abbreviated(version), err
 		}},
 		{"run 2", func() (string, error) {
 			if old.Reveal() == second.Reveal() {
@@ -78,49 +82,83 @@ func (q *quickstart) runOnce(ctx context.Context, password latchkey.Secret, vers
 	if !ok || got != proof(challenge, q.login, password) {
 		return "", errors.New("the flow did not get the password that is in the vault now")
 	}
-	return fmt.Sprintf("succeeded, with the password of version %.8s… (proof %.12s…)", version, got), nil
+	return fmt.Sprintf("succeeded, with the password of version %s (proof %s)", abbreviated(version), abbreviated(got)), nil
 }
 
-// showAudit prints what is on record about the releases of the two runs.
-func (q *quickstart) showAudit(ctx context.Context, a *app) error {
+// showAudit prints what is on record about the two runs, and checks that each
+// release was granted before it was delivered, and which version it was.
+func (q *quickstart) showAudit(ctx context.Context) error {
 	q.say("\nWhat is on record about the two releases")
-	w := tabwriter.NewWriter(a.std.out, 0, 4, 2, ' ', 0)
+	w := tabwriter.NewWriter(q.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "  TIME\tRUN\tACTION\tOUTCOME\tWHO\tWHAT\tVAULT VERSION")
 	for i, r := range q.runs {
-		delivered := false
+		var granted, delivered bool
 		for e, err := range q.client.Audit(ctx, auditOf(r.id)) {
 			if err != nil {
 				return err
 			}
-			if !strings.HasPrefix(string(e.Action), "release.") && !strings.HasPrefix(string(e.Action), "run.") {
-				continue
-			}
 			version := e.Details["version"]
-			if e.Action == latchkey.ActReleaseDelivered {
-				if version != "" && version != r.version {
-					return fmt.Errorf("the audit log says that run %d got version %s, which is not the newest", i+1, version)
+			switch e.Action {
+			case latchkey.ActReleaseGranted:
+				granted = true
+			case latchkey.ActReleaseDelivered:
+				if !granted || version != r.version {
+					return fmt.Errorf("the record of run %d does not fit what it got", i+1)
 				}
 				delivered = true
 			}
-			if version != "" {
-				version = fmt.Sprintf("%.8s…", version)
-			}
 			fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%s\t%s\t%s\n", e.At.Local().Format("15:04:05.000"), i+1, e.Action, e.Outcome,
-				e.ActorName, firstOf(e.SubjectName, e.Subject), version)
+				e.ActorName, firstOf(e.SubjectName, e.Subject), abbreviated(version))
 		}
 		if !delivered {
 			return fmt.Errorf("the audit log shows no release for run %d", i+1)
 		}
 	}
-	if err := w.Flush(); err != nil {
-		return err
+	return w.Flush()
+}
+
+// abbreviated is the beginning of a version.
+func abbreviated(version string) string {
+	if len(version) <= 8 {
+		return version
 	}
-	q.say("\nEach release was on record before the password left the vault. The password itself is in\nno log, no database column in clear, and nobody was shown it: the flow proved with a keyed\ndigest that it had it.")
-	return nil
+	return version[:8] + "…"
+}
+
+// searchFiles looks for the passwords in everything that the server and the
+// agent keep. In the vault they are sealed, and they should be nowhere else.
+func (q *quickstart) searchFiles() (string, error) {
+	files := 0
+	err := filepath.WalkDir(q.dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a file that came and went
+		}
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path == filepath.Dir(q.binary) {
+			return fs.SkipDir
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		files++
+		for _, p := range q.passwords {
+			if bytes.Contains(b, []byte(p.Reveal())) {
+				return fmt.Errorf("%s holds a password in clear", path)
+			}
+		}
+		return nil
+	})
+	return fmt.Sprintf("in none of %d", files), err
 }
 
 // next says what to try now.
-func (q *quickstart) next(ctx context.Context, a *app) {
+func (q *quickstart) next() {
 	program := q.binary
 	q.say("\nNext")
 	q.say("  %-62s # stay up and look around", quoteWord(program)+" quickstart --serve --data "+quoteWord(q.dir))
