@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -239,8 +240,8 @@ func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunI
 		return st, latchkey.Invalid("stream", "must be stdout or stderr")
 	case len(req.Text) > latchkey.MaxLogChunk:
 		return st, latchkey.Invalid("text", "must be at most %d bytes", latchkey.MaxLogChunk)
-	case !utf8.ValidString(req.Text):
-		return st, latchkey.Invalid("text", "must be valid UTF-8")
+	case !utf8.ValidString(req.Text) || strings.ContainsRune(req.Text, 0):
+		return st, latchkey.Invalid("text", "must be valid UTF-8 without NUL")
 	}
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
 		r, err := o.running(id, req.Claim)
@@ -308,7 +309,7 @@ func checkFinish(req latchkey.FinishRequest) error {
 	if (req.Error == nil) != (req.State == latchkey.RunSucceeded) {
 		return latchkey.Invalid("error", "must be given unless the run succeeded")
 	}
-	if req.Error != nil && (len(req.Error.Code) > latchkey.MaxName || len(req.Error.Message) > latchkey.MaxRunErrText || !utf8.ValidString(req.Error.Message)) {
+	if req.Error != nil && (len(req.Error.Code) > latchkey.MaxName || len(req.Error.Message) > latchkey.MaxRunErrText || !utf8.ValidString(req.Error.Code+req.Error.Message) || strings.ContainsRune(req.Error.Code+req.Error.Message, 0)) {
 		return latchkey.Invalid("error", "must have a code of at most %d and a message of at most %d bytes", latchkey.MaxName, latchkey.MaxRunErrText)
 	}
 	return nil
