@@ -185,7 +185,7 @@ func (b *Broker) Work(ctx context.Context) error {
 }
 
 const (
-	leaseInterval = 5 * time.Second
+	leaseInterval = 2 * time.Second
 	purgeInterval = 10 * time.Minute
 )
 

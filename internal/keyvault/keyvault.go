@@ -19,8 +19,9 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// maxBody bounds a request, in bytes.
-const maxBody = 64 << 10
+// maxBody bounds a request, in bytes: a secret of the greatest size fits however its
+// characters are escaped.
+const maxBody = 256 << 10
 
 // apiVersions are the versions of the contract that are served. They differ in
 // nothing that concerns secrets, except for optional fields.
