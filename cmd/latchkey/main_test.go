@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": cmdServer,
 			"field":  cmdField,
-			"await":  cmdAwait,
+			"shows":  cmdShows,
 			"canary": cmdCanary,
 		},
 	})
@@ -95,11 +96,13 @@ func cmdField(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], s)
 }
 
-// cmdAwait runs a command again and again until it succeeds:
-// await COMMAND ARGUMENT….
-func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: await COMMAND ARGUMENT…")
+// cmdShows waits until a file holds a text: shows FILE TEXT.
+func cmdShows(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: shows FILE TEXT")
 	}
-	poll(ts, args[0], func() bool { return ts.Exec(args[0], args[1:]...) == nil })
+	poll(ts, args[1], func() bool {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && bytes.Contains(b, []byte(args[1]))
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 // Names of what quickstart makes.
 const (
 	quickDir        = "latchkey-quickstart"
+	quickMark       = "quickstart.txt" // marks a folder as one of quickstart
 	quickEnv        = "quickstart"
 	quickVault      = "quickstart"
 	quickSecret     = "erp-password"
@@ -107,7 +109,7 @@ func (a *app) quickstart(ctx context.Context, c serverConfig, serve bool) (err e
 	c.Data = dir
 	q := &quickstart{progress: &progress{a.std.out, isTerminal(a.std.out)}, dir: dir}
 	defer func() {
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && q.log != nil {
 			q.say("\nThat did not work. The server's log is %s.\nTo begin from scratch: rm -r %s", q.logPath(), quoteWord(dir))
 		}
 	}()
@@ -168,6 +170,9 @@ func (q *quickstart) setUp(ctx context.Context, c serverConfig) []quickStep {
 // copyProgram puts a copy of the program where the machine's policy can name
 // it: with go run the program itself is in a folder that goes away.
 func (q *quickstart) copyProgram() (string, error) {
+	if err := q.claimFolder(); err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(filepath.Join(q.dir, "bin"), 0o700); err != nil {
 		return "", err
 	}
@@ -183,6 +188,28 @@ func (q *quickstart) copyProgram() (string, error) {
 		return "", err
 	}
 	return q.binary, nil
+}
+
+// claimFolder makes the folder, or makes sure that it is one of quickstart: not
+// that of a server in use, nor one that holds what nobody wants removed.
+func (q *quickstart) claimFolder() error {
+	if err := os.MkdirAll(q.dir, 0o700); err != nil {
+		return err
+	}
+	mark := filepath.Join(q.dir, quickMark)
+	if _, err := os.Stat(mark); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(q.dir)
+	if err != nil {
+		return err
+	}
+	// A crash may have left the beginnings of the mark.
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "."+quickMark) })
+	if len(entries) > 0 {
+		return hint(fmt.Errorf("%s holds something else already", q.dir), "latchkey quickstart --data "+quoteWord(filepath.Join(q.dir, quickDir)))
+	}
+	return writeFile(mark, []byte("This folder is from latchkey quickstart and can be removed.\n"), 0o600)
 }
 
 func (q *quickstart) logPath() string { return filepath.Join(q.dir, "server.log") }
