@@ -25,7 +25,6 @@ var (
 	errTimedOut  = errors.New("time limit")
 	errGivenUp   = errors.New("given up by the server")
 	errSilent    = errors.New("server not reached for too long")
-	errStopping  = errors.New("agent stopped")
 )
 
 // A task is a claimed run that the agent executes.
