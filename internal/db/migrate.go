@@ -14,12 +14,17 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migrate brings the schema up to date.
+// migrate brings the schema up to date with the program's migrations.
 func (d *DB) migrate(ctx context.Context, c Config) error {
 	migrations, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
 		return err
 	}
+	return d.migrateTo(ctx, c, migrations)
+}
+
+// migrateTo brings the schema up to date with the given migrations.
+func (d *DB) migrateTo(ctx context.Context, c Config, migrations fs.FS) error {
 	dialect := goose.DialectSQLite3
 	opts := []goose.ProviderOption{goose.WithLogger(goose.NopLogger())}
 	if d.engine == enginePostgres {
