@@ -126,6 +126,7 @@ func enrolTranscript(req *latchkey.EnrolRequest) transcript {
 	return newTranscript("latchkey enrol request 1").
 		text(req.Token).
 		text(req.Name).
+		text(req.Environment).
 		bytes(req.SignKey).
 		bytes(req.SealKey).
 		text(req.OS).

@@ -68,7 +68,7 @@ func TestMachineKeysText(t *testing.T) {
 
 func enrolment(t *testing.T, k *MachineKeys) *latchkey.EnrolRequest {
 	t.Helper()
-	req := &latchkey.EnrolRequest{Token: "lke_x", Name: "robot-1", OS: "linux", Version: "1.0", SharedUID: true, Policy: testPolicy()}
+	req := &latchkey.EnrolRequest{Token: "lke_x", Name: "robot-1", Environment: "prod", OS: "linux", Version: "1.0", SharedUID: true, Policy: testPolicy()}
 	if err := SignEnrol(k, req); err != nil {
 		t.Fatal(err)
 	}
