@@ -39,7 +39,7 @@ func walk(t *testing.T, f func(name string)) {
 			return nil // a file that another test made and removed
 		case err != nil:
 			return err
-		case slices.Contains([]string{".git", "bin", "latchkey-data"}, name):
+		case slices.Contains([]string{".git", "bin", "latchkey-data", "latchkey-quickstart"}, name):
 			return fs.SkipDir
 		case d.Type().IsRegular():
 			f(name)
