@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,17 +14,24 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/latchkeytest/pg"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md anew")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(suite{m}, map[string]func(){
 		"latchkey":       main,
 		"latchkey-agent": agentMain,
 		"azread":         azureMain,
 	})
 }
+
+// A suite is the tests with the PostgreSQL that they may start.
+type suite struct{ *testing.M }
+
+// Run implements [testscript.TestingM].
+func (s suite) Run() int { return pg.Main(s.M) }
 
 // agentMain is cmd/latchkey-agent.
 func agentMain() {
@@ -34,12 +42,42 @@ func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers and agents")
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, scripts(testscript.Params{Dir: "testdata/script"}))
+}
+
+// TestScriptsOnPostgres runs the whole chain with its data in PostgreSQL.
+func TestScriptsOnPostgres(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers and agents")
+	}
+	dsn := pg.New(t)
+	parsed, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := scripts(testscript.Params{Files: []string{"testdata/script/chain.txtar"}})
+	setup := p.Setup
+	p.Setup = func(e *testscript.Env) error {
+		if err := setup(e); err != nil {
+			return err
+		}
+		e.Setenv("LATCHKEY_DATABASE", dsn)
+		e.Setenv("DATABASE_FILES", filepath.Join(parsed.Query().Get("host"), "data"))
+		return nil
+	}
+	testscript.Run(t, p)
+}
+
+// scripts returns p with what every script needs.
+func scripts(p testscript.Params) testscript.Params {
+	return testscript.Params{
+		Dir:                 p.Dir,
+		Files:               p.Files,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("DATABASE_FILES", "lk")
 			// A program built with -race otherwise waits for a second when it ends.
 			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "home", "config"))
@@ -51,7 +89,7 @@ func TestScripts(t *testing.T) {
 			"shows":  cmdShows,
 			"canary": cmdCanary,
 		},
-	})
+	}
 }
 
 // patience bounds what scripts wait for.

@@ -312,7 +312,7 @@ func TestRefusals(t *testing.T) {
 	if got := refused(t, err, 400, "BadParameter", ""); strings.Contains(got, canary) {
 		t.Error("the message holds the value")
 	}
-	_, err = c.SetSecret(t.Context(), "huge", text(strings.Repeat("x", 1<<17)), nil)
+	_, err = c.SetSecret(t.Context(), "huge", text(strings.Repeat("x", 1<<19)), nil)
 	refused(t, err, 413, "BadParameter", "")
 	_, err = c.GetSecret(t.Context(), "none", strings.Repeat("0", 32), nil)
 	if got := refused(t, err, 404, "SecretNotFound", ""); !strings.Contains(got, "none/"+strings.Repeat("0", 32)) {
