@@ -283,8 +283,10 @@ func (s *MachineSession) Claim(ctx context.Context, req latchkey.ClaimRequest) (
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout+time.Duration(req.Wait))
 	defer cancel()
 	var resp latchkey.ClaimResponse
-	err := s.call(ctx, "/api/v1/agent/claim", req, &resp)
-	return resp.Run, err
+	if err := s.call(ctx, "/api/v1/agent/claim", req, &resp); err != nil {
+		return nil, err
+	}
+	return resp.Run, nil
 }
 
 // Start says that the run's process is about to start. When it is refused with

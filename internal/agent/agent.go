@@ -56,8 +56,20 @@ func New(c Config) (_ *Agent, err error) {
 	}
 	a := &Agent{dir: c.Dir, log: c.Log, slots: make(chan struct{}, max(c.Slots, 1)), runs: make(map[latchkey.RunID]bool)}
 	a.sessions.a = a
+	notEnrolled := fmt.Errorf("no machine is enrolled in %s; enrol it first: latchkey-agent enrol --server URL --token TOKEN", c.Dir)
+	// Locked before anything is read: an enrolment under way would replace it.
+	if a.unlock, err = lock(filepath.Join(c.Dir, lockFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil, notEnrolled
+	} else if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.unlock())
+		}
+	}()
 	if a.state, err = LoadState(c.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no machine is enrolled in %s; enrol it first: latchkey-agent enrol --server URL --token TOKEN", c.Dir)
+		return nil, notEnrolled
 	} else if err != nil {
 		return nil, err
 	}
@@ -74,9 +86,6 @@ func New(c Config) (_ *Agent, err error) {
 		c.Server = a.state.Server
 	}
 	if a.server, err = client.NewMachine(c.Server, client.MachineOptions{CAFile: a.state.CAFile, AllowInsecure: c.Insecure, UserAgent: userAgent()}); err != nil {
-		return nil, err
-	}
-	if a.unlock, err = lock(filepath.Join(c.Dir, lockFile)); err != nil {
 		return nil, err
 	}
 	return a, nil

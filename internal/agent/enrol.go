@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -63,6 +64,11 @@ func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err
 	if err != nil {
 		return nil, none, err
 	}
+	if c.CAFile != "" { // the agent may be started in another folder
+		if c.CAFile, err = filepath.Abs(c.CAFile); err != nil {
+			return nil, none, err
+		}
+	}
 	server, err := client.NewMachine(c.Server, client.MachineOptions{CAFile: c.CAFile, AllowInsecure: c.Insecure, UserAgent: userAgent()})
 	if err != nil {
 		return nil, none, err
@@ -85,6 +91,7 @@ func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err
 	if err := writeFile(waiting, text); err != nil {
 		return nil, none, err
 	}
+	defer func() { err = errors.Join(err, removeIfThere(waiting)) }()
 	resp, err := server.Enrol(ctx, keys, serverKey, &req)
 	if err != nil {
 		return nil, none, err
@@ -101,14 +108,14 @@ func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err
 // ensurePolicy returns the machine's policy, of a new file if there is none.
 func ensurePolicy(c EnrolConfig) (latchkey.Policy, error) {
 	file := filepath.Join(c.Dir, policyFile)
-	_, err := os.Stat(file)
+	old, err := readFile(file)
+	text := newPolicy(c.Commands, c.RunAs)
 	if errors.Is(err, fs.ErrNotExist) {
-		text := newPolicy(c.Commands, c.RunAs)
 		if _, err := parsePolicy(text); err != nil {
 			return latchkey.Policy{}, err // before a file is made of it
 		}
 		err = writeFile(file, text)
-	} else if err == nil && (len(c.Commands) > 0 || c.RunAs != "") {
+	} else if err == nil && (len(c.Commands) > 0 || c.RunAs != "") && !bytes.Equal(old, text) { // equal: an enrolment that was refused is repeated
 		err = fmt.Errorf("there is a policy file already; change %s instead of giving --allow-command or --run-as", file)
 	}
 	if err != nil {

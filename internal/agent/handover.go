@@ -2,6 +2,8 @@ package agent
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +20,13 @@ const (
 	envFile       = "LATCHKEY_CREDENTIALS_FILE"
 	filePrefix    = "latchkey-credentials-"
 )
+
+// handoverName returns what the names of a machine's files begin with: agents of
+// several machines may share the folder.
+func handoverName(machine latchkey.MachineID) string {
+	sum := sha256.Sum256([]byte(machine))
+	return filePrefix + hex.EncodeToString(sum[:8]) + "-"
+}
 
 // A named is a released credential with its name.
 type named struct {
@@ -68,7 +77,7 @@ type given struct {
 }
 
 // hand prepares a handout. The caller calls remove when the process has ended.
-func hand(how latchkey.Handover, h handout, a account) (given, error) {
+func hand(how latchkey.Handover, h handout, a account, machine latchkey.MachineID) (given, error) {
 	g := given{start: func() {}, remove: func() error { return nil }}
 	switch how {
 	case latchkey.HandoverNone:
@@ -84,7 +93,7 @@ func hand(how latchkey.Handover, h handout, a account) (given, error) {
 	if how == latchkey.HandoverDescriptor {
 		return handDescriptor(g, text)
 	}
-	return handFile(g, text, a)
+	return handFile(g, text, a, handoverName(machine))
 }
 
 // handDescriptor hands the text on a pipe, which holds it no longer than until
@@ -116,20 +125,23 @@ func handDescriptor(g given, text []byte) (given, error) {
 			clear(text)
 			return w.Close()
 		}
-		<-done // the reader has gone, so the write ends
+		// Nothing of the flow reads any more, though something that is not known of
+		// may hold the other end: what was not read yet is not written.
+		_ = w.Close()
+		<-done
 		return nil
 	}
 	return g, nil
 }
 
 // handFile hands the text in a file in memory, readable by the flow's user only.
-func handFile(g given, text []byte, a account) (given, error) {
+func handFile(g given, text []byte, a account, name string) (given, error) {
 	defer clear(text)
-	dir, err := memoryDir()
+	dir, err := memoryDir(a.other)
 	if err != nil {
 		return g, err
 	}
-	path := filepath.Join(dir, filePrefix+rand.Text())
+	path := filepath.Join(dir, name+rand.Text())
 	g.remove = func() error { return shred(path) }
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -148,16 +160,33 @@ func handFile(g given, text []byte, a account) (given, error) {
 	return g, nil
 }
 
-// shred overwrites a file in memory and removes it.
+// maxShred bounds what is overwritten of a file: the flow owns it and may have
+// made it larger than memory, but not its beginning, where the values were.
+const maxShred = 1 << 20
+
+// shred overwrites a file in memory and removes it. What the flow has put in its
+// place is removed only.
 func shred(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // the flow has removed it
 	}
 	if err == nil && info.Mode().IsRegular() {
-		err = os.WriteFile(path, make([]byte, info.Size()), 0o600)
+		err = overwrite(path, info)
 	}
 	return errors.Join(err, removeIfThere(path))
+}
+
+func overwrite(path string, was os.FileInfo) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|openNoFollow, 0)
+	if err != nil {
+		return err
+	}
+	// Not truncated first: that would free the memory as it is.
+	if info, err2 := f.Stat(); err2 == nil && os.SameFile(info, was) {
+		_, err = f.Write(make([]byte, min(info.Size(), maxShred)))
+	}
+	return errors.Join(err, f.Close())
 }
 
 // environ returns the handout as variables of the environment.

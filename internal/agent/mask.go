@@ -26,10 +26,8 @@ func maskPatterns(value string) [][]byte {
 		return nil
 	}
 	raw := []byte(value)
-	quoted, err := json.Marshal(value)
-	if err != nil {
-		quoted = []byte(`""`)
-	}
+	// Go escapes <, > and & in JSON, most other programs do not.
+	quoted, plain := quote(value, true), quote(value, false)
 	hexed := hex.EncodeToString(raw)
 	forms := []string{
 		value,
@@ -37,7 +35,7 @@ func maskPatterns(value string) [][]byte {
 		base64.URLEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
 		url.QueryEscape(value), url.PathEscape(value),
 		hexed, strings.ToUpper(hexed),
-		string(quoted[1 : len(quoted)-1]),
+		quoted, plain,
 	}
 	slices.Sort(forms)
 	forms = slices.Compact(forms)
@@ -46,6 +44,17 @@ func maskPatterns(value string) [][]byte {
 		patterns[i] = []byte(f)
 	}
 	return patterns
+}
+
+// quote returns a text as it is inside a JSON string.
+func quote(text string, escapeHTML bool) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(escapeHTML)
+	if e.Encode(text) != nil {
+		return text
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(b.String()), `"`), `"`)
 }
 
 // A masker replaces patterns in a stream, also when a pattern is split between

@@ -36,6 +36,10 @@ func parsePolicy(b []byte) (p latchkey.Policy, err error) {
 		if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 			return p, fmt.Errorf("a key that is not known:\n%s", strict.String())
 		}
+		if syntax, ok := errors.AsType[*toml.DecodeError](err); ok {
+			line, _ := syntax.Position()
+			return p, fmt.Errorf("line %d: %w", line, err)
+		}
 		return p, err
 	}
 	for _, c := range p.Commands {

@@ -144,30 +144,42 @@ func (a *Agent) endLeftovers(ctx context.Context) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
-	dir, err := memoryDir()
-	if err != nil {
-		return // then nothing was handed over in a file
-	}
-	files, err := filepath.Glob(filepath.Join(dir, filePrefix+"*"))
-	for _, f := range files {
-		err = errors.Join(err, shred(f))
+	var err error
+	for _, dir := range memoryDirs(false) {
+		files, globErr := filepath.Glob(filepath.Join(dir, handoverName(a.state.Machine)+"*"))
+		err = errors.Join(err, globErr)
+		for _, f := range files {
+			err = errors.Join(err, shred(f))
+		}
 	}
 	if err != nil {
 		a.log.LogAttrs(ctx, slog.LevelWarn, "files that an earlier agent handed over could not be removed", slog.Any("error", err))
 	}
 }
 
-// memoryDir returns a folder that is in memory, so that a file in it never
-// reaches a disk.
-func memoryDir() (string, error) {
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid()), "/dev/shm"} {
+// memoryDirs returns the folders that are in memory, so that a file in them never
+// reaches a disk. For another user there is only the one that everybody reaches.
+func memoryDirs(other bool) (found []string) {
+	dirs := []string{"/dev/shm"}
+	if !other {
+		dirs = []string{os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid()), "/dev/shm"}
+	}
+	for _, dir := range dirs {
 		var fs unix.Statfs_t
 		if dir == "" || unix.Statfs(dir, &fs) != nil || int64(fs.Type) != unix.TMPFS_MAGIC {
 			continue
 		}
 		if unix.Access(dir, unix.W_OK|unix.X_OK) == nil {
-			return dir, nil
+			found = append(found, dir)
 		}
+	}
+	return found
+}
+
+// memoryDir returns the first of memoryDirs.
+func memoryDir(other bool) (string, error) {
+	if dirs := memoryDirs(other); len(dirs) > 0 {
+		return dirs[0], nil
 	}
 	return "", errors.New("this machine has no folder in memory (tmpfs) for the handover file; use descriptor or environment")
 }

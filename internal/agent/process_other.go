@@ -19,6 +19,6 @@ func adoptOrphans() error                     { return nil }
 func (a *Agent) endLeftovers(context.Context) {}
 
 // memoryDir returns an error: only on Linux is a folder known to be in memory.
-func memoryDir() (string, error) {
+func memoryDir(bool) (string, error) {
 	return "", errors.New("the handover file needs a folder in memory, which only Linux has; use environment")
 }

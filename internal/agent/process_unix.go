@@ -9,7 +9,11 @@ import (
 	"time"
 )
 
-const canPassDescriptors = true
+const (
+	canPassDescriptors = true
+	// openNoFollow is for opening what may have been replaced by a link or a pipe.
+	openNoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+)
 
 func canSwitchUser() bool { return os.Geteuid() == 0 }
 
@@ -39,7 +43,13 @@ func (p *process) endTree(pid int, grace time.Duration) {
 		for _, victim := range append(p.strays(pid), -pid) {
 			_ = syscall.Kill(victim, syscall.SIGTERM) // it may have ended
 		}
-		for deadline := time.Now().Add(grace); time.Now().Before(deadline) && syscall.Kill(-pid, 0) == nil; {
+		for deadline := time.Now().Add(grace); time.Now().Before(deadline); {
+			// Strays that have ended belong to the group until they are reaped.
+			strays := p.strays(pid)
+			reap(strays)
+			if len(strays) == 0 && syscall.Kill(-pid, 0) != nil {
+				break
+			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	}

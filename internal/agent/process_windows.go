@@ -6,7 +6,10 @@ import (
 	"time"
 )
 
-const canPassDescriptors = false
+const (
+	canPassDescriptors = false
+	openNoFollow       = 0
+)
 
 func canSwitchUser() bool { return false }
 

@@ -49,7 +49,11 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 			stopReports()
 		}
 	})()
-	if reason := a.policy.Refuses(run.Command[0], run.Driver, run.Handover); reason != "" {
+	program := ""
+	if len(run.Command) > 0 {
+		program = run.Command[0]
+	}
+	if reason := a.policy.Refuses(program, run.Driver, run.Handover); reason != "" {
 		t.finish(reports, latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: latchkey.RunErrPolicy, Message: reason}})
 		return
 	}
@@ -150,7 +154,7 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 			t.log.LogAttrs(ctx, slog.LevelError, "folder of a run not removed", slog.String("folder", work), slog.Any("error", err))
 		}
 	}()
-	given, err := hand(t.run.Handover, values, account)
+	given, err := hand(t.run.Handover, values, account, t.a.state.Machine)
 	if err != nil {
 		return failed(latchkey.RunErrStart, err)
 	}
@@ -201,8 +205,9 @@ func (t *task) endedBy(cause error) latchkey.FinishRequest {
 }
 
 func clip(s string) string {
+	s = strings.ReplaceAll(s[:min(len(s), latchkey.MaxRunErrText/2)], "\x00", "\uFFFD")
 	s = strings.ToValidUTF8(s, "\uFFFD")
-	return s[:min(len(s), latchkey.MaxRunErrText/2)]
+	return strings.ToValidUTF8(s[:min(len(s), latchkey.MaxRunErrText)], "")
 }
 
 // finish reports the end of the run.

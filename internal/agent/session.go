@@ -16,6 +16,7 @@ import (
 const (
 	renewBefore = 2 * time.Minute  // of a session's end
 	maxBackoff  = 30 * time.Second // between attempts to reach the server
+	maxAttempts = 3                // to use a session, each with a new one
 )
 
 // sessions keeps the one live session of the agent. A request holds the lock
@@ -37,22 +38,28 @@ type sessions struct {
 // server has ended it.
 func (s *sessions) use(ctx context.Context, f func(*client.MachineSession) error) error {
 	for attempt := 1; ; attempt++ {
-		s.mu.RLock()
-		session := s.current
-		var err error
-		if session != nil && session.Remaining() > renewBefore {
-			err = f(session)
-			s.mu.RUnlock()
-			if !ended(err) || attempt == 3 {
-				return err
-			}
-		} else {
-			s.mu.RUnlock()
+		session, live, err := s.try(f)
+		if live && !ended(err) || err != nil && attempt == maxAttempts {
+			return err
+		}
+		if attempt == maxAttempts {
+			return &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "session-short", Msg: "the server opens sessions that end at once"}
 		}
 		if err := s.renew(ctx, session); err != nil {
 			return err
 		}
 	}
+}
+
+// try calls f with the session, if it is live.
+func (s *sessions) try(f func(*client.MachineSession) error) (session *client.MachineSession, live bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	session = s.current
+	if live = session != nil && session.Remaining() > renewBefore; live {
+		err = f(session)
+	}
+	return session, live, err
 }
 
 // ended reports whether the server has ended the session.
@@ -118,9 +125,11 @@ func fatal(err error) bool {
 	return ok && (e.Code == "quarantined" || e.Code == "machine-unknown" || e.Code == "session-signature")
 }
 
-// retryable reports whether the server may answer otherwise a little later.
+// retryable reports whether the server may answer otherwise a little later. That
+// the session has ended may be said by anybody between, time and again: it is no
+// reason to give up a run.
 func retryable(err error) bool {
-	return errors.Is(err, latchkey.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+	return ended(err) || errors.Is(err, latchkey.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // backoff waits before the next attempt, longer each time, and returns false
