@@ -30,7 +30,8 @@ type sessions struct {
 
 	polling struct {
 		sync.Mutex
-		stop context.CancelFunc // ends the long poll that is under way; guarded by Mutex
+		stop    context.CancelFunc // ends the long poll that is under way; guarded by Mutex
+		waiting int                // how many wait for its end; guarded by Mutex
 	}
 }
 
@@ -70,8 +71,9 @@ func ended(err error) bool {
 
 // renew opens a session in place of old, unless somebody else has.
 func (s *sessions) renew(ctx context.Context, old *client.MachineSession) error {
-	s.stopPolling()
+	s.stopPolling(1)
 	s.mu.Lock()
+	s.stopPolling(-1)
 	defer s.mu.Unlock()
 	if s.current != old {
 		return nil
@@ -105,15 +107,21 @@ func (s *sessions) poll(ctx context.Context, f func(context.Context, *client.Mac
 		defer stop()
 		s.polling.Lock()
 		s.polling.stop = stop
+		if s.polling.waiting > 0 { // since before there was something to stop
+			stop()
+		}
 		s.polling.Unlock()
 		return f(pollCtx, session)
 	})
 }
 
-func (s *sessions) stopPolling() {
+// stopPolling ends the long poll on behalf of one more, or has one less wait for
+// its end.
+func (s *sessions) stopPolling(more int) {
 	s.polling.Lock()
 	defer s.polling.Unlock()
-	if s.polling.stop != nil {
+	s.polling.waiting += more
+	if more > 0 && s.polling.stop != nil {
 		s.polling.stop()
 	}
 }
