@@ -42,19 +42,32 @@ func (a *app) machineToken() *cobra.Command {
 	var expires time.Duration
 	var uses int
 	var bare bool
+	var machine, runAs string
+	var commands []string
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "make an enrolment token and show how to use it",
 		Long: `Token makes a token with which machines join the environment, and prints the commands
 to type on the machine. The token is shown once; it carries the server's key, so that
-the agent knows whom it talks to.`,
+the agent knows whom it talks to.
+
+With --machine it enrols that machine anew, with new keys: it keeps its id and its
+connections, and leaves quarantine.`,
+		Example: `  latchkey machine token --allow-command '/opt/bots/*' --run-as bots
+  latchkey machine token --machine bot1`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			t, err := c.CreateEnrolmentToken(cmd.Context(), env, latchkey.EnrolmentTokenCreate{ExpiresIn: latchkey.Duration(expires), Uses: uses})
+			ask := latchkey.EnrolmentTokenCreate{ExpiresIn: latchkey.Duration(expires), Uses: uses}
+			if machine != "" {
+				if ask.Machine, err = machineID(cmd.Context(), c, env, machine); err != nil {
+					return err
+				}
+			}
+			t, err := c.CreateEnrolmentToken(cmd.Context(), env, ask)
 			if err != nil {
 				return err
 			}
@@ -64,19 +77,34 @@ the agent knows whom it talks to.`,
 			case bare:
 				return a.reveal(latchkey.NewSecret(t.Token))
 			}
-			fmt.Fprintf(a.std.out, `On the machine, as the user that the agent runs as:
-
-  latchkey-agent enrol --server %s --token %s
-  latchkey-agent run
-
-The token enrols %d, until %s. It is shown only now.
-`, quoteWord(c.Server()), quoteWord(t.Token), t.Uses, when(t.ExpiresAt))
+			enrol := "latchkey-agent enrol --server " + quoteWord(c.Server()) + " --token " + quoteWord(t.Token)
+			for _, program := range commands {
+				enrol += " --allow-command " + quoteWord(program)
+			}
+			if runAs != "" {
+				enrol += " --run-as " + quoteWord(runAs)
+			}
+			if machine != "" {
+				enrol += " --force"
+			}
+			fmt.Fprintf(a.std.out, "On the machine, as the user that the agent runs as:\n\n  %s\n  latchkey-agent run\n\n", enrol)
+			if len(commands) == 0 && machine == "" {
+				fmt.Fprintln(a.std.out, "Flows run there only what its policy file allows: add --allow-command '/opt/bots/*', or edit the file.")
+			}
+			machines := "one machine"
+			if t.Uses > 1 {
+				machines = fmt.Sprintf("%d machines", t.Uses)
+			}
+			fmt.Fprintf(a.std.out, "The token enrols %s, until %s. It is shown only now.\n", machines, when(t.ExpiresAt))
 			return nil
 		},
 	}
 	f := cmd.Flags()
 	f.DurationVar(&expires, "expires-in", time.Hour, "how long the token can be used, at most 24h")
 	f.IntVar(&uses, "uses", 1, "how many machines it enrols")
+	f.StringVar(&machine, "machine", "", "enrol this machine anew, by id or name")
+	f.StringArrayVar(&commands, "allow-command", nil, "program for the printed command: an absolute path, * is any name; may be repeated")
+	f.StringVar(&runAs, "run-as", "", "user for the printed command, as whom flows run there")
 	f.BoolVar(&bare, "bare", false, "print the token only, for a pipe or a file")
 	return cmd
 }

@@ -93,11 +93,11 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if s.vaults, err = net.Listen("tcp", c.VaultListen); err != nil {
 		return nil, hint(err, "another address: --vault-listen 127.0.0.1:0 takes a free port")
 	}
-	key, err := masterKey(c)
-	if err != nil {
+	if s.db, err = db.Open(ctx, db.Config{URL: c.databaseURL(), Log: s.log}); err != nil {
 		return nil, err
 	}
-	if s.db, err = db.Open(ctx, db.Config{URL: c.databaseURL(), Log: s.log}); err != nil {
+	key, err := s.masterKey(ctx)
+	if err != nil {
 		return nil, err
 	}
 	readers := newReaders()
@@ -132,14 +132,21 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	return s, nil
 }
 
-// masterKey loads the key file; without one it makes one. A database that was
-// sealed with another is for the broker to refuse.
-func masterKey(c serverConfig) (*seal.Key, error) {
-	key, err := seal.LoadKey(c.MasterKey)
-	if errors.Is(err, fs.ErrNotExist) {
-		key, err = seal.CreateKey(c.MasterKey)
+// masterKey loads the key file. Without one it makes one, unless the database is
+// sealed by a key already.
+func (s *service) masterKey(ctx context.Context) (*seal.Key, error) {
+	key, err := seal.LoadKey(s.config.MasterKey)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
 	}
-	return key, err
+	sealed, err := broker.Sealed(ctx, s.db)
+	if err != nil {
+		return nil, err
+	}
+	if sealed {
+		return nil, fmt.Errorf("the master key file %s is missing, and the database cannot be read without it: restore the file, or name it with --master-key", s.config.MasterKey)
+	}
+	return seal.CreateKey(s.config.MasterKey)
 }
 
 // mainTLS returns the TLS configuration of the main address, or nil.

@@ -123,6 +123,20 @@ func (b *Broker) checkKey(tx *db.Tx) error {
 	return nil
 }
 
+// Sealed reports whether a database has been used with a master key: then it is
+// of no use without that one, and a new one must not be made.
+func Sealed(ctx context.Context, d *db.DB) (sealed bool, err error) {
+	err = d.View(ctx, func(tx *db.Tx) error {
+		_, err := tx.SealedSetting(sealedKeyCheck)
+		sealed = err == nil
+		if errors.Is(err, db.ErrNotFound) {
+			err = nil
+		}
+		return err
+	})
+	return sealed, err
+}
+
 // sealedSetting returns one of the service's own secrets. At the first start it
 // is made and stored.
 func (b *Broker) sealedSetting(tx *db.Tx, name string, create func() ([]byte, error)) ([]byte, error) {
