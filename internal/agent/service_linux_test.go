@@ -104,13 +104,14 @@ func (p *proxy) count(path string) int {
 // connection's credential can be exposed in every way.
 type fixture struct {
 	*latchkeytest.Chain
-	proxy   *proxy
-	url     string
-	dir     string // the agent's folder
-	program string // the test binary, as the policy allows it
-	machine latchkey.MachineID
-	second  latchkey.Credential
-	agents  int
+	proxy    *proxy
+	url      string
+	dir      string // the agent's folder
+	program  string // the test binary, as the policy allows it
+	machine  latchkey.MachineID
+	second   latchkey.Credential
+	flows    int      // made so far
+	agentEnv []string // of agents, beyond what they always have
 }
 
 const secondPassword = `p"ä&<ss> w/rd`
@@ -208,9 +209,9 @@ func (f *fixture) connect(t *testing.T, shared bool) {
 // flow makes a flow of the test binary.
 func (f *fixture) flow(t *testing.T, h latchkey.Handover, timeout time.Duration, args ...string) latchkey.FlowCreate {
 	t.Helper()
-	c := latchkey.FlowCreate{Name: t.Name() + " " + strconv.Itoa(f.agents), Command: append([]string{f.program, "flow"}, args...), Timeout: latchkey.Duration(timeout), Handover: h}
+	c := latchkey.FlowCreate{Name: t.Name() + " " + strconv.Itoa(f.flows), Command: append([]string{f.program, "flow"}, args...), Timeout: latchkey.Duration(timeout), Handover: h}
 	c.Name = strings.ReplaceAll(strings.ReplaceAll(c.Name, "/", " "), "_", " ")
-	f.agents++
+	f.flows++
 	return c
 }
 
@@ -322,7 +323,7 @@ func (f *fixture) agent(t *testing.T, args ...string) *agentProcess {
 		t.Fatal(err)
 	}
 	a := &agentProcess{cmd: exec.Command(self, append([]string{"agent-main", "run", "--dir", f.dir}, args...)...), log: new(latchkeytest.Log), done: make(chan struct{})}
-	a.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LATCHKEY_TOKEN=leak", "HOME=/leak", "SECRET=leak"}
+	a.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LATCHKEY_TOKEN=leak", "HOME=/leak", "SECRET=leak"}, f.agentEnv...)
 	a.cmd.Stderr = a.log
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)

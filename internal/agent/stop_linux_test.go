@@ -123,6 +123,13 @@ func TestRunAs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A session of root has a folder in memory that only root reaches.
+	private, err := os.MkdirTemp("/dev/shm", "latchkey-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(private)
+	f.agentEnv = []string{"XDG_RUNTIME_DIR=" + private}
 	f.agent(t)
 	for _, how := range []latchkey.Handover{latchkey.HandoverDescriptor, latchkey.HandoverFile, latchkey.HandoverEnvironment} {
 		id := f.start(t, f.flow(t, how, time.Minute, "report", "key"), nil)
