@@ -46,8 +46,10 @@ type MachineOptions struct {
 // A Machine is the client of the protocol between an agent and the server. It is
 // safe for concurrent use.
 //
-// Its errors are [*latchkey.Error]. What cannot be proven to come from the
-// server is an ErrUnavailable, whatever it says: to be tried again.
+// Errors of requests are [*latchkey.Error]. Within a session, what cannot be
+// proven to come from the server is an ErrUnavailable, whatever it says: to be
+// tried again. Before there is a session, the server's consent is proven by its
+// signature; its refusal is not, and rests on TLS alone.
 type Machine struct {
 	base  string // scheme and host
 	agent string
