@@ -36,20 +36,10 @@ func (b *Broker) Connection(ctx context.Context, who latchkey.Caller, env string
 }
 
 // Connections lists the connections that the caller may see.
-func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Connection], err error) {
-	err = b.view(ctx, who, func(o *op) error {
-		e, err := o.environment(env)
-		if err != nil {
-			return err
-		}
-		visible, err := o.visible(e.ID, latchkey.ActConnectionRead)
-		if err != nil {
-			return err
-		}
-		p, err = o.Connections(e.ID, visible, page)
-		return err
+func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Connection], error) {
+	return list(ctx, b, who, env, latchkey.ActConnectionRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Connection], error) {
+		return o.Connections(id, visible, page)
 	})
-	return p, err
 }
 
 // CreateConnection binds a credential that the caller may use to a machine that

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
 )
 
@@ -49,27 +50,19 @@ func (b *Broker) Credential(ctx context.Context, who latchkey.Caller, env string
 }
 
 // Credentials lists the credentials that the caller may see.
-func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Credential], err error) {
-	err = b.view(ctx, who, func(o *op) error {
-		e, err := o.environment(env)
+func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
+	return list(ctx, b, who, env, latchkey.ActCredentialRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Credential], error) {
+		p, err := o.Credentials(id, visible, page)
 		if err != nil {
-			return err
-		}
-		visible, err := o.visible(e.ID, latchkey.ActCredentialRead)
-		if err != nil {
-			return err
-		}
-		if p, err = o.Credentials(e.ID, visible, page); err != nil {
-			return err
+			return p, err
 		}
 		for i := range p.Items {
-			if err := o.addMyRole(e.ID, &p.Items[i]); err != nil {
-				return err
+			if err := o.addMyRole(id, &p.Items[i]); err != nil {
+				return p, err
 			}
 		}
-		return nil
+		return p, nil
 	})
-	return p, err
 }
 
 // CreateCredential makes a credential, owned by the caller, of variables that

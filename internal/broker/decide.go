@@ -173,6 +173,24 @@ func (o *op) visible(env latchkey.EnvironmentID, read latchkey.Action) (db.Visib
 	return db.Visible{Who: o.who.ID, Everything: access.Can(read)}, err
 }
 
+// list returns a page of an environment's things: f lists those that the filter
+// lets through.
+func list[T any](ctx context.Context, b *Broker, who latchkey.Caller, env string, read latchkey.Action, f func(*op, latchkey.EnvironmentID, db.Visible) (latchkey.Page[T], error)) (p latchkey.Page[T], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		visible, err := o.visible(e.ID, read)
+		if err != nil {
+			return err
+		}
+		p, err = f(o, e.ID, visible)
+		return err
+	})
+	return p, err
+}
+
 // found turns db.ErrNotFound into the error that callers see.
 func found(err error, kind latchkey.Kind) error {
 	if errors.Is(err, db.ErrNotFound) {

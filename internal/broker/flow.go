@@ -47,20 +47,10 @@ func (b *Broker) FlowRevision(ctx context.Context, who latchkey.Caller, env stri
 }
 
 // Flows lists the flows that the caller may see, in their newest revisions.
-func (b *Broker) Flows(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Flow], err error) {
-	err = b.view(ctx, who, func(o *op) error {
-		e, err := o.environment(env)
-		if err != nil {
-			return err
-		}
-		visible, err := o.visible(e.ID, latchkey.ActFlowRead)
-		if err != nil {
-			return err
-		}
-		p, err = o.Flows(e.ID, visible, page)
-		return err
+func (b *Broker) Flows(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Flow], error) {
+	return list(ctx, b, who, env, latchkey.ActFlowRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Flow], error) {
+		return o.Flows(id, visible, page)
 	})
-	return p, err
 }
 
 // CreateFlow makes a flow with its first revision, owned by the caller.

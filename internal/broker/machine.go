@@ -46,20 +46,10 @@ func (b *Broker) Machine(ctx context.Context, who latchkey.Caller, env string, i
 }
 
 // Machines lists the machines that the caller may see.
-func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Machine], err error) {
-	err = b.view(ctx, who, func(o *op) error {
-		e, err := o.environment(env)
-		if err != nil {
-			return err
-		}
-		visible, err := o.visible(e.ID, latchkey.ActMachineRead)
-		if err != nil {
-			return err
-		}
-		p, err = o.Machines(e.ID, visible, page)
-		return err
+func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Machine], error) {
+	return list(ctx, b, who, env, latchkey.ActMachineRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Machine], error) {
+		return o.Machines(id, visible, page)
 	})
-	return p, err
 }
 
 // UpdateMachine changes what u sets. Disabling takes effect at once, also for

@@ -48,20 +48,10 @@ func (b *Broker) Run(ctx context.Context, who latchkey.Caller, env string, id la
 type RunFilter = db.RunFilter
 
 // Runs lists the runs that the caller may see, newest first.
-func (b *Broker) Runs(ctx context.Context, who latchkey.Caller, env string, f RunFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.Run], err error) {
-	err = b.view(ctx, who, func(o *op) error {
-		e, err := o.environment(env)
-		if err != nil {
-			return err
-		}
-		visible, err := o.visible(e.ID, latchkey.ActRunRead)
-		if err != nil {
-			return err
-		}
-		p, err = o.Runs(e.ID, visible, f, page)
-		return err
+func (b *Broker) Runs(ctx context.Context, who latchkey.Caller, env string, f RunFilter, page latchkey.PageOptions) (latchkey.Page[latchkey.Run], error) {
+	return list(ctx, b, who, env, latchkey.ActRunRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Run], error) {
+		return o.Runs(id, visible, f, page)
 	})
-	return p, err
 }
 
 // StartRun queues a run of a flow's newest revision through a connection. What

@@ -67,27 +67,19 @@ func (b *Broker) Variable(ctx context.Context, who latchkey.Caller, env, ref str
 type VariableFilter = db.VariableFilter
 
 // Variables lists the variables that the caller may see.
-func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string, f VariableFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.Variable], err error) {
-	err = b.view(ctx, who, func(o *op) error {
-		e, err := o.environment(env)
+func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string, f VariableFilter, page latchkey.PageOptions) (latchkey.Page[latchkey.Variable], error) {
+	return list(ctx, b, who, env, latchkey.ActVariableRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Variable], error) {
+		p, err := o.Variables(id, visible, f, page)
 		if err != nil {
-			return err
-		}
-		visible, err := o.visible(e.ID, latchkey.ActVariableRead)
-		if err != nil {
-			return err
-		}
-		if p, err = o.Variables(e.ID, visible, f, page); err != nil {
-			return err
+			return p, err
 		}
 		for i := range p.Items {
 			if err := o.addReferences(&p.Items[i]); err != nil {
-				return err
+				return p, err
 			}
 		}
-		return nil
+		return p, nil
 	})
-	return p, err
 }
 
 // CreateVariable makes a variable, owned by the caller. For a secret variable
