@@ -21,11 +21,11 @@ const (
 	filePrefix    = "latchkey-credentials-"
 )
 
-// handoverName returns what the names of a machine's files begin with: agents of
-// several machines may share the folder.
-func handoverName(machine latchkey.MachineID) string {
+// ownName returns what the names of a machine's files begin with in folders that
+// agents of several machines share.
+func ownName(prefix string, machine latchkey.MachineID) string {
 	sum := sha256.Sum256([]byte(machine))
-	return filePrefix + hex.EncodeToString(sum[:8]) + "-"
+	return prefix + hex.EncodeToString(sum[:8]) + "-"
 }
 
 // A named is a released credential with its name.
@@ -93,7 +93,7 @@ func hand(how latchkey.Handover, h handout, a account, machine latchkey.MachineI
 	if how == latchkey.HandoverDescriptor {
 		return handDescriptor(g, text)
 	}
-	return handFile(g, text, a, handoverName(machine))
+	return handFile(g, text, a, ownName(filePrefix, machine))
 }
 
 // handDescriptor hands the text on a pipe, which holds it no longer than until

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -32,6 +33,12 @@ func TestMain(m *testing.M) {
 		case "flow":
 			os.Exit(flow(os.Args[2], os.Args[3:]))
 		}
+	}
+	// Most of the time these tests wait: more of them run at once than there are
+	// processors.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

@@ -66,6 +66,17 @@ func TestTamperedAnswers(t *testing.T) {
 	if n := f.proxy.count("start"); n != 1 {
 		t.Errorf("%d starts; want 1", n)
 	}
+	for _, verb := range []string{"release", "finish"} {
+		before := f.proxy.count(verb)
+		f.proxy.set(func(p *proxy) { p.tamper = "/" + verb })
+		id := f.start(t, f.flow(t, latchkey.HandoverEnvironment, time.Minute, "leak"), nil)
+		eventually(t, 15*time.Second, "tampered "+verb, func() bool { return f.proxy.count(verb) >= before+2 })
+		f.proxy.set(func(p *proxy) { p.tamper = "" })
+		f.await(t, id, latchkey.RunSucceeded, "")
+		if got := f.output(t, id, "stderr"); got != "error ***\n" {
+			t.Errorf("tampered %s: stderr = %q; want it once", verb, got)
+		}
+	}
 }
 
 // TestSessionEnds answers 401 to a claim and to a heartbeat, as a server that

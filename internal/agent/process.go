@@ -14,8 +14,8 @@ import (
 const (
 	// killGrace is how long a process that is asked to end has until it is killed.
 	killGrace = 5 * time.Second
-	// outputGrace is how long output is read after a process and all that it
-	// started are gone.
+	// outputGrace is how long output is read after a process has ended, while
+	// something that it left behind keeps the output open.
 	outputGrace = 2 * time.Second
 )
 

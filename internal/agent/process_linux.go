@@ -146,14 +146,19 @@ func (a *Agent) endLeftovers(ctx context.Context) {
 	}
 	var err error
 	for _, dir := range memoryDirs(false) {
-		files, globErr := filepath.Glob(filepath.Join(dir, handoverName(a.state.Machine)+"*"))
+		files, globErr := filepath.Glob(filepath.Join(dir, ownName(filePrefix, a.state.Machine)+"*"))
 		err = errors.Join(err, globErr)
 		for _, f := range files {
 			err = errors.Join(err, shred(f))
 		}
 	}
+	works, globErr := filepath.Glob(filepath.Join(os.TempDir(), ownName(workPrefix, a.state.Machine)+"*"))
+	err = errors.Join(err, globErr)
+	for _, work := range works {
+		err = errors.Join(err, os.RemoveAll(work))
+	}
 	if err != nil {
-		a.log.LogAttrs(ctx, slog.LevelWarn, "files that an earlier agent handed over could not be removed", slog.Any("error", err))
+		a.log.LogAttrs(ctx, slog.LevelWarn, "files of an earlier agent's runs could not be removed", slog.Any("error", err))
 	}
 }
 

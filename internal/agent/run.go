@@ -145,7 +145,7 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 	if err != nil {
 		return failed(latchkey.RunErrStart, err)
 	}
-	work, err := account.workDir()
+	work, err := account.workDir(t.a.state.Machine)
 	if err != nil {
 		return failed(latchkey.RunErrStart, err)
 	}
@@ -366,9 +366,12 @@ func (a *account) ids(u *user.User) error {
 	return err
 }
 
+// workPrefix begins the names of the folders that flows run in.
+const workPrefix = "latchkey-run-"
+
 // workDir makes the folder that a flow runs in, which is its own.
-func (a account) workDir() (string, error) {
-	dir, err := os.MkdirTemp("", "latchkey-run-")
+func (a account) workDir(machine latchkey.MachineID) (string, error) {
+	dir, err := os.MkdirTemp("", ownName(workPrefix, machine))
 	if err != nil || !a.other {
 		return dir, err
 	}

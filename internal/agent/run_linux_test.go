@@ -133,12 +133,9 @@ func TestOversizedFile(t *testing.T) {
 	id := f.start(t, f.flow(t, latchkey.HandoverFile, time.Minute, "grow"), nil)
 	f.await(t, id, latchkey.RunSucceeded, "")
 	f.await(t, f.run(t, "exit", "0"), latchkey.RunSucceeded, "")
-	if left, err := filepath.Glob("/dev/shm/" + filePrefix + "*"); err == nil {
-		for _, file := range left {
-			if info, err := os.Lstat(file); err == nil && info.Size() == 1<<50 {
-				t.Errorf("the file %s is left", file)
-			}
-		}
+	left, err := filepath.Glob("/dev/shm/" + ownName(filePrefix, f.machine) + "*")
+	if err != nil || len(left) > 0 {
+		t.Errorf("files %s are left, %v", left, err)
 	}
 }
 
@@ -159,6 +156,46 @@ func TestPolicyRefuses(t *testing.T) {
 	r := f.await(t, id, latchkey.RunFailed, latchkey.RunErrPolicy)
 	if r.StartedAt != nil {
 		t.Error("a run that the policy refuses was started")
+	}
+}
+
+// TestSlots runs two flows at the same time: the end of one does not touch the
+// other, and each ends what it has started.
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.agent(t, "--slots", "2")
+	token := filepath.Join(f.dir, "token")
+	long := f.run(t, "tree", token)
+	f.awaitOutput(t, long, "ready")
+	other := filepath.Join(f.dir, "other")
+	short := f.run(t, "background", other)
+	f.await(t, short, latchkey.RunSucceeded, "")
+	if n := len(processes(t, token)); n != 4 {
+		t.Errorf("%d processes of the other flow; want all 4", n)
+	}
+	if _, err := f.Broker.CancelRun(t.Context(), f.Admin, f.Env, long); err != nil {
+		t.Fatal(err)
+	}
+	f.await(t, long, latchkey.RunCancelled, latchkey.RunErrCancelled)
+	if left := append(processes(t, token), processes(t, other)...); len(left) > 0 {
+		t.Errorf("left of the runs: %s", left)
+	}
+	if n := childrenOf(a.cmd.Process.Pid); n != 0 {
+		t.Errorf("the agent has %d children after the runs; want none", n)
+	}
+}
+
+// TestStubborn ends a flow that ignores the request to end.
+func TestStubborn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.agent(t)
+	token := filepath.Join(f.dir, "token")
+	id := f.start(t, f.flow(t, latchkey.HandoverNone, time.Second, "stubborn", token), nil)
+	f.await(t, id, latchkey.RunTimedOut, latchkey.RunErrTimeout)
+	if left := processes(t, token); len(left) > 0 {
+		t.Errorf("left of the run: %s", left)
 	}
 }
 

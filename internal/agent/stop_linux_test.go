@@ -53,13 +53,17 @@ func TestKill(t *testing.T) {
 	files := func() []string {
 		var found []string
 		for _, dir := range memoryDirs(false) {
-			names, err := filepath.Glob(filepath.Join(dir, handoverName(f.machine)+"*"))
+			names, err := filepath.Glob(filepath.Join(dir, ownName(filePrefix, f.machine)+"*"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			found = append(found, names...)
 		}
-		return found
+		names, err := filepath.Glob(filepath.Join(os.TempDir(), ownName(workPrefix, f.machine)+"*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(found, names...)
 	}
 	marked := func() (n int) {
 		for pid := range processParents() {
@@ -69,10 +73,10 @@ func TestKill(t *testing.T) {
 		}
 		return n
 	}
-	if len(files()) != 1 || marked() == 0 {
-		t.Fatalf("the killed agent left %s and %d processes; want one file and some", files(), marked())
+	if len(files()) != 2 || marked() == 0 {
+		t.Fatalf("the killed agent left %s and %d processes; want a file, a folder and some", files(), marked())
 	}
-	foreign := filepath.Join("/dev/shm", handoverName("mach_of_another_agent")+"x")
+	foreign := filepath.Join("/dev/shm", ownName(filePrefix, "mach_of_another_agent")+"x")
 	if err := os.WriteFile(foreign, []byte("in use"), 0o600); err != nil {
 		t.Fatal(err)
 	}
