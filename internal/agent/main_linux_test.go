@@ -106,7 +106,7 @@ func exitOf(err error) int {
 }
 
 // block ends with the process, or after more than any test takes.
-func block([]string) { time.Sleep(5 * time.Minute) }
+func block([]string) { time.Sleep(2 * time.Minute) }
 
 // start starts the test binary as a flow in a session of its own.
 func start(args, env []string) error {
