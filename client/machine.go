@@ -348,8 +348,7 @@ func (s *MachineSession) call(ctx context.Context, path string, in, out any) err
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
-	nonce := make([]byte, 16)
-	rand.Read(nonce)
+	nonce := seal.NewNonce(s.Now())
 	mac := s.keys.RequestMAC(http.MethodPost, path, nonce, body)
 	header := http.Header{}
 	header.Set(latchkey.HeaderSession, string(s.id))

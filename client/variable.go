@@ -40,10 +40,12 @@ func (c *Client) CheckVariable(ctx context.Context, env, ref string) (latchkey.V
 	return call[latchkey.Variable](ctx, c, http.MethodPost, join("environments", env, "variables", ref, "check"), nil)
 }
 
-// OverrideCheck lets a reference be used without a passed check, on record.
-func (c *Client) OverrideCheck(ctx context.Context, env, ref, reason string) (latchkey.Variable, error) {
+// OverrideCheck lets a variable's reference, which must be the one given as its
+// ARM id, be used without a passed check, on record.
+func (c *Client) OverrideCheck(ctx context.Context, env, ref, reference, reason string) (latchkey.Variable, error) {
 	in := struct {
-		Reason string `json:"reason"`
-	}{reason}
+		Reference string `json:"reference"`
+		Reason    string `json:"reason"`
+	}{reference, reason}
 	return call[latchkey.Variable](ctx, c, http.MethodPost, join("environments", env, "variables", ref, "override"), in)
 }

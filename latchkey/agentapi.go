@@ -17,7 +17,7 @@ const AgentSuite = "latchkey-1"
 // Headers of agents' requests and of the answers to them.
 const (
 	HeaderSession = "Latchkey-Session" // id of the session
-	HeaderNonce   = "Latchkey-Nonce"   // 16 random bytes of the request, base64
+	HeaderNonce   = "Latchkey-Nonce"   // of the request: 8 bytes of its time, in Unix milliseconds by the server's clock, and 8 random ones, base64
 	HeaderMAC     = "Latchkey-Mac"     // HMAC of the message, base64
 )
 

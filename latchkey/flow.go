@@ -128,9 +128,14 @@ func absolute(p string) bool {
 
 // AllowsCommand reports whether the policy allows the program of a flow.
 func (p Policy) AllowsCommand(program string) bool {
-	return slices.ContainsFunc(p.Commands, func(pattern string) bool {
+	return absolute(program) && slices.ContainsFunc(p.Commands, func(pattern string) bool {
+		if strings.Contains(program, `\`) { // on Windows a backslash separates; in a pattern it would escape
+			pattern, program = strings.ReplaceAll(pattern, `\`, "/"), strings.ReplaceAll(program, `\`, "/")
+			ok, err := path.Match(pattern, program)
+			return err == nil && ok
+		}
 		ok, err := path.Match(pattern, program)
-		return err == nil && ok && absolute(program)
+		return err == nil && ok
 	})
 }
 

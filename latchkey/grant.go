@@ -71,6 +71,7 @@ const (
 	ActVariableDelete   Action = "variable.delete"
 	ActVariableCheck    Action = "variable.check"
 	ActVariableOverride Action = "variable.override"
+	ActVariableBind     Action = "variable.bind" // make a credential of a secret variable
 
 	ActCredentialCreate Action = "credential.create"
 	ActCredentialRead   Action = "credential.read"
@@ -85,6 +86,7 @@ const (
 	ActMachineUpdate     Action = "machine.update"
 	ActMachineDelete     Action = "machine.delete"
 	ActMachineUse        Action = "machine.use"
+	ActMachineSession    Action = "machine.session"
 	ActMachineQuarantine Action = "machine.quarantine"
 
 	ActConnectionCreate Action = "connection.create"
@@ -165,6 +167,7 @@ var Permissions = map[Action]Permission{
 	ActVariableDelete:   {Role: RoleOwner, Environment: admins},
 	ActVariableCheck:    {Role: RoleUser, Environment: admins},
 	ActVariableOverride: {Environment: admins},
+	ActVariableBind:     {Role: RoleCoOwner}, // or whoever may read the secret itself
 
 	ActCredentialCreate: {Environment: makers},
 	ActCredentialRead:   {Role: RoleUser, Environment: readers},

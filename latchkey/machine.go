@@ -47,6 +47,34 @@ type Policy struct {
 	RunAs     string     `json:"runAs,omitempty" toml:"run_as" doc:"operating system user that flows run as"`
 }
 
+// CheckAgent returns what is wrong with what an agent says of itself.
+func CheckAgent(os, version string, p Policy) error {
+	var f faults
+	f.check("os", checkText(os, MaxName))
+	f.check("version", checkText(version, MaxName))
+	f.check("policy.runAs", checkText(p.RunAs, MaxName))
+	if len(p.Commands) > maxPolicy || len(p.Drivers) > maxPolicy || len(p.Handovers) > maxPolicy {
+		f.add("policy", "lists must have at most %d items", maxPolicy)
+		return f.err()
+	}
+	for _, c := range p.Commands {
+		f.check("policy.commands", checkText(c, maxPolicyCommand))
+	}
+	for _, d := range p.Drivers {
+		f.check("policy.drivers", checkText(string(d), MaxName))
+	}
+	for _, h := range p.Handovers {
+		f.check("policy.handovers", checkText(string(h), MaxName))
+	}
+	return f.err()
+}
+
+// Limits of a policy.
+const (
+	maxPolicy        = 100
+	maxPolicyCommand = 500
+)
+
 // A MachineUpdate changes what is not nil.
 type MachineUpdate struct {
 	Name        *string `json:"name,omitempty"`

@@ -295,7 +295,7 @@ func (a *app) variableCheck() *cobra.Command {
 }
 
 func (a *app) variableOverride() *cobra.Command {
-	var reason string
+	var reason, reference string
 	cmd := &cobra.Command{
 		Use: "override VARIABLE --reason TEXT", Short: "let a reference be used without a passed check, on record",
 		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
@@ -307,10 +307,21 @@ func (a *app) variableOverride() *cobra.Command {
 			if reason == "" {
 				return usagef("--reason is missing: the audit log keeps it")
 			}
-			v, err := c.OverrideCheck(cmd.Context(), env, args[0], reason)
+			if reference == "" {
+				v, err := c.Variable(cmd.Context(), env, args[0])
+				if err != nil {
+					return err
+				}
+				if v.Secret == nil {
+					return usagef("the variable has no secret reference")
+				}
+				reference = v.Secret.String()
+			}
+			v, err := c.OverrideCheck(cmd.Context(), env, args[0], reference, reason)
 			return a.checked(cmd.Context(), c, env, v, false, err)
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; the audit log keeps it")
+	cmd.Flags().StringVar(&reference, "reference", "", "ARM id of the reference that you have looked at (default: the one the variable has now)")
 	return cmd
 }

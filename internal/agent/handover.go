@@ -50,6 +50,22 @@ func (h handout) patterns() [][]byte {
 	return p
 }
 
+// check returns an error if two credentials would be handed over by one name.
+func (h handout) check(how latchkey.Handover) error {
+	seen := make(map[string]bool, len(h.others))
+	for _, n := range h.others {
+		name := n.name
+		if how == latchkey.HandoverEnvironment {
+			name = envName(name)
+		}
+		if seen[name] {
+			return fmt.Errorf("the flow asks for two credentials that are both handed over as %s; rename one", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
 // encode returns the handout as the JSON that flows read.
 func (h handout) encode() ([]byte, error) {
 	type values struct {
@@ -193,16 +209,21 @@ func overwrite(path string, was os.FileInfo) error {
 func (h handout) environ() []string {
 	env := []string{"LATCHKEY_USERNAME=" + h.connection.Username, "LATCHKEY_PASSWORD=" + h.connection.Password.Reveal()}
 	for _, n := range h.others {
-		name := strings.Map(func(r rune) rune {
-			if r >= 'a' && r <= 'z' {
-				return r - 'a' + 'A'
-			}
-			if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-				return r
-			}
-			return '_'
-		}, n.name)
+		name := envName(n.name)
 		env = append(env, fmt.Sprintf("LATCHKEY_CREDENTIAL_%s_USERNAME=%s", name, n.Username), fmt.Sprintf("LATCHKEY_CREDENTIAL_%s_PASSWORD=%s", name, n.Password.Reveal()))
 	}
 	return env
+}
+
+// envName returns a name as a part of the name of a variable of the environment.
+func envName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, name)
 }

@@ -267,14 +267,23 @@ func (t *task) release(ctx context.Context) (h handout, err error) {
 		}
 		h.others = append(h.others, v)
 	}
-	return h, nil
+	return h, h.check(t.run.Handover)
 }
 
 func (t *task) releaseOne(ctx context.Context, id latchkey.CredentialID) (n named, err error) {
 	t.a.releasing.Lock()
 	defer t.a.releasing.Unlock()
+	var doubtful *client.MachineSession
 	err = t.persist(ctx, latchkey.RunLease/2, func(s *client.MachineSession) error {
+		if s == doubtful {
+			// The request before may still arrive, after the next one: by then its
+			// session must be over, or the server takes it for a copy of the machine.
+			return errSessionOver
+		}
 		sealed, err := s.Release(ctx, t.run.Run, latchkey.ReleaseRequest{Claim: t.run.Claim, Credential: id})
+		if unanswered(err) {
+			doubtful = s
+		}
 		if err != nil {
 			return err
 		}
@@ -285,6 +294,9 @@ func (t *task) releaseOne(ctx context.Context, id latchkey.CredentialID) (n name
 		n.CredentialValues, err = s.Open(sealed)
 		return err
 	})
+	if unanswered(err) {
+		t.a.sessions.forget(doubtful)
+	}
 	return n, err
 }
 

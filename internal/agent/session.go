@@ -63,6 +63,24 @@ func (s *sessions) try(f func(*client.MachineSession) error) (session *client.Ma
 	return session, live, err
 }
 
+// errSessionOver has use open a new session.
+var errSessionOver = &latchkey.Error{Kind: latchkey.ErrUnauthenticated, Code: "session-expired", Msg: "the session is not used any more"}
+
+// unanswered reports whether it is not known if the server has got a request.
+func unanswered(err error) bool {
+	e, ok := errors.AsType[*latchkey.Error](err)
+	return ok && (e.Code == client.CodeUnreachable || e.Code == client.CodeUnproven)
+}
+
+// forget has the next request open a new session in place of one.
+func (s *sessions) forget(session *client.MachineSession) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == session {
+		s.current = nil
+	}
+}
+
 // ended reports whether the server has ended the session.
 func ended(err error) bool {
 	e, ok := errors.AsType[*latchkey.Error](err)
@@ -86,6 +104,9 @@ func (s *sessions) renew(ctx context.Context, old *client.MachineSession) error 
 	if err := a.state.save(a.dir); err != nil {
 		return fmt.Errorf("store the session's counter: %w", err)
 	}
+	// Whether the server has opened a session is not known when its answer is lost:
+	// the old one, which it may have replaced, is not used from here on.
+	s.current = nil
 	session, err := a.server.OpenSession(ctx, a.keys, a.state.ServerKey, &latchkey.SessionRequest{
 		Machine: a.state.Machine, Counter: a.state.Counter, At: time.Now(), OS: platform(), Version: Version(), SharedUID: a.sharedUID, Policy: a.policy,
 	})

@@ -192,7 +192,9 @@ func (b *Broker) Ready(ctx context.Context) error {
 // ends runs whose agent vanished, and purges what is past its retention.
 func (b *Broker) Work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.runChecks(ctx) })
+	for range checkWorkers {
+		g.Go(func() error { return b.runChecks(ctx) })
+	}
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", b.endLostRuns) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
 	return g.Wait()

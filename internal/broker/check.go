@@ -16,6 +16,7 @@ import (
 const (
 	checkHold    = time.Minute      // a check that is not finished by then is given out again
 	checkTimeout = 30 * time.Second // of the vault's answer
+	checkWorkers = 4                // checks at the same time, so that one slow vault does not hold up all
 	checkPoll    = 2 * time.Second  // how late a check that another server asked for may begin
 	maxCheckWait = time.Hour        // between retries of an unknown result
 )
@@ -43,8 +44,14 @@ func (b *Broker) CheckVariable(ctx context.Context, who latchkey.Caller, env, re
 }
 
 // OverrideCheck puts the newest reference of a secret variable in force though
-// its check has not passed. The reason is kept in the audit log.
-func (b *Broker) OverrideCheck(ctx context.Context, who latchkey.Caller, env, ref, reason string) (v latchkey.Variable, err error) {
+// its check has not passed. It must be the one that the caller means, given as
+// its ARM id: somebody may have saved another meanwhile. The reason is kept in
+// the audit log.
+func (b *Broker) OverrideCheck(ctx context.Context, who latchkey.Caller, env, ref, reference, reason string) (v latchkey.Variable, err error) {
+	meant, err := latchkey.ParseSecretReference(reference)
+	if err != nil {
+		return v, latchkey.Invalid("reference", "%v", err)
+	}
 	if err := latchkey.CheckName(reason); err != nil {
 		return v, latchkey.Invalid("reason", "%v", err)
 	}
@@ -53,6 +60,9 @@ func (b *Broker) OverrideCheck(ctx context.Context, who latchkey.Caller, env, re
 		var r db.Reference
 		if e, v, r, err = o.newest(env, ref, latchkey.ActVariableOverride); err != nil {
 			return err
+		}
+		if r.SecretReference.Key() != meant.Key() {
+			return latchkey.Conflict("reference-changed", "the variable's reference is another one than you name; look at it again")
 		}
 		if err := o.Override(r.ID, who.ID); err != nil {
 			return err

@@ -197,9 +197,9 @@ func TestOverrideIsAnAdminsAndOnRecord(t *testing.T) {
 	maker := c.User(t, "maker", c.Env, latchkey.EnvMaker)
 	v := secretVariable(t, c, maker, "mine", c.Reference.Secret)
 	c.AwaitCheck(t, v.Name, latchkey.CheckFailed)
-	_, err := c.Broker.OverrideCheck(t.Context(), maker, c.Env, v.Name, "because")
+	_, err := c.Broker.OverrideCheck(t.Context(), maker, c.Env, v.Name, v.Secret.String(), "because")
 	wantCode(t, err, latchkey.ErrDenied, "not-authorized")
-	v, err = c.Broker.OverrideCheck(t.Context(), c.Admin, c.Env, v.Name, "checked by hand")
+	v, err = c.Broker.OverrideCheck(t.Context(), c.Admin, c.Env, v.Name, v.Secret.String(), "checked by hand")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,9 +183,13 @@ func status(r db.Run, now time.Time) latchkey.RunStatus {
 // StartClaimed notes that the agent is about to start a claimed run. It succeeds
 // once: the agent executes the run only if it does.
 func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.RunRequest) (st latchkey.RunStatus, err error) {
+	var stopped *latchkey.RunError
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
 		r, err := o.running(id, req.Claim)
 		if err != nil {
+			return err
+		}
+		if stopped, err = o.stopBeforeStart(r); err != nil || stopped != nil {
 			return err
 		}
 		if err := o.MarkRunStarted(id); err != nil {
@@ -199,8 +203,29 @@ func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.R
 	})
 	if err == nil {
 		b.waiting.wake(string(id))
+		if stopped != nil {
+			err = claimLost("the run has ended: %s", stopped.Message)
+		}
 	}
 	return st, err
+}
+
+// stopBeforeStart ends a claimed run that was cancelled, or whose machine was
+// disabled, before it began, and returns why.
+func (o *agentOp) stopBeforeStart(r db.Run) (*latchkey.RunError, error) {
+	state, e := latchkey.RunCancelled, &latchkey.RunError{Code: latchkey.RunErrCancelled, Message: "cancelled before it began"}
+	switch {
+	case r.StartedAt != nil, !r.CancelAsked && !o.m.Disabled:
+		return nil, nil
+	case !r.CancelAsked:
+		state, e = latchkey.RunFailed, &latchkey.RunError{Code: latchkey.RunErrRefused, Message: "the machine was disabled before the run began"}
+	}
+	if err := o.FinishRun(r.ID, state, nil, e); err != nil {
+		return nil, err
+	}
+	event := o.event(latchkey.ActRunFinish, runThing(r))
+	event.Claim, event.Machine, event.Outcome, event.Code, event.Reason = r.Claim, o.m.ID, latchkey.OutcomeFailed, e.Code, e.Message
+	return e, o.Record(event)
 }
 
 // Heartbeat keeps a claimed run alive and tells the agent whether to cancel it.
@@ -352,10 +377,18 @@ func (b *Broker) deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
 	if err != nil {
 		return d, err
 	}
+	if len(access.Environment) == 0 {
+		d.check = latchkey.ActEnvironmentRead
+		d.code, d.reason, d.remedy = "owner-left", fmt.Sprintf("%s, the owner of the connection, has no role in the environment any more", owner.Name), "an environment admin can give one"
+		return d, nil
+	}
 	if !access.Can(latchkey.ActMachineUse) {
 		d.check = latchkey.ActMachineUse
 		d.code, d.reason, d.remedy = "owner-lost-machine", fmt.Sprintf("%s, the owner of the connection, may not use the machine %q", owner.Name, m.Name), need(d.check)
 		return d, nil
+	}
+	if d, err := starterDenial(tx, r, c); err != nil || d.code != "" {
+		return d, err
 	}
 	if _, d, err = credentialDenial(tx, owner, r.Environment, c.Credential, latchkey.UsageConnection, f.Handover, m); err != nil || d.code != "" {
 		return d, err
@@ -363,6 +396,31 @@ func (b *Broker) deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
 	for _, id := range f.Credentials {
 		if _, d, err = credentialDenial(tx, owner, r.Environment, id, latchkey.UsageDesktopFlow, f.Handover, m); err != nil || d.code != "" {
 			return d, err
+		}
+	}
+	return denial{}, nil
+}
+
+// starterDenial says why who started a run may not have it go on.
+func starterDenial(tx *db.Tx, r db.Run, c latchkey.Connection) (denial, error) {
+	p, err := tx.Principal(string(r.StartedBy))
+	if err != nil {
+		return denial{}, err
+	}
+	d := denial{identity: p.ID, check: latchkey.ActFlowRun}
+	if p.Disabled {
+		d.code, d.reason, d.remedy = "starter-disabled", fmt.Sprintf("the account of %s, who started the run, is disabled", p.Name), "somebody else can start it"
+		return d, nil
+	}
+	for action, id := range map[latchkey.Action]string{latchkey.ActFlowRun: string(r.Flow), latchkey.ActConnectionUse: string(c.ID)} {
+		access, err := tx.Access(p.ID, r.Environment, id)
+		if err != nil {
+			return d, err
+		}
+		if !access.Can(action) {
+			d.check = action
+			d.code, d.reason, d.remedy = "starter-lost-access", fmt.Sprintf("%s, who started the run, may not use its flow and its connection any more", p.Name), need(action)
+			return d, nil
 		}
 	}
 	return denial{}, nil

@@ -82,7 +82,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		slots := make(map[latchkey.Slot]latchkey.VariableID)
 		names := make(map[latchkey.Slot]string)
 		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, latchkey.SlotPassword} {
-			v, err := o.slotVariable(env, slot, n.Slots[slot])
+			v, err := b.slotVariable(o, e, slot, n.Slots[slot])
 			if err != nil {
 				return err
 			}
@@ -108,10 +108,12 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 }
 
 // slotVariable returns the variable that a new credential names for a slot, if
-// it fits.
-func (o *op) slotVariable(env string, slot latchkey.Slot, ref string) (latchkey.Variable, error) {
+// it fits. Seeing a secret variable is not enough to make a credential of it,
+// with an exposure of one's own choice: the caller must be able to change the
+// variable, or to read the secret itself.
+func (b *Broker) slotVariable(o *op, e latchkey.Environment, slot latchkey.Slot, ref string) (latchkey.Variable, error) {
 	field := "slots." + string(slot)
-	_, v, err := o.variable(env, ref, latchkey.ActVariableRead)
+	_, v, err := o.variable(string(e.ID), ref, latchkey.ActVariableRead)
 	if isNotFound(err) {
 		return v, latchkey.Invalid(field, "there is no such variable, or you may not see it")
 	}
@@ -129,8 +131,21 @@ func (o *op) slotVariable(env string, slot latchkey.Slot, ref string) (latchkey.
 		return v, latchkey.Invalid(field, "the variable has no secret reference")
 	case want == latchkey.TypeSecret && v.Check.State == latchkey.CheckFailed && !v.Check.Overridden:
 		return v, latchkey.Invalid(field, "the variable's check failed: %s", v.Check.Message)
+	case want == latchkey.TypeText:
+		return v, nil
 	}
-	return v, nil
+	if v.InForce != nil {
+		vault, embedded, err := b.embeddedVault(o.Tx, v.InForce.VaultRef())
+		if err != nil {
+			return v, err
+		}
+		if embedded {
+			if ok, err := o.vaultCan(o.who.ID, vault, v.InForce.Secret, latchkey.VaultGetSecret); err != nil || ok {
+				return v, err
+			}
+		}
+	}
+	return v, o.allow(latchkey.ActVariableBind, variableThing(e.ID, v))
 }
 
 // UpdateCredential changes what u sets. What lets the secret nearer to a flow is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
@@ -39,12 +40,24 @@ func (b *Broker) view(ctx context.Context, who latchkey.Caller, f func(*op) erro
 	return b.recordRefusal(ctx, err)
 }
 
+// recordTimeout bounds what is still recorded when the client has gone away.
+const recordTimeout = 10 * time.Second
+
+// afterwards returns a context for what has to be recorded though the client
+// may have gone away.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+}
+
+// recordRefusal records a refusal and returns the error for the caller.
 func (b *Broker) recordRefusal(ctx context.Context, err error) error {
 	r, ok := errors.AsType[*refusal](err)
 	if !ok {
 		return err
 	}
 	b.counts.Denials.Add(1)
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
 	if err := b.db.Update(ctx, func(tx *db.Tx) error { return tx.Record(r.event) }); err != nil {
 		return errors.Join(fmt.Errorf("record denial: %w", err), r.err)
 	}

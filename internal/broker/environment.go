@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"strings"
 
 	"latchkey.dev/latchkey"
 )
@@ -80,6 +81,7 @@ func (b *Broker) UpdateEnvironment(ctx context.Context, who latchkey.Caller, ref
 		if u.DisplayName != nil {
 			e.DisplayName = *u.DisplayName
 		}
+		was := e.Vaults
 		if u.Vaults != nil {
 			e.Vaults = *u.Vaults
 		}
@@ -87,7 +89,9 @@ func (b *Broker) UpdateEnvironment(ctx context.Context, who latchkey.Caller, ref
 		if err := o.UpdateEnvironment(e); err != nil {
 			return err
 		}
-		return o.record(latchkey.ActEnvironmentUpdate, environmentThing(e), nil)
+		return o.record(latchkey.ActEnvironmentUpdate, environmentThing(e), map[string]string{
+			"vaults": strings.Join(e.Vaults, " "), "vaultsBefore": strings.Join(was, " "), "displayName": e.DisplayName,
+		})
 	})
 	return e, err
 }

@@ -39,8 +39,11 @@ func (o *op) machineIn(env latchkey.EnvironmentID, id latchkey.MachineID, action
 func (b *Broker) Machine(ctx context.Context, who latchkey.Caller, env string, id latchkey.MachineID) (m latchkey.Machine, err error) {
 	err = b.view(ctx, who, func(o *op) error {
 		d, err := o.machine(env, id, latchkey.ActMachineRead)
+		if err != nil {
+			return err
+		}
 		m = d.Machine
-		return err
+		return o.AddLoad(&m)
 	})
 	return m, err
 }
@@ -48,7 +51,16 @@ func (b *Broker) Machine(ctx context.Context, who latchkey.Caller, env string, i
 // Machines lists the machines that the caller may see.
 func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Machine], error) {
 	return list(ctx, b, who, env, latchkey.ActMachineRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Machine], error) {
-		return o.Machines(id, visible, page)
+		p, err := o.Machines(id, visible, page)
+		if err != nil {
+			return p, err
+		}
+		for i := range p.Items {
+			if err := o.AddLoad(&p.Items[i]); err != nil {
+				return p, err
+			}
+		}
+		return p, nil
 	})
 }
 
@@ -73,6 +85,9 @@ func (b *Broker) UpdateMachine(ctx context.Context, who latchkey.Caller, env str
 			return err
 		}
 		m = d.Machine
+		if err := o.AddLoad(&m); err != nil {
+			return err
+		}
 		return o.record(latchkey.ActMachineUpdate, machineThing(d), map[string]string{"status": string(d.Status)})
 	})
 	return m, err
@@ -146,6 +161,9 @@ func (b *Broker) Enrol(ctx context.Context, req latchkey.EnrolRequest, address s
 	if err := latchkey.CheckName(req.Name); err != nil {
 		return resp, latchkey.Invalid("name", "%v", err)
 	}
+	if err := latchkey.CheckAgent(req.OS, req.Version, req.Policy); err != nil {
+		return resp, err
+	}
 	if err := seal.VerifyEnrol(&req); err != nil {
 		return resp, &latchkey.Error{Kind: latchkey.ErrInvalid, Code: "enrol-signature", Msg: "the machine's keys or their signature are not valid", Err: err}
 	}
@@ -214,7 +232,13 @@ func (o *op) enrolmentToken(req latchkey.EnrolRequest) (db.EnrolmentToken, latch
 		return t, e, found(err, latchkey.KindEnvironment)
 	}
 	th := thing{kind: latchkey.KindMachine, env: t.Environment, name: req.Name}
+	maker, err := o.Access(t.CreatedBy, t.Environment, string(t.Machine))
+	if err != nil {
+		return t, e, err
+	}
 	switch {
+	case !maker.Can(latchkey.ActMachineToken):
+		return t, e, o.refuse(latchkey.ActMachineEnrol, th, "enrolment-token-maker", "whoever made the enrolment token may not do so any more; ask an environment admin for a new one")
 	case !t.ExpiresAt.After(o.Now):
 		return t, e, o.refuse(latchkey.ActMachineEnrol, th, "enrolment-token-expired", "the enrolment token has expired; ask an environment admin for a new one")
 	case t.UsesLeft <= 0:

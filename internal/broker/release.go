@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,23 +25,35 @@ const (
 // answer. If one of the two cannot be recorded, nothing is released.
 func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.ReleaseRequest) (latchkey.Sealed, error) {
 	var g grant
+	var denied *refusal
 	stepBack := false
 	err := b.agent(ctx, s, b.db.Update, func(o *agentOp) (err error) {
+		denied = nil
 		if stepBack = req.Counter <= o.session.ReleaseCounter; stepBack {
-			g.machine = o.m
+			g = grant{machine: o.m}
+			if req.Counter == o.session.ReleaseCounter && bytes.Equal(s.Nonce, o.session.ReleaseNonce) {
+				return latchkey.Conflict("repeated", "this very request was made before; ask again with the next counter")
+			}
 			return nil
 		}
-		if err := o.SetReleaseCounter(s.ID, req.Counter); err != nil {
+		if err := o.SetReleaseCounter(s.ID, req.Counter, s.Nonce); err != nil {
 			return err
 		}
 		g, err = b.grant(o, id, req)
+		if r, ok := errors.AsType[*refusal](err); ok {
+			// Recorded here, so that the counter counts for a denied request too.
+			denied = r
+			return o.Record(r.event)
+		}
 		return err
 	})
-	if errors.Is(err, latchkey.ErrDenied) {
+	if err == nil && denied != nil {
+		b.counts.Denials.Add(1)
 		b.counts.ReleasesDenied.Add(1)
+		return latchkey.Sealed{}, denied.err
 	}
 	if err == nil && stepBack {
-		err = b.quarantine(ctx, g.machine, "its agent asked for a release with a counter that had been used: two agents hold its keys, or a request was repeated", s.Address)
+		err = b.quarantine(ctx, g.machine, "its agent asked for a release with a counter that had been used: two agents hold its keys", s.Address)
 	}
 	if err != nil {
 		return latchkey.Sealed{}, err
@@ -57,7 +70,9 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 		readErr = s.Keys.SealRelease(latchkey.CredentialValues{Username: g.username, Password: value.Value}, &sealed)
 	}
 	// The outcome is recorded also when the agent has gone away meanwhile.
-	err = b.db.Update(context.WithoutCancel(ctx), func(tx *db.Tx) error { return b.endRelease(tx, s, g, value.Version, readErr) })
+	after, cancel := afterwards(ctx)
+	defer cancel()
+	err = b.db.Update(after, func(tx *db.Tx) error { return b.endRelease(tx, s, g, value.Version, readErr) })
 	if err != nil {
 		return latchkey.Sealed{}, errors.Join(fmt.Errorf("record the outcome of release %s: %w", g.release.ID, err), readErr)
 	}
@@ -136,6 +151,9 @@ func (b *Broker) denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (de
 	f, err := o.FlowRevision(g.run.Environment, g.run.Flow, g.run.Revision)
 	if err != nil {
 		return denial{}, err
+	}
+	if f.Handover == latchkey.HandoverNone && c.Driver == latchkey.DriverNone {
+		return denial{code: "not-needed", reason: "neither the connection's driver nor the flow uses a credential"}, nil
 	}
 	if c.Credential != id && !slices.Contains(f.Credentials, id) {
 		return denial{code: "credential-not-listed", reason: "the run's connection and flow do not name the credential that was asked for", remedy: "add it to the flow's credentials"}, nil

@@ -15,28 +15,28 @@ import (
 func TestClaimIsGivenOutOnce(t *testing.T) {
 	c := latchkeytest.New(t, latchkeytest.Options{}).Chain(t)
 	r := c.Start(t)
-	first, err := c.Broker.Claim(t.Context(), c.Machine.Session, latchkey.ClaimRequest{})
+	first, err := c.Broker.Claim(t.Context(), c.Machine.Session(), latchkey.ClaimRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := c.Broker.Claim(t.Context(), c.Machine.Session, latchkey.ClaimRequest{})
+	again, err := c.Broker.Claim(t.Context(), c.Machine.Session(), latchkey.ClaimRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if first.Run == nil || again.Run == nil || first.Run.Claim != again.Run.Claim {
 		t.Fatalf("a claim whose answer was lost = %+v, then %+v; want the same claim", first.Run, again.Run)
 	}
-	held, err := c.Broker.Claim(t.Context(), c.Machine.Session, latchkey.ClaimRequest{Holding: []latchkey.RunID{r.ID}})
+	held, err := c.Broker.Claim(t.Context(), c.Machine.Session(), latchkey.ClaimRequest{Holding: []latchkey.RunID{r.ID}})
 	if err != nil || held.Run != nil {
 		t.Errorf("claim by an agent that holds the run = %+v, %v; want none", held.Run, err)
 	}
 	req := latchkey.RunRequest{Claim: first.Run.Claim}
-	if _, err := c.Broker.StartClaimed(t.Context(), c.Machine.Session, r.ID, req); err != nil {
+	if _, err := c.Broker.StartClaimed(t.Context(), c.Machine.Session(), r.ID, req); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Broker.StartClaimed(t.Context(), c.Machine.Session, r.ID, req)
+	_, err = c.Broker.StartClaimed(t.Context(), c.Machine.Session(), r.ID, req)
 	wantCode(t, err, latchkey.ErrConflict, "claim-lost")
-	started, err := c.Broker.Claim(t.Context(), c.Machine.Session, latchkey.ClaimRequest{})
+	started, err := c.Broker.Claim(t.Context(), c.Machine.Session(), latchkey.ClaimRequest{})
 	if err != nil || started.Run != nil {
 		t.Errorf("claim after the run was started = %+v, %v; want none", started.Run, err)
 	}
@@ -46,7 +46,7 @@ func TestClaimWaits(t *testing.T) {
 	c := latchkeytest.New(t, latchkeytest.Options{}).Chain(t)
 	got := make(chan latchkey.ClaimResponse, 1)
 	go func() {
-		resp, err := c.Broker.Claim(context.Background(), c.Machine.Session, latchkey.ClaimRequest{Wait: latchkey.Duration(20 * time.Second)})
+		resp, err := c.Broker.Claim(context.Background(), c.Machine.Session(), latchkey.ClaimRequest{Wait: latchkey.Duration(20 * time.Second)})
 		if err != nil {
 			t.Error(err)
 		}
@@ -64,7 +64,7 @@ func TestVanishedAgentFailsTheRun(t *testing.T) {
 	r := chain.Start(t)
 	run := chain.Machine.Claim(t)
 	clock.advance(latchkey.RunLease + time.Second)
-	if _, err := chain.Broker.Heartbeat(t.Context(), chain.Machine.Session, r.ID, latchkey.RunRequest{Claim: run.Claim}); !errors.Is(err, latchkey.ErrConflict) {
+	if _, err := chain.Broker.Heartbeat(t.Context(), chain.Machine.Session(), r.ID, latchkey.RunRequest{Claim: run.Claim}); !errors.Is(err, latchkey.ErrConflict) {
 		t.Errorf("heartbeat after the lease: %v; want a conflict", err)
 	}
 	ended := awaitEnd(t, chain, r.ID)
@@ -104,7 +104,7 @@ func TestLogAndFinishAreRepeatable(t *testing.T) {
 	r := c.Start(t)
 	run := c.Machine.Claim(t)
 	say := func(offset int64, text string) error {
-		_, err := c.Broker.AppendLog(t.Context(), c.Machine.Session, r.ID, latchkey.LogRequest{Claim: run.Claim, Offset: offset, Stream: "stdout", Text: text})
+		_, err := c.Broker.AppendLog(t.Context(), c.Machine.Session(), r.ID, latchkey.LogRequest{Claim: run.Claim, Offset: offset, Stream: "stdout", Text: text})
 		return err
 	}
 	for _, err := range []error{say(0, "one\n"), say(0, "one\n"), say(4, "two\n")} {
@@ -126,7 +126,7 @@ func TestLogAndFinishAreRepeatable(t *testing.T) {
 	}
 	c.Machine.Finish(t, run)
 	c.Machine.Finish(t, run)
-	_, err = c.Broker.Finish(t.Context(), c.Machine.Session, r.ID, latchkey.FinishRequest{
+	_, err = c.Broker.Finish(t.Context(), c.Machine.Session(), r.ID, latchkey.FinishRequest{
 		Claim: run.Claim, State: latchkey.RunFailed, Error: &latchkey.RunError{Code: "exit-code", Message: "1"},
 	})
 	wantCode(t, err, latchkey.ErrConflict, "claim-lost")
@@ -138,7 +138,7 @@ func TestLogIsBounded(t *testing.T) {
 	run := c.Machine.Claim(t)
 	chunk := strings.Repeat("x", latchkey.MaxLogChunk)
 	for offset := int64(0); offset <= latchkey.MaxLogBytes; offset += latchkey.MaxLogChunk {
-		if _, err := c.Broker.AppendLog(t.Context(), c.Machine.Session, r.ID, latchkey.LogRequest{Claim: run.Claim, Offset: offset, Stream: "stderr", Text: chunk}); err != nil {
+		if _, err := c.Broker.AppendLog(t.Context(), c.Machine.Session(), r.ID, latchkey.LogRequest{Claim: run.Claim, Offset: offset, Stream: "stderr", Text: chunk}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -202,7 +202,7 @@ func TestCancel(t *testing.T) {
 	if r, err = c.Broker.CancelRun(t.Context(), c.Admin, c.Env, running.ID); err != nil || !r.CancelAsked || r.State != latchkey.RunRunning {
 		t.Errorf("cancel of a running run = %+v, %v; want running with cancel asked", r, err)
 	}
-	st, err := c.Broker.Heartbeat(t.Context(), c.Machine.Session, running.ID, latchkey.RunRequest{Claim: run.Claim})
+	st, err := c.Broker.Heartbeat(t.Context(), c.Machine.Session(), running.ID, latchkey.RunRequest{Claim: run.Claim})
 	if err != nil || !st.Cancel {
 		t.Errorf("heartbeat = %+v, %v; want cancel", st, err)
 	}

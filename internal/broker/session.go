@@ -17,8 +17,11 @@ const (
 	sessionTTL  = 30 * time.Minute
 	sessionSkew = 10 * time.Minute // how far the machine's clock may be off
 	// A request of a replaced session may have been under way when it was
-	// replaced; one that comes later means that two agents hold the keys.
+	// replaced; one that was made later means that two agents hold the keys.
 	sessionGrace = 10 * time.Second
+	// requestAge is how old a request may be. Agents date theirs by the server's
+	// clock, which they learn when the session opens.
+	requestAge   = 2 * time.Minute
 	seenInterval = 15 * time.Second // how often it is noted that a machine was heard of
 )
 
@@ -35,7 +38,11 @@ type AgentSession struct {
 	ID      latchkey.SessionID
 	Machine latchkey.MachineID
 	Keys    *seal.Session
-	Address string // network address of the request, for the audit log
+
+	// Of the request that is made with it.
+	Address string    // network address, for the audit log
+	At      time.Time // when the agent made it, by the server's clock
+	Nonce   []byte
 }
 
 // OpenSession opens a session with a machine's agent, and ends the one before.
@@ -44,6 +51,9 @@ type AgentSession struct {
 func (b *Broker) OpenSession(ctx context.Context, req latchkey.SessionRequest, address string) (resp latchkey.SessionResponse, err error) {
 	if req.Suite != latchkey.AgentSuite {
 		return resp, latchkey.Invalid("suite", "must be %s: the agent and the server are of different versions", latchkey.AgentSuite)
+	}
+	if err := latchkey.CheckAgent(req.OS, req.Version, req.Policy); err != nil {
+		return resp, err
 	}
 	var m db.Machine
 	err = b.db.View(ctx, func(tx *db.Tx) (err error) {
@@ -86,7 +96,13 @@ func (b *Broker) OpenSession(ctx context.Context, req latchkey.SessionRequest, a
 			return nil
 		}
 		m.SessionCounter, m.OS, m.AgentVersion, m.SharedUID, m.Policy = req.Counter, req.OS, req.Version, req.SharedUID, req.Policy
-		return tx.CreateMachineSession(db.MachineSession{ID: resp.Session, Machine: m.ID, Secret: box, ExpiresAt: resp.ExpiresAt}, m)
+		if err := tx.CreateMachineSession(db.MachineSession{ID: resp.Session, Machine: m.ID, Secret: box, ExpiresAt: resp.ExpiresAt}, m); err != nil {
+			return err
+		}
+		o := &op{tx, machineCaller(m, address)}
+		return o.record(latchkey.ActMachineSession, machineThing(m), map[string]string{
+			"session": string(resp.Session), "counter": fmt.Sprint(req.Counter), "sharedUid": fmt.Sprint(req.SharedUID), "version": req.Version,
+		})
 	})
 	if errors.Is(err, db.ErrNotFound) {
 		return resp, machineUnknown()
@@ -112,6 +128,8 @@ func quarantined(m db.Machine) error {
 // returns the error that its agent sees.
 func (b *Broker) quarantine(ctx context.Context, m db.Machine, reason, address string) error {
 	m.QuarantineReason = reason
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
 	err := b.db.Update(ctx, func(tx *db.Tx) error {
 		if err := tx.QuarantineMachine(m.ID, reason); err != nil {
 			return err
@@ -186,10 +204,15 @@ func (b *Broker) agentOp(tx *db.Tx, s AgentSession) (*agentOp, error) {
 		}
 		return o, err
 	}
+	age := tx.Now.Sub(s.At)
 	switch at := o.session.ReplacedAt; {
-	case at != nil && tx.Now.Sub(*at) > sessionGrace:
+	case !o.session.ExpiresAt.After(tx.Now), age > requestAge, age < -requestAge:
+		// It may be a request that somebody recorded: the agent, if it is the
+		// agent's, opens a new session.
+		return o, sessionExpired()
+	case at != nil && s.At.Sub(*at) > sessionGrace:
 		return o, errTwoAgents
-	case at != nil || !o.session.ExpiresAt.After(tx.Now):
+	case at != nil:
 		return o, sessionExpired()
 	}
 	return o, nil

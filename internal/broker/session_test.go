@@ -50,7 +50,7 @@ func wantQuarantine(t *testing.T, c *latchkeytest.Chain, err error) {
 		t.Errorf("machine is %s (%q); want quarantined with a reason", m.Status, m.StatusReason)
 	}
 	wantCode(t, c.Machine.Open(t, false), latchkey.ErrConflict, "quarantined")
-	_, err = c.Broker.Claim(t.Context(), c.Machine.Session, latchkey.ClaimRequest{})
+	_, err = c.Broker.Claim(t.Context(), c.Machine.Session(), latchkey.ClaimRequest{})
 	wantCode(t, err, latchkey.ErrConflict, "quarantined")
 }
 
@@ -77,13 +77,14 @@ func TestTwoAgentsAreQuarantined(t *testing.T) {
 			return err
 		}},
 		{"replaced session used again", func(t *testing.T, c *latchkeytest.Chain, clock *clock) error {
-			old := c.Machine.Session
+			old := c.Machine.Session()
 			if err := c.Machine.Open(t, false); err != nil {
 				t.Fatal(err)
 			}
 			_, err := c.Broker.Claim(t.Context(), old, latchkey.ClaimRequest{})
 			wantCode(t, err, latchkey.ErrUnauthenticated, "session-expired")
 			clock.advance(11 * time.Second)
+			old.At = clock.now()
 			_, err = c.Broker.Claim(t.Context(), old, latchkey.ClaimRequest{})
 			return err
 		}},

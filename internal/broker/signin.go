@@ -62,6 +62,15 @@ func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Sec
 			s.rehashed = hashPassword(password)
 		}
 	}
+	if !s.retryAt.IsZero() {
+		// What was not tried is no news: a record of each would let anybody fill the
+		// audit log.
+		b.counts.SignInsDenied.Add(1)
+		return latchkey.NewToken{}, throttled(s.retryAt)
+	}
+	// An attempt counts also when the client has not waited for the answer.
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
 	if err := b.db.Update(ctx, s.end); err != nil {
 		return latchkey.NewToken{}, err
 	}
@@ -119,8 +128,6 @@ func (s *signIn) end(tx *db.Tx) error {
 		return err
 	}
 	switch {
-	case !s.retryAt.IsZero():
-		s.refusal = throttled(s.retryAt)
 	case !s.right || now.PasswordHash != s.account.PasswordHash:
 		s.refusal = unauthenticated("sign-in-refused", "the login or the password is wrong",
 			"check both, or ask a tenant admin for a new password")

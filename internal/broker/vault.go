@@ -75,6 +75,13 @@ func (b *Broker) CreateVault(ctx context.Context, who latchkey.Caller, c latchke
 			URL: b.vaultURL(c.Name), RetentionDays: c.RetentionDays, CreatedBy: who.ID, CreatedAt: o.Now,
 		}
 		v.ARMID = v.Reference().String()
+		inForce, err := o.VaultInForce(v.Reference())
+		if err != nil {
+			return err
+		}
+		if inForce {
+			return latchkey.Conflict("in-use", "references to a vault of Azure with this ARM id are in force, and would read this one instead; choose another name, subscription or resource group")
+		}
 		if err := o.CreateVault(v); err != nil {
 			return taken(err, "there is a vault with this name already")
 		}

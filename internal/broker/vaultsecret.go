@@ -187,7 +187,11 @@ func (b *Broker) Secret(ctx context.Context, who latchkey.Caller, vault, name, v
 			return err
 		}
 		if !stored.Enabled {
-			return &latchkey.Error{Kind: latchkey.ErrDenied, Code: codeSecretDisabled, Msg: "Operation get is not allowed on a disabled secret."}
+			err := o.refuse(latchkey.ActSecretGet, o.thing(), codeSecretDisabled, "the version is disabled")
+			if r, ok := errors.AsType[*refusal](err); ok {
+				r.err.Msg = "Operation get is not allowed on a disabled secret."
+			}
+			return err
 		}
 		if stored.PreviousVersion, err = o.PreviousVersion(o.v.ID, name, stored.Number); err != nil {
 			return err

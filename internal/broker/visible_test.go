@@ -43,7 +43,7 @@ func TestInvisibleIsNotFound(t *testing.T) {
 			note("delete variable", b.DeleteVariable(ctx, who, env, name))
 			_, err = b.CheckVariable(ctx, who, env, name)
 			note("check variable", err)
-			_, err = b.OverrideCheck(ctx, who, env, name, "x")
+			_, err = b.OverrideCheck(ctx, who, env, name, c.Reference.String(), "x")
 			note("override", err)
 			cred := latchkey.CredentialID(id("cred", string(c.Credential.ID)))
 			_, err = b.Credential(ctx, who, env, cred)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"golang.org/x/sync/singleflight"
-
 	"latchkey.dev/internal/vault"
 )
 
@@ -52,25 +50,61 @@ func (w *waiters) wake(key string) {
 	}
 }
 
-// sharedReads lets reads of one secret that happen at the same time share one
-// answer of the vault. Nothing is kept.
-type sharedReads struct{ group singleflight.Group }
+// sharedReads reads each secret at most once at a time. Who asks while it is
+// being read waits for the next reading, and shares that with others who wait:
+// an answer is never older than the question. Nothing is kept.
+type sharedReads struct {
+	mu    sync.Mutex
+	calls map[string]*reading // secret → the reading under way; guarded by mu
+}
 
-func newSharedReads() *sharedReads { return new(sharedReads) }
+// A reading is one reading of a secret. Value and error may be looked at once
+// done is closed.
+type reading struct {
+	done  chan struct{}
+	value vault.Value
+	err   error
+	next  *reading // begins when this one ends; guarded by sharedReads.mu
+}
 
-// get reads a secret. The read goes on, within the vault's own time limit, when
+func newSharedReads() *sharedReads { return &sharedReads{calls: make(map[string]*reading)} }
+
+// get reads a secret. The reading goes on, within the time limit of read, when
 // ctx ends, since others may share it.
 func (s *sharedReads) get(ctx context.Context, key string, read func(context.Context) (vault.Value, error)) (vault.Value, error) {
-	ch := s.group.DoChan(key, func() (any, error) {
-		return read(context.WithoutCancel(ctx))
-	})
+	s.mu.Lock()
+	current := s.calls[key]
+	mine := current
+	if current == nil {
+		mine = &reading{done: make(chan struct{})}
+		s.calls[key] = mine
+		go s.run(context.WithoutCancel(ctx), key, mine, read)
+	} else {
+		if current.next == nil {
+			current.next = &reading{done: make(chan struct{})}
+		}
+		mine = current.next
+	}
+	s.mu.Unlock()
 	select {
 	case <-ctx.Done():
 		return vault.Value{}, ctx.Err()
-	case r := <-ch:
-		if r.Err != nil {
-			return vault.Value{}, r.Err
+	case <-mine.done:
+		return mine.value, mine.err
+	}
+}
+
+// run carries out a reading, and the ones that are asked for meanwhile.
+func (s *sharedReads) run(ctx context.Context, key string, r *reading, read func(context.Context) (vault.Value, error)) {
+	for r != nil {
+		r.value, r.err = read(ctx)
+		s.mu.Lock()
+		close(r.done)
+		if r = r.next; r != nil {
+			s.calls[key] = r
+		} else {
+			delete(s.calls, key)
 		}
-		return r.Val.(vault.Value), nil
+		s.mu.Unlock()
 	}
 }

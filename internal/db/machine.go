@@ -21,14 +21,11 @@ type Machine struct {
 }
 
 const machineCols = `m.id, m.environment_id, m.name, m.description, m.sign_key, m.seal_key, m.os, m.agent_version, m.shared_uid, m.policy,
-	m.session_counter, m.disabled_at IS NOT NULL, m.quarantined_at IS NOT NULL, m.quarantine_reason, m.last_seen_at, m.enrolled_by, m.created_at,
-	(SELECT count(*) FROM runs r WHERE r.machine_id = m.id AND r.state = 'running'),
-	(SELECT count(*) FROM runs r WHERE r.machine_id = m.id AND r.state = 'queued')`
+	m.session_counter, m.disabled_at IS NOT NULL, m.quarantined_at IS NOT NULL, m.quarantine_reason, m.last_seen_at, m.enrolled_by, m.created_at`
 
 func (tx *Tx) scanMachine(s scanner) (m Machine, err error) {
 	err = s.Scan(&m.ID, &m.Environment, &m.Name, &m.Description, &m.SignKey, &m.SealKey, &m.OS, &m.AgentVersion, &m.SharedUID, jsonText{&m.Policy},
-		&m.SessionCounter, &m.Disabled, &m.Quarantined, &m.QuarantineReason, nullTime{&m.LastSeenAt}, &m.EnrolledBy, timestamp{&m.EnrolledAt},
-		&m.Running, &m.Queued)
+		&m.SessionCounter, &m.Disabled, &m.Quarantined, &m.QuarantineReason, nullTime{&m.LastSeenAt}, &m.EnrolledBy, timestamp{&m.EnrolledAt})
 	fingerprint := sha256.Sum256(m.SignKey)
 	m.SignKeyID = hex.EncodeToString(fingerprint[:8])
 	switch {
@@ -44,12 +41,22 @@ func (tx *Tx) scanMachine(s scanner) (m Machine, err error) {
 	return m, err
 }
 
-// Machine returns the machine with an id, or ErrNotFound.
+// AddLoad fills in how many runs a machine executes and how many wait for it.
+func (tx *Tx) AddLoad(m *latchkey.Machine) (err error) {
+	if m.Running, err = one(tx, scanInt, `SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'running'`, m.ID); err != nil {
+		return err
+	}
+	m.Queued, err = one(tx, scanInt, `SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'queued'`, m.ID)
+	return err
+}
+
+// Machine returns the machine with an id, without its load, or ErrNotFound.
 func (tx *Tx) Machine(id latchkey.MachineID) (Machine, error) {
 	return one(tx, tx.scanMachine, `SELECT `+machineCols+` FROM machines m WHERE m.id = $1 AND m.deleted_at IS NULL`, id)
 }
 
-// Machines lists an environment's machines in the order of their names.
+// Machines lists an environment's machines in the order of their names, without
+// their load.
 func (tx *Tx) Machines(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Machine], error) {
 	var w where
 	with := visible.begin(&w, "m.id")
@@ -87,7 +94,14 @@ func (tx *Tx) RekeyMachine(m Machine) error {
 		WHERE id = $1`, m.ID, m.SignKey, m.SealKey, ms(tx.Now)); err != nil {
 		return err
 	}
-	return tx.endSession(m.ID)
+	return tx.forgetSessions(m.ID)
+}
+
+// forgetSessions removes a machine's sessions, so that requests which somebody
+// recorded in them mean nothing any more.
+func (tx *Tx) forgetSessions(id latchkey.MachineID) error {
+	_, err := tx.exec(`DELETE FROM machine_sessions WHERE machine_id = $1`, id)
+	return err
 }
 
 // UpdateMachine stores what people may change of a machine. It returns
@@ -110,7 +124,7 @@ func (tx *Tx) DeleteMachine(id latchkey.MachineID) error {
 	if _, err := tx.exec(`UPDATE principals SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
 		return err
 	}
-	return tx.endSession(id)
+	return tx.forgetSessions(id)
 }
 
 // QuarantineMachine ends a machine's session and keeps it from opening another.
@@ -170,6 +184,7 @@ type MachineSession struct {
 	Machine        latchkey.MachineID
 	Secret         []byte // sealed
 	ReleaseCounter int64  // of the newest release asked for in it
+	ReleaseNonce   []byte // of that request
 	ExpiresAt      time.Time
 	ReplacedAt     *time.Time
 }
@@ -177,8 +192,8 @@ type MachineSession struct {
 // MachineSession returns the session with an id, or ErrNotFound.
 func (tx *Tx) MachineSession(id latchkey.SessionID) (MachineSession, error) {
 	return one(tx, func(s scanner) (m MachineSession, err error) {
-		return m, s.Scan(&m.ID, &m.Machine, &m.Secret, &m.ReleaseCounter, timestamp{&m.ExpiresAt}, nullTime{&m.ReplacedAt})
-	}, `SELECT id, machine_id, secret, release_counter, expires_at, replaced_at FROM machine_sessions WHERE id = $1`, id)
+		return m, s.Scan(&m.ID, &m.Machine, &m.Secret, &m.ReleaseCounter, &m.ReleaseNonce, timestamp{&m.ExpiresAt}, nullTime{&m.ReplacedAt})
+	}, `SELECT id, machine_id, secret, release_counter, release_nonce, expires_at, replaced_at FROM machine_sessions WHERE id = $1`, id)
 }
 
 // CreateMachineSession replaces a machine's session by a new one, and stores
@@ -206,10 +221,10 @@ func (tx *Tx) endSession(id latchkey.MachineID) error {
 	return err
 }
 
-// SetReleaseCounter stores the counter of the newest release asked for in a
-// session.
-func (tx *Tx) SetReleaseCounter(id latchkey.SessionID, counter int64) error {
-	return tx.execOne(`UPDATE machine_sessions SET release_counter = $2 WHERE id = $1`, id, counter)
+// SetReleaseCounter stores the counter and the nonce of the newest release asked
+// for in a session.
+func (tx *Tx) SetReleaseCounter(id latchkey.SessionID, counter int64, nonce []byte) error {
+	return tx.execOne(`UPDATE machine_sessions SET release_counter = $2, release_nonce = $3 WHERE id = $1`, id, counter, nonce)
 }
 
 // PurgeMachineSessions deletes sessions that ended before a time.

@@ -64,6 +64,15 @@ func (tx *Tx) VaultUse(v latchkey.EmbeddedVault) (secrets, variables int, err er
 	return secrets, variables, err
 }
 
+// VaultInForce reports whether releases read secrets of a vault, embedded or
+// not.
+func (tx *Tx) VaultInForce(ref latchkey.VaultReference) (bool, error) {
+	key := ref.Key() + "/secrets/"
+	n, err := one(tx, scanInt, `SELECT count(*) FROM secret_references WHERE in_force AND reference_key >= $1 AND reference_key < $2`,
+		key, key[:len(key)-1]+"0") // '0' follows '/'
+	return n > 0, err
+}
+
 // VaultRoles returns the roles that a principal holds in a vault: those at the
 // vault's scope and those on the secret, whose name may be "".
 func (tx *Tx) VaultRoles(who latchkey.PrincipalID, id latchkey.VaultID, secret string) ([]latchkey.VaultRole, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -82,6 +83,7 @@ type call struct {
 	query   url.Values
 	method  string
 	vault   string
+	id      string // of the request
 	version string // of the contract
 	who     latchkey.Caller
 	path    path
@@ -95,7 +97,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, id := s.Now(), newRequestID()
 	s.headers(w.Header(), r, id)
 	ctx := r.Context()
-	c := &call{broker: s.Broker, domain: s.Domain, tenant: s.Tenant, body: http.MaxBytesReader(w, r.Body, maxBody), query: r.URL.Query()}
+	c := &call{id: id, broker: s.Broker, domain: s.Domain, tenant: s.Tenant, body: http.MaxBytesReader(w, r.Body, maxBody), query: r.URL.Query()}
 	answer, err := c.serve(ctx, r)
 	status := http.StatusOK
 	switch {
@@ -147,6 +149,11 @@ func (c *call) serve(ctx context.Context, r *http.Request) (any, error) {
 	if c.who, err = c.broker.AuthenticateVault(ctx, token); err != nil {
 		return nil, err
 	}
+	// The reader in this process has no address.
+	if c.who.Address, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
+		c.who.Address = ""
+	}
+	c.who.RequestID = c.id
 	c.version = parameter(c.query, "api-version")
 	if !slices.Contains(apiVersions, c.version) {
 		return nil, badParameter("The specified version (%s) is not recognized. Consider using the latest supported version (%s).", clip(c.version), apiVersions[len(apiVersions)-1])

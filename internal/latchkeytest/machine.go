@@ -3,7 +3,6 @@ package latchkeytest
 import (
 	"crypto/ed25519"
 	"testing"
-	"time"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/seal"
@@ -16,11 +15,11 @@ type Machine struct {
 	Keys    *seal.MachineKeys
 	Counter int64 // of the newest session
 	Release int64 // counter of the newest release
-	Session broker.AgentSession
 	Policy  latchkey.Policy
 
-	server ed25519.PublicKey
-	s      *Service
+	session broker.AgentSession
+	server  ed25519.PublicKey
+	s       *Service
 }
 
 // Program is the program that the machines and flows of tests use.
@@ -74,7 +73,7 @@ func (m *Machine) Open(t testing.TB, sharedUID bool) error {
 	t.Helper()
 	m.Counter++
 	req := latchkey.SessionRequest{
-		Suite: latchkey.AgentSuite, Machine: m.ID, Counter: m.Counter, Nonce: make([]byte, 32), At: time.Now(),
+		Suite: latchkey.AgentSuite, Machine: m.ID, Counter: m.Counter, Nonce: make([]byte, 32), At: m.s.now(),
 		OS: "linux", Version: "test", SharedUID: sharedUID, Policy: m.Policy,
 	}
 	seal.SignSession(m.Keys, &req)
@@ -86,22 +85,30 @@ func (m *Machine) Open(t testing.TB, sharedUID bool) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Session = broker.AgentSession{ID: resp.Session, Machine: m.ID, Keys: seal.NewSession(secret), Address: "127.0.0.1"}
+	m.session = broker.AgentSession{ID: resp.Session, Machine: m.ID, Keys: seal.NewSession(secret), Address: "127.0.0.1"}
 	m.Release = 0
 	return nil
+}
+
+// Session returns the machine's session for a request that is made now.
+func (m *Machine) Session() broker.AgentSession {
+	s := m.session
+	s.Nonce = seal.NewNonce(m.s.now())
+	s.At = seal.NonceTime(s.Nonce)
+	return s
 }
 
 // Claim claims a run and starts it, or returns nil when none is queued.
 func (m *Machine) Claim(t testing.TB) *latchkey.ClaimedRun {
 	t.Helper()
-	resp, err := m.s.Broker.Claim(t.Context(), m.Session, latchkey.ClaimRequest{})
+	resp, err := m.s.Broker.Claim(t.Context(), m.Session(), latchkey.ClaimRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if resp.Run == nil {
 		return nil
 	}
-	if _, err := m.s.Broker.StartClaimed(t.Context(), m.Session, resp.Run.Run, latchkey.RunRequest{Claim: resp.Run.Claim}); err != nil {
+	if _, err := m.s.Broker.StartClaimed(t.Context(), m.Session(), resp.Run.Run, latchkey.RunRequest{Claim: resp.Run.Claim}); err != nil {
 		t.Fatal(err)
 	}
 	return resp.Run
@@ -111,18 +118,18 @@ func (m *Machine) Claim(t testing.TB) *latchkey.ClaimedRun {
 func (m *Machine) Get(t testing.TB, run *latchkey.ClaimedRun, id latchkey.CredentialID) (latchkey.CredentialValues, latchkey.Sealed, error) {
 	t.Helper()
 	m.Release++
-	sealed, err := m.s.Broker.Release(t.Context(), m.Session, run.Run, latchkey.ReleaseRequest{Claim: run.Claim, Credential: id, Counter: m.Release})
+	sealed, err := m.s.Broker.Release(t.Context(), m.Session(), run.Run, latchkey.ReleaseRequest{Claim: run.Claim, Credential: id, Counter: m.Release})
 	if err != nil {
 		return latchkey.CredentialValues{}, sealed, err
 	}
-	values, err := m.Session.Keys.OpenRelease(&sealed, time.Now())
+	values, err := m.session.Keys.OpenRelease(&sealed, m.s.now())
 	return values, sealed, err
 }
 
 // Finish ends a claimed run as succeeded.
 func (m *Machine) Finish(t testing.TB, run *latchkey.ClaimedRun) {
 	t.Helper()
-	if _, err := m.s.Broker.Finish(t.Context(), m.Session, run.Run, latchkey.FinishRequest{Claim: run.Claim, State: latchkey.RunSucceeded}); err != nil {
+	if _, err := m.s.Broker.Finish(t.Context(), m.Session(), run.Run, latchkey.FinishRequest{Claim: run.Claim, State: latchkey.RunSucceeded}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -47,6 +47,8 @@ type Service struct {
 
 	// AdminToken is the first admin's API token.
 	AdminToken string
+
+	now func() time.Time
 }
 
 // A Log keeps what a service logs.
@@ -83,7 +85,10 @@ func New(t testing.TB, o Options) *Service {
 	if o.DatabaseURL == "" {
 		o.DatabaseURL = filepath.Join(t.TempDir(), "latchkey.db")
 	}
-	s := &Service{Log: new(Log)}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Service{Log: new(Log), now: o.Now}
 	log := slog.New(slog.NewTextHandler(s.Log, nil))
 	var err error
 	if s.DB, err = db.Open(ctx, db.Config{URL: o.DatabaseURL, Log: log, Now: o.Now}); err != nil {

@@ -4,9 +4,12 @@ import (
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/hpke"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"latchkey.dev/latchkey"
 )
@@ -132,6 +135,27 @@ func NewSession(secret []byte) *Session {
 
 // Format implements [fmt.Formatter] and never writes a key.
 func (s *Session) Format(f fmt.State, verb rune) { fmt.Fprint(f, "[session keys]") }
+
+// NonceSize is the length of a request's nonce, in bytes.
+const NonceSize = 16
+
+// NewNonce returns the nonce of a request that is made at a time by the server's
+// clock: 8 bytes of Unix milliseconds and 8 random bytes. The server tells by it
+// a request from one that somebody recorded.
+func NewNonce(now time.Time) []byte {
+	nonce := make([]byte, NonceSize)
+	binary.BigEndian.PutUint64(nonce, uint64(now.UnixMilli()))
+	rand.Read(nonce[8:])
+	return nonce
+}
+
+// NonceTime returns when the request with a nonce was made.
+func NonceTime(nonce []byte) time.Time {
+	if len(nonce) != NonceSize {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(nonce)))
+}
 
 // RequestMAC authenticates a request: path is the path of its URL exactly as
 // sent, nonce the bytes that its nonce header encodes. Compare with

@@ -95,7 +95,7 @@ func read(t *testing.T, a answer, v any) {
 func (a *agent) send(t *testing.T, path, body string, change func(*http.Request)) (got answer, verified bool) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), "POST", path, strings.NewReader(body))
-	nonce := random(nonceSize)
+	nonce := seal.NewNonce(time.Now())
 	mac := a.keys.RequestMAC("POST", path, nonce, []byte(body))
 	r.Header.Set(latchkey.HeaderSession, string(a.session))
 	r.Header.Set(latchkey.HeaderNonce, base64.StdEncoding.EncodeToString(nonce))
@@ -116,7 +116,7 @@ func TestAgentSession(t *testing.T) {
 	if got.StatusCode != http.StatusOK || string(got.body) != `{}` || !verified {
 		t.Errorf("claim = %d %s, verified %v; want none, verified", got.StatusCode, got.body, verified)
 	}
-	other := base64.StdEncoding.EncodeToString(random(nonceSize))
+	other := base64.StdEncoding.EncodeToString(seal.NewNonce(time.Now()))
 	tests := []struct {
 		name, path, body string
 		change           func(*http.Request)
@@ -167,7 +167,7 @@ func (a *agent) queueRun(t *testing.T) latchkey.Run {
 	}
 	post("/variables", `{"displayName":"ERP user","type":"text","value":"CONTOSO\\bot"}`)
 	post("/variables", `{"displayName":"ERP password","type":"secret","secret":{"subscriptionId":"00000000-0000-0000-0000-000000000000","resourceGroup":"latchkey","vault":"erp","secret":"bot-password"}}`)
-	a.f.must(t, http.StatusOK, "POST", env+"/variables/new_ERPpassword/override", `{"reason":"there is no vault in this test"}`)
+	a.f.must(t, http.StatusOK, "POST", env+"/variables/new_ERPpassword/override", `{"reference":"/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/latchkey/providers/Microsoft.KeyVault/vaults/erp/secrets/bot-password","reason":"there is no vault in this test"}`)
 	credential := post("/credentials", `{"name":"ERP bot","description":"signs in to the ERP system","usages":["connection"],"exposure":"descriptor","allowSharedUid":true,"slots":{"username":"new_ERPuser","password":"new_ERPpassword"}}`)
 	connection := post("/connections", `{"name":"ERP on build-07","target":{"machine":"`+string(a.machine)+`"},"driver":"none","credential":"`+credential+`"}`)
 	flow := post("/flows", `{"name":"Post invoices","command":["/usr/bin/env","true"],"timeout":"5m","handover":"descriptor"}`)
@@ -215,7 +215,7 @@ func TestClaimEndsWithItsRequest(t *testing.T) {
 	s := httptest.NewServer(f)
 	defer s.Close()
 	const path, body = "/api/v1/agent/claim", `{"wait":"30s"}`
-	nonce := random(nonceSize)
+	nonce := seal.NewNonce(time.Now())
 	r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/seal"
 	"latchkey.dev/latchkey"
 )
 
@@ -58,9 +59,10 @@ func inSession[I, O any](s *server, o op, h func(context.Context, broker.AgentSe
 				return nil, err
 			}
 			v.principal = latchkey.PrincipalID(as.Machine)
-			if mac, err = verifyMAC(r, as, raw); err != nil {
+			if mac, as.Nonce, err = verifyMAC(r, as, raw); err != nil {
 				return nil, err
 			}
+			as.At = seal.NonceTime(as.Nonce)
 			in, err := decodeAgent[I](raw)
 			if err != nil {
 				return nil, err
@@ -77,23 +79,20 @@ func inSession[I, O any](s *server, o op, h func(context.Context, broker.AgentSe
 // verifyMAC checks that a request was made with the session's key, and returns
 // the MAC that it should have: answers are bound to that one, so that an answer
 // to a forged request fits no request that the agent made.
-func verifyMAC(r *http.Request, as broker.AgentSession, body []byte) ([]byte, error) {
+func verifyMAC(r *http.Request, as broker.AgentSession, body []byte) (mac, nonce []byte, err error) {
 	wrong := unauthenticated("mac-invalid", "the request is not authenticated by the session's key; open a new session")
-	nonce, err := base64.StdEncoding.DecodeString(r.Header.Get(latchkey.HeaderNonce))
-	if err != nil || len(nonce) != nonceSize {
+	nonce, err = base64.StdEncoding.DecodeString(r.Header.Get(latchkey.HeaderNonce))
+	if err != nil || len(nonce) != seal.NonceSize {
 		nonce = nil
 	}
 	want := as.Keys.RequestMAC(r.Method, r.URL.EscapedPath(), nonce, body)
 	got, err := base64.StdEncoding.DecodeString(r.Header.Get(latchkey.HeaderMAC))
 	// A query is not covered by the MAC, so there must be none.
 	if err != nil || nonce == nil || r.URL.RawQuery != "" || !hmac.Equal(got, want) {
-		return want, wrong
+		return want, nonce, wrong
 	}
-	return want, nil
+	return want, nonce, nil
 }
-
-// nonceSize is the length of a request's nonce.
-const nonceSize = 16
 
 func readAgentBody(r *http.Request) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxAgentBody+1))
@@ -167,7 +166,7 @@ func document[I, O any](s *server, o op, security []map[string][]string) {
 	if len(security) > 0 {
 		h.Parameters = append(h.Parameters,
 			&huma.Param{Name: latchkey.HeaderSession, In: "header", Required: true, Schema: text, Description: "id of the session"},
-			&huma.Param{Name: latchkey.HeaderNonce, In: "header", Required: true, Schema: text, Description: "16 random bytes, base64"},
+			&huma.Param{Name: latchkey.HeaderNonce, In: "header", Required: true, Schema: text, Description: "8 bytes of the request's time, in Unix milliseconds by the server's clock, and 8 random ones, base64"},
 			&huma.Param{Name: latchkey.HeaderMAC, In: "header", Required: true, Schema: text, Description: "HMAC of the request, base64"})
 	}
 	if strings.Contains(o.route, "{run}") {

@@ -57,9 +57,10 @@ type overrideIn struct {
 }
 
 type checkOverride struct {
-	Reason string `json:"reason" doc:"why, for the audit log"`
+	Reference string `json:"reference" doc:"ARM id of the reference that is meant; refused when the variable's is another by now"`
+	Reason    string `json:"reason" doc:"why, for the audit log"`
 }
 
 func (s *server) overrideCheck(ctx context.Context, who latchkey.Caller, in *overrideIn) (*one[latchkey.Variable], error) {
-	return show(s.b.OverrideCheck(ctx, who, in.Env, in.Name, in.Body.Reason))
+	return show(s.b.OverrideCheck(ctx, who, in.Env, in.Name, in.Body.Reference, in.Body.Reason))
 }

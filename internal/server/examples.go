@@ -12,7 +12,7 @@ var examples = map[string]string{
 	"setMember":            `{"role":"maker"}`,
 	"createVariable":       `{"displayName":"ERP password","type":"secret","secret":{"subscriptionId":"00000000-0000-0000-0000-000000000000","resourceGroup":"latchkey","vault":"erp","secret":"bot-password"}}`,
 	"updateVariable":       `{"value":"CONTOSO\\bot"}`,
-	"overrideCheck":        `{"reason":"the vault is read through a private endpoint"}`,
+	"overrideCheck":        `{"reference":"/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/erp/providers/Microsoft.KeyVault/vaults/erp-vault/secrets/erp-password","reason":"the vault is read through a private endpoint"}`,
 	"createCredential":     `{"name":"ERP bot","store":"azure-key-vault","usages":["connection"],"authentication":"password","exposure":"session","slots":{"username":"new_ERPuser","password":"new_ERPpassword"}}`,
 	"updateCredential":     `{"description":"signs in to the ERP system"}`,
 	"createEnrolmentToken": `{"expiresIn":"1h","uses":1}`,

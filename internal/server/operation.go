@@ -80,6 +80,7 @@ func anyone[I, O any](s *server, o op, h func(context.Context, *I) (*O, error)) 
 	errors := append(o.errorsOf(reflect.TypeFor[I]()), http.StatusUnauthorized, http.StatusForbidden)
 	operation := o.operation(s.api, statusFor[O](), errors...)
 	operation.Security = []map[string][]string{}
+	operation.MaxBodyBytes = maxAnonymous
 	register(s, operation, h)
 }
 

@@ -134,7 +134,7 @@ func (s *server) toProblem(ctx huma.Context, _ string, v any) (any, error) {
 	case http.StatusBadRequest:
 		p.Code, p.Detail = "malformed", "the body must be JSON"
 	case http.StatusRequestEntityTooLarge:
-		p.Code, p.Detail = "too-large", "the body is larger than 1 MiB"
+		p.Code, p.Detail = "too-large", "the body is larger than this operation takes"
 	case http.StatusUnsupportedMediaType:
 		p.Code, p.Detail = "unsupported-media-type", "the body must be application/json"
 	case http.StatusRequestTimeout:

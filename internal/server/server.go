@@ -16,7 +16,8 @@ import (
 
 // Limits of request bodies, in bytes.
 const (
-	maxBody      = 1 << 20   // of the API
+	maxBody      = 256 << 10 // of the API
+	maxAnonymous = 16 << 10  // of the API's operations that anybody may call
 	maxAgentBody = 256 << 10 // of agents
 	maxForm      = 16 << 10  // of the pages' forms
 )

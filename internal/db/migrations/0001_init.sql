@@ -244,6 +244,7 @@ CREATE TABLE machine_sessions (
     machine_id      TEXT NOT NULL REFERENCES machines (id),
     secret          BYTEA NOT NULL,
     release_counter BIGINT NOT NULL DEFAULT 0,
+    release_nonce   BYTEA,
     created_at      BIGINT NOT NULL,
     expires_at      BIGINT NOT NULL,
     replaced_at     BIGINT
