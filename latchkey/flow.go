@@ -128,13 +128,15 @@ func absolute(p string) bool {
 
 // AllowsCommand reports whether the policy allows the program of a flow.
 func (p Policy) AllowsCommand(program string) bool {
-	return absolute(program) && slices.ContainsFunc(p.Commands, func(pattern string) bool {
-		if strings.Contains(program, `\`) { // on Windows a backslash separates; in a pattern it would escape
-			pattern, program = strings.ReplaceAll(pattern, `\`, "/"), strings.ReplaceAll(program, `\`, "/")
-			ok, err := path.Match(pattern, program)
-			return err == nil && ok
+	// A backslash separates on Windows; in a pattern it would escape.
+	slashes := func(s string) string {
+		if strings.HasPrefix(program, "/") {
+			return s
 		}
-		ok, err := path.Match(pattern, program)
+		return strings.ReplaceAll(s, `\`, "/")
+	}
+	return absolute(program) && slices.ContainsFunc(p.Commands, func(pattern string) bool {
+		ok, err := path.Match(slashes(pattern), slashes(program))
 		return err == nil && ok
 	})
 }
