@@ -25,17 +25,20 @@ import (
 
 const proxyTimeout = 15 * time.Second // to connect
 
+const proxyUser = "latchkey"
+
 // A vaultProxy is an HTTP proxy for CONNECT only.
 type vaultProxy struct {
 	vaults   string // address of the embedded vaults
 	domain   string // below which their names are, with the port
 	upstream func(*url.URL) (*url.URL, error)
 	dialer   net.Dialer
+	password string          // that clients give: other users of this machine reach the address too
 	ctx      context.Context // ends the tunnels; an http.Server does not know them
 }
 
 // startVaultProxy starts the proxy, which lives until ctx ends, and returns its
-// address.
+// address with the user and password to give.
 func startVaultProxy(ctx context.Context, g *errgroup.Group, environ []string, vaults, domain string) (string, error) {
 	if !strings.Contains(domain, ":") {
 		domain += ":443"
@@ -50,9 +53,11 @@ func startVaultProxy(ctx context.Context, g *errgroup.Group, environ []string, v
 		}
 		return ""
 	}
+	password := rand.Text()
 	conf := httpproxy.Config{HTTPSProxy: env("HTTPS_PROXY", "https_proxy"), NoProxy: env("NO_PROXY", "no_proxy")}
-	p := &vaultProxy{vaults: vaults, domain: strings.ToLower(domain), upstream: conf.ProxyFunc(), dialer: net.Dialer{Timeout: proxyTimeout}, ctx: ctx}
-	return serveLoopback(ctx, g, p)
+	p := &vaultProxy{vaults: vaults, domain: strings.ToLower(domain), upstream: conf.ProxyFunc(), dialer: net.Dialer{Timeout: proxyTimeout}, password: password, ctx: ctx}
+	address, err := serveLoopback(ctx, g, p)
+	return strings.Replace(address, "http://", "http://"+proxyUser+":"+password+"@", 1), err
 }
 
 // serveLoopback serves h on a free port of this machine until ctx ends, and
@@ -81,6 +86,11 @@ func (p *vaultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this proxy carries https only", http.StatusMethodNotAllowed)
 		return
 	}
+	if !p.authorized(r) {
+		w.Header().Set("Proxy-Authenticate", `Basic realm="latchkey"`)
+		http.Error(w, "this proxy is for the command that it was started with", http.StatusProxyAuthRequired)
+		return
+	}
 	out, err := p.dial(r.Context(), r.Host)
 	if err != nil {
 		http.Error(w, "cannot connect", http.StatusBadGateway)
@@ -105,6 +115,13 @@ func (p *vaultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	tunnel(p.ctx, in, out)
+}
+
+// authorized reports whether a request has the proxy's user and password.
+func (p *vaultProxy) authorized(r *http.Request) bool {
+	basic := http.Request{Header: http.Header{"Authorization": r.Header["Proxy-Authorization"]}}
+	user, password, ok := basic.BasicAuth()
+	return ok && user == proxyUser && subtle.ConstantTimeCompare([]byte(password), []byte(p.password)) == 1
 }
 
 // tunnel copies both ways until both are done or ctx ends.
