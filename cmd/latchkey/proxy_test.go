@@ -62,6 +62,10 @@ func TestVaultProxy(t *testing.T) {
 			t.Errorf("get %s = %q, %v; want %q", address, got, err, want)
 		}
 	}
+	stranger := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: via.Host}), TLSClientConfig: transport.TLSClientConfig}
+	if _, err := (&http.Client{Transport: stranger}).Get(other.URL); err == nil || !strings.Contains(err.Error(), "Proxy Authentication Required") {
+		t.Errorf("without the password: %v; want proxy authentication required", err)
+	}
 	resp, err := http.Get(proxy + "/")
 	if err != nil {
 		t.Fatal(err)
