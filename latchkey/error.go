@@ -17,8 +17,9 @@ var (
 	ErrUnavailable     = errors.New("unavailable")     // try again later
 )
 
-// An Error is a failure with a text for the user. Err, when set, is the cause
-// for the log and is never shown.
+// An Error is a failure with a text for the user. Err, when set, is the cause:
+// it is for the log and never in an answer of the server. Programs on this end
+// may show it.
 type Error struct {
 	Kind   error        // one of the Err… values above
 	Code   string       // stable, for programs: "name-taken"

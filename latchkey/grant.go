@@ -18,7 +18,6 @@ const (
 	KindVaultSecret Kind = "secret"
 	KindUser        Kind = "user"
 	KindToken       Kind = "token"
-	KindEnrolment   Kind = "enrolment token"
 	KindRole        Kind = "role assignment"
 	KindMember      Kind = "member"
 )

@@ -28,7 +28,6 @@ type (
 	VaultID          string // vault_
 	RoleAssignmentID string // ra_
 	AuditID          string // aud_
-	GrantID          string // grant_
 )
 
 // Crockford's alphabet in lower case: its order is the order of the bits, so

@@ -1,6 +1,7 @@
 package latchkey
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -58,9 +59,10 @@ func isControl(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar
 }
 
-// SortKey returns the text by which names are ordered and paged on every
-// database: lower case, so that order does not depend on an engine's collation.
-func SortKey(name string) string { return strings.ToLower(name) }
+// SortKey returns the text by which names are ordered and paged: the bytes of the
+// lower-case name in hexadecimal, so that the order is the same under every
+// collation of every database.
+func SortKey(name string) string { return hex.EncodeToString([]byte(strings.ToLower(name))) }
 
 var (
 	environmentNameRE = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$|^[a-z]$`)

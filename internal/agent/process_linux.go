@@ -138,8 +138,9 @@ func reap(pids []int) {
 // left when it was killed.
 func (a *Agent) endLeftovers(ctx context.Context) {
 	mark := machineMark(a.state.Machine)
-	for pid := range processParents() {
-		if pid != os.Getpid() && hasMark(pid, mark) && !descends(processParents(), os.Getpid(), pid) {
+	parents := processParents()
+	for pid := range parents {
+		if pid != os.Getpid() && hasMark(pid, mark) && !descends(parents, os.Getpid(), pid) {
 			a.log.LogAttrs(ctx, slog.LevelWarn, "ending a process that an earlier agent left", slog.Int("pid", pid))
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

@@ -35,8 +35,8 @@ type sessions struct {
 	}
 }
 
-// use calls f with the live session, and once more with a new one when the
-// server has ended it.
+// use calls f with the live session, and again with a new one when the server
+// has ended it, at most maxAttempts times in all.
 func (s *sessions) use(ctx context.Context, f func(*client.MachineSession) error) error {
 	for attempt := 1; ; attempt++ {
 		session, live, err := s.try(f)

@@ -28,7 +28,7 @@ type AuditFilter struct {
 // auditors, of the whole installation for tenant admins.
 func (b *Broker) Audit(ctx context.Context, who latchkey.Caller, f AuditFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.AuditEvent], err error) {
 	err = b.view(ctx, who, func(o *op) error {
-		t := thing{kind: latchkey.KindTenant, name: "this installation"}
+		t := tenantThing
 		if f.Environment != "" {
 			e, err := o.environment(f.Environment)
 			if err != nil {

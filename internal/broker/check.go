@@ -189,16 +189,14 @@ func (b *Broker) finishCheck(tx *db.Tx, r db.Reference, facts checkFacts) error 
 			return err
 		}
 	}
-	outcome := latchkey.OutcomeOK
+	o := &op{tx, serviceCaller}
+	e := o.event(latchkey.ActVariableCheck, thing{latchkey.KindVariable, facts.env, string(r.Variable), facts.variable, latchkey.ActVariableRead})
+	e.Code, e.Reason = string(r.Check.State), r.Check.Message
 	if r.Check.State != latchkey.CheckPassed {
-		outcome = latchkey.OutcomeFailed
+		e.Outcome = latchkey.OutcomeFailed
 	}
-	return tx.Record(latchkey.AuditEvent{
-		Environment: facts.env, Action: latchkey.ActVariableCheck, Outcome: outcome, Code: string(r.Check.State), Reason: r.Check.Message,
-		Actor: latchkey.ServiceIdentity, ActorKind: latchkey.PrincipalService, ActorName: latchkey.ServiceIdentityName,
-		Subject: string(r.Variable), SubjectKind: latchkey.KindVariable, SubjectName: facts.variable,
-		Details: map[string]string{"reference": r.SecretReference.String(), "savedBy": string(r.SavedBy)},
-	})
+	e.Details = map[string]string{"reference": r.SecretReference.String(), "savedBy": string(r.SavedBy)}
+	return o.Record(e)
 }
 
 // checkFacts is what the database knows about a reference that is checked.

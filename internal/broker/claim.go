@@ -412,14 +412,18 @@ func starterDenial(tx *db.Tx, r db.Run, c latchkey.Connection) (denial, error) {
 		d.code, d.reason, d.remedy = "starter-disabled", fmt.Sprintf("the account of %s, who started the run, is disabled", p.Name), "somebody else can start it"
 		return d, nil
 	}
-	for action, id := range map[latchkey.Action]string{latchkey.ActFlowRun: string(r.Flow), latchkey.ActConnectionUse: string(c.ID)} {
-		access, err := tx.Access(p.ID, r.Environment, id)
+	needs := []struct {
+		action latchkey.Action
+		id     string
+	}{{latchkey.ActFlowRun, string(r.Flow)}, {latchkey.ActConnectionUse, string(c.ID)}}
+	for _, n := range needs {
+		access, err := tx.Access(p.ID, r.Environment, n.id)
 		if err != nil {
 			return d, err
 		}
-		if !access.Can(action) {
-			d.check = action
-			d.code, d.reason, d.remedy = "starter-lost-access", fmt.Sprintf("%s, who started the run, may not use its flow and its connection any more", p.Name), need(action)
+		if !access.Can(n.action) {
+			d.check = n.action
+			d.code, d.reason, d.remedy = "starter-lost-access", fmt.Sprintf("%s, who started the run, may not use its flow and its connection any more", p.Name), need(n.action)
 			return d, nil
 		}
 	}

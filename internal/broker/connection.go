@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
@@ -67,7 +68,7 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 		if bad := fits(credential, latchkey.UsageConnection, m.ID, m.SharedUID); bad.code != "" {
 			return latchkey.Invalid("credential", "%s; %s", bad.reason, bad.remedy)
 		}
-		if !hasDriver(m.Policy, n.Driver) {
+		if !slices.Contains(m.Policy.Drivers, n.Driver) {
 			return latchkey.Invalid("driver", "the machine's policy does not allow this driver; its administrator can add it to drivers in the machine's policy file")
 		}
 		c = latchkey.Connection{
@@ -86,15 +87,6 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 		})
 	})
 	return c, err
-}
-
-func hasDriver(p latchkey.Policy, d latchkey.Driver) bool {
-	for _, have := range p.Drivers {
-		if have == d {
-			return true
-		}
-	}
-	return false
 }
 
 // UpdateConnection changes what u sets.

@@ -64,6 +64,9 @@ func (b *Broker) recordRefusal(ctx context.Context, err error) error {
 	return r.err
 }
 
+// serviceCaller is the service itself, as the actor of its background work.
+var serviceCaller = latchkey.Caller{ID: latchkey.ServiceIdentity, Kind: latchkey.PrincipalService, Name: latchkey.ServiceIdentityName}
+
 // A thing is what an operation acts on, as the permission table and the audit
 // log see it.
 type thing struct {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"latchkey.dev/latchkey"
@@ -48,7 +49,7 @@ func (b *Broker) CreateEnvironment(ctx context.Context, who latchkey.Caller, c l
 		return e, err
 	}
 	err = b.update(ctx, who, func(o *op) error {
-		if err := o.allow(latchkey.ActEnvironmentCreate, thing{kind: latchkey.KindTenant, name: "this installation"}); err != nil {
+		if err := o.allow(latchkey.ActEnvironmentCreate, tenantThing); err != nil {
 			return err
 		}
 		e = latchkey.Environment{
@@ -78,13 +79,9 @@ func (b *Broker) UpdateEnvironment(ctx context.Context, who latchkey.Caller, ref
 		if err := o.allow(latchkey.ActEnvironmentUpdate, environmentThing(e)); err != nil {
 			return err
 		}
-		if u.DisplayName != nil {
-			e.DisplayName = *u.DisplayName
-		}
 		was := e.Vaults
-		if u.Vaults != nil {
-			e.Vaults = *u.Vaults
-		}
+		set(&e.DisplayName, u.DisplayName)
+		set(&e.Vaults, u.Vaults)
 		e.UpdatedAt = o.Now
 		if err := o.UpdateEnvironment(e); err != nil {
 			return err
@@ -144,7 +141,7 @@ func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, princi
 		if err := o.allow(latchkey.ActMemberSet, environmentThing(e)); err != nil {
 			return err
 		}
-		if role != "" && !validRole(role) {
+		if role != "" && !slices.Contains(latchkey.EnvironmentRoles, role) {
 			return latchkey.Invalid("role", "must be one of admin, maker, user, auditor")
 		}
 		p, err := o.Principal(principal)
@@ -165,13 +162,4 @@ func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, princi
 			"principal": string(p.ID), "name": p.Name, "role": string(role),
 		})
 	})
-}
-
-func validRole(role latchkey.EnvironmentRole) bool {
-	for _, r := range latchkey.EnvironmentRoles {
-		if r == role {
-			return true
-		}
-	}
-	return false
 }

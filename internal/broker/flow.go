@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
@@ -94,7 +95,7 @@ func (o *op) flowCredentials(env latchkey.EnvironmentID, n latchkey.FlowCreate) 
 		if err != nil {
 			return asField(err, "credentials", "one of them does not exist in this environment, or you may not see it")
 		}
-		if !hasUsage(c, latchkey.UsageDesktopFlow) {
+		if !slices.Contains(c.Usages, latchkey.UsageDesktopFlow) {
 			return latchkey.Invalid("credentials", "the credential %q is not for use as %s", c.Name, latchkey.UsageDesktopFlow)
 		}
 		if bad := exposes(c, n.Handover); bad.code != "" {
@@ -102,15 +103,6 @@ func (o *op) flowCredentials(env latchkey.EnvironmentID, n latchkey.FlowCreate) 
 		}
 	}
 	return nil
-}
-
-func hasUsage(c latchkey.Credential, usage latchkey.Usage) bool {
-	for _, u := range c.Usages {
-		if u == usage {
-			return true
-		}
-	}
-	return false
 }
 
 // ReviseFlow makes the next revision of a flow. Runs that are queued keep the

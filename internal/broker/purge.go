@@ -17,7 +17,6 @@ const (
 // purge removes deleted secrets whose retention has ended, and tokens and
 // sessions that ended long ago, a batch each.
 func (b *Broker) purge(ctx context.Context) error {
-	service := latchkey.Caller{ID: latchkey.ServiceIdentity, Kind: latchkey.PrincipalService, Name: latchkey.ServiceIdentityName}
 	return b.db.Update(ctx, func(tx *db.Tx) error {
 		due, err := tx.DueSecrets(purgeBatch)
 		if err != nil {
@@ -27,7 +26,7 @@ func (b *Broker) purge(ctx context.Context) error {
 			if err := tx.PurgeSecret(d.Vault, d.Name); err != nil {
 				return err
 			}
-			o := &op{tx, service}
+			o := &op{tx, serviceCaller}
 			if err := o.record(latchkey.ActSecretPurge, thing{kind: latchkey.KindVaultSecret, id: string(d.Vault), name: d.Name}, nil); err != nil {
 				return err
 			}
@@ -35,6 +34,6 @@ func (b *Broker) purge(ctx context.Context) error {
 		if _, err := tx.PurgeTokens(tx.Now.Add(-tokenRetention), purgeBatch); err != nil {
 			return err
 		}
-		return tx.PurgeMachineSessions(tx.Now.Add(-sessionRetention))
+		return tx.PurgeMachineSessions(tx.Now.Add(-sessionRetention), purgeBatch)
 	})
 }

@@ -226,8 +226,7 @@ func (b *Broker) endLostRuns(ctx context.Context) error {
 			if err := tx.FinishRun(r.ID, latchkey.RunFailed, nil, &e); err != nil {
 				return err
 			}
-			service := latchkey.Caller{ID: latchkey.ServiceIdentity, Kind: latchkey.PrincipalService, Name: latchkey.ServiceIdentityName}
-			o := &op{tx, service}
+			o := &op{tx, serviceCaller}
 			event := o.event(latchkey.ActRunFinish, runThing(r))
 			event.Outcome, event.Code, event.Reason, event.Machine = latchkey.OutcomeFailed, e.Code, e.Message, r.Machine
 			if err := o.Record(event); err != nil {

@@ -175,7 +175,8 @@ func sessionExpired() error {
 	return &latchkey.Error{Kind: latchkey.ErrUnauthenticated, Code: codeSessionExpired, Msg: "the session has ended; the agent opens a new one by itself"}
 }
 
-// errTwoAgents is what agentOp returns when a replaced session is used.
+// errTwoAgents is what agentOp returns for a request that was made in a session
+// more than sessionGrace after that was replaced.
 var errTwoAgents = errors.New("two live sessions")
 
 // An agentOp is an operation of a machine's agent inside its transaction.

@@ -67,7 +67,7 @@ func (b *Broker) CreateVault(ctx context.Context, who latchkey.Caller, c latchke
 		return v, err
 	}
 	err = b.update(ctx, who, func(o *op) error {
-		if err := o.allow(latchkey.ActVaultCreate, thing{kind: latchkey.KindTenant, name: "this installation"}); err != nil {
+		if err := o.allow(latchkey.ActVaultCreate, tenantThing); err != nil {
 			return err
 		}
 		v = latchkey.EmbeddedVault{

@@ -59,11 +59,16 @@ func (tx *Tx) Audit(f AuditFilter, o latchkey.PageOptions) (latchkey.Page[latchk
 	equal("outcome", string(f.Outcome))
 	equal("actor_id", string(f.Actor))
 	equal("subject_id", f.Subject)
-	equal("run_id", string(f.Run))
+	// The indexes of runs and of credentials leave out entries without one.
+	if f.Run != "" {
+		w.add("run_id = ? AND run_id <> ''", f.Run)
+	}
 	equal("machine_id", string(f.Machine))
-	equal("credential_id", string(f.Credential))
+	if f.Credential != "" {
+		w.add("credential_id = ? AND credential_id <> ''", f.Credential)
+	}
 	if a := string(f.Action); a != "" && a[len(a)-1] == '.' {
-		w.add("action > ? AND action < ?", a, a[:len(a)-1]+"/") // '/' follows '.'
+		w.add("substr(action, 1, ?) = ?", len(a), a)
 	} else {
 		equal("action", a)
 	}

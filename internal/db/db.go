@@ -144,9 +144,6 @@ func (d *DB) Close() error {
 // Ping returns an error if the database cannot be reached.
 func (d *DB) Ping(ctx context.Context) error { return d.read.PingContext(ctx) }
 
-// Engine names the database engine, for people.
-func (d *DB) Engine() string { return string(d.engine) }
-
 // A Tx is a transaction. Its methods are the queries.
 type Tx struct {
 	// Now is the transaction's only time, in whole milliseconds.

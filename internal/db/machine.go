@@ -227,8 +227,8 @@ func (tx *Tx) SetReleaseCounter(id latchkey.SessionID, counter int64, nonce []by
 	return tx.execOne(`UPDATE machine_sessions SET release_counter = $2, release_nonce = $3 WHERE id = $1`, id, counter, nonce)
 }
 
-// PurgeMachineSessions deletes sessions that ended before a time.
-func (tx *Tx) PurgeMachineSessions(before time.Time) error {
-	_, err := tx.exec(`DELETE FROM machine_sessions WHERE expires_at < $1`, ms(before))
+// PurgeMachineSessions deletes at most limit sessions that ended before a time.
+func (tx *Tx) PurgeMachineSessions(before time.Time, limit int) error {
+	_, err := tx.exec(`DELETE FROM machine_sessions WHERE id IN (SELECT id FROM machine_sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`, ms(before), limit)
 	return err
 }

@@ -35,11 +35,6 @@ func (tx *Tx) References(v latchkey.VariableID) ([]Reference, error) {
 	return all(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r WHERE r.variable_id = $1 AND (r.newest OR r.in_force)`, v)
 }
 
-// Reference returns the reference with an id.
-func (tx *Tx) Reference(id latchkey.ReferenceID) (Reference, error) {
-	return one(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r WHERE r.id = $1`, id)
-}
-
 // ReferenceInForce returns the reference that releases of a variable read, or
 // ErrNotFound.
 func (tx *Tx) ReferenceInForce(v latchkey.VariableID) (Reference, error) {

@@ -3,6 +3,7 @@ package db
 import (
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"latchkey.dev/latchkey"
 )
@@ -58,19 +59,25 @@ func (tx *Tx) VaultUse(v latchkey.EmbeddedVault) (secrets, variables int, err er
 	if secrets, err = one(tx, scanInt, `SELECT count(*) FROM vault_secrets WHERE vault_id = $1`, v.ID); err != nil {
 		return 0, 0, err
 	}
-	key := v.Reference().Key() + "/secrets/"
-	variables, err = one(tx, scanInt, `SELECT count(*) FROM secret_references WHERE (newest OR in_force) AND reference_key >= $1 AND reference_key < $2`,
-		key, key[:len(key)-1]+"0") // '0' follows '/'
+	variables, err = one(tx, scanInt, `SELECT count(*) FROM secret_references WHERE (newest OR in_force) AND `+inVault, secretPrefix(v.Reference())...)
 	return secrets, variables, err
 }
 
 // VaultInForce reports whether releases read secrets of a vault, embedded or
 // not.
 func (tx *Tx) VaultInForce(ref latchkey.VaultReference) (bool, error) {
-	key := ref.Key() + "/secrets/"
-	n, err := one(tx, scanInt, `SELECT count(*) FROM secret_references WHERE in_force AND reference_key >= $1 AND reference_key < $2`,
-		key, key[:len(key)-1]+"0") // '0' follows '/'
+	n, err := one(tx, scanInt, `SELECT count(*) FROM secret_references WHERE in_force AND `+inVault, secretPrefix(ref)...)
 	return n > 0, err
+}
+
+// inVault is the condition that a reference is to a secret of a vault; its
+// arguments are secretPrefix's. It does not rely on the order of texts, which
+// depends on the database's collation.
+const inVault = `substr(reference_key, 1, $1) = $2`
+
+func secretPrefix(v latchkey.VaultReference) []any {
+	prefix := v.Key() + "/secrets/"
+	return []any{utf8.RuneCountInString(prefix), prefix}
 }
 
 // VaultRoles returns the roles that a principal holds in a vault: those at the

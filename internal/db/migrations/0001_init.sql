@@ -4,7 +4,7 @@
 -- sort_key columns hold latchkey.SortKey of the name beside them. JSON is text
 -- that is never queried. deleted_at marks what is deleted but recoverable.
 
--- What the installation is: tenant id, default subscription, vault domain.
+-- What the installation is: tenant id and default subscription.
 CREATE TABLE settings (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -138,7 +138,7 @@ CREATE TABLE variables (
 CREATE UNIQUE INDEX variables_name ON variables (environment_id, name_key) WHERE deleted_at IS NULL;
 CREATE INDEX variables_list ON variables (environment_id, sort_key, id);
 
--- References that a secret variable has had. The newest by id is the one last
+-- References that a secret variable has had. The one with newest is the one last
 -- saved; the one with in_force is what releases read. Rows are not reused: an
 -- edit makes a new row, whose check starts anew.
 CREATE TABLE secret_references (
@@ -167,6 +167,7 @@ CREATE TABLE secret_references (
 );
 CREATE UNIQUE INDEX secret_references_newest ON secret_references (variable_id) WHERE newest;
 CREATE UNIQUE INDEX secret_references_in_force ON secret_references (variable_id) WHERE in_force;
+CREATE INDEX secret_references_variable ON secret_references (variable_id);
 CREATE INDEX secret_references_due ON secret_references (next_check_at) WHERE next_check_at IS NOT NULL;
 CREATE INDEX secret_references_key ON secret_references (reference_key);
 
@@ -249,6 +250,8 @@ CREATE TABLE machine_sessions (
     expires_at      BIGINT NOT NULL,
     replaced_at     BIGINT
 );
+CREATE INDEX machine_sessions_machine ON machine_sessions (machine_id);
+CREATE INDEX machine_sessions_expires ON machine_sessions (expires_at);
 CREATE UNIQUE INDEX machine_sessions_live ON machine_sessions (machine_id) WHERE replaced_at IS NULL;
 
 -- target_kind is machine, or later group.
@@ -328,7 +331,10 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_list ON runs (environment_id, id);
 CREATE INDEX runs_queue ON runs (machine_id, id) WHERE state = 'queued';
-CREATE INDEX runs_running ON runs (machine_id, lease_expires_at) WHERE state = 'running';
+CREATE INDEX runs_running ON runs (machine_id, id) WHERE state = 'running';
+CREATE INDEX runs_leases ON runs (lease_expires_at) WHERE state = 'running';
+CREATE INDEX runs_waiting ON runs (queued_at) WHERE state = 'queued';
+CREATE INDEX runs_flow ON runs (flow_id, id);
 CREATE INDEX runs_connection ON runs (connection_id, id);
 
 CREATE TABLE run_logs (
