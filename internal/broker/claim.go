@@ -100,6 +100,7 @@ func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.Cla
 		return err
 	})
 	for _, id := range ended {
+		b.counts.RunsFinished.Add(1)
 		b.waiting.wake(string(id))
 		b.waiting.wake(string(s.Machine)) // look for the next run at once
 	}
@@ -204,6 +205,7 @@ func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.R
 	if err == nil {
 		b.waiting.wake(string(id))
 		if stopped != nil {
+			b.counts.RunsFinished.Add(1)
 			err = claimLost("the run has ended: %s", stopped.Message)
 		}
 	}
@@ -298,10 +300,11 @@ func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, 
 	if err := checkFinish(req); err != nil {
 		return st, err
 	}
+	repeated := false
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
 		r, err := o.running(id, req.Claim)
-		if r.Claim == req.Claim && r.Machine == o.m.ID && r.State == req.State {
-			return nil // it has said so before
+		if repeated = r.Claim == req.Claim && r.Machine == o.m.ID && r.State == req.State; repeated {
+			return nil
 		}
 		if err != nil {
 			return err
@@ -320,7 +323,7 @@ func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, 
 		}
 		return o.Record(e)
 	})
-	if err == nil {
+	if err == nil && !repeated {
 		b.counts.RunsFinished.Add(1)
 		b.waiting.wake(string(id))
 	}

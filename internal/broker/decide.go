@@ -94,14 +94,18 @@ func (o *op) allow(action latchkey.Action, t thing) error {
 }
 
 // refuse returns the denial of an action, to be recorded by update or view.
-func (o *op) refuse(action latchkey.Action, t thing, code, remedy string) error {
-	err := &latchkey.Error{
+func (o *op) refuse(action latchkey.Action, t thing, code, remedy string) *refusal {
+	return o.refuseWith(action, t, &latchkey.Error{
 		Kind: latchkey.ErrDenied, Code: code,
 		Msg:      fmt.Sprintf("%s may not %s %s: %s", o.who.Name, verb(action), describe(t), remedy),
 		Identity: string(o.who.ID), Check: string(action), Remedy: remedy,
-	}
+	})
+}
+
+// refuseWith is refuse with an error of one's own.
+func (o *op) refuseWith(action latchkey.Action, t thing, err *latchkey.Error) *refusal {
 	e := o.event(action, t)
-	e.Outcome, e.Code, e.Reason = latchkey.OutcomeDenied, code, err.Msg
+	e.Outcome, e.Code, e.Reason = latchkey.OutcomeDenied, err.Code, err.Msg
 	return &refusal{e, err}
 }
 

@@ -105,6 +105,10 @@ func (b *Broker) grant(o *agentOp, id latchkey.RunID, req latchkey.ReleaseReques
 		}
 		return g, err
 	}
+	// Its name is for the record; whether the run may have it is decided below.
+	if g.credential, err = o.Credential(g.run.Environment, req.Credential); err != nil && !errors.Is(err, db.ErrNotFound) {
+		return g, err
+	}
 	d, err := b.denyRelease(o, &g, req.Credential)
 	if err != nil {
 		return g, err
@@ -158,9 +162,6 @@ func (b *Broker) denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (de
 	if c.Credential != id && !slices.Contains(f.Credentials, id) {
 		return denial{code: "credential-not-listed", reason: "the run's connection and flow do not name the credential that was asked for", remedy: "add it to the flow's credentials"}, nil
 	}
-	if g.credential, err = o.Credential(g.run.Environment, id); err != nil {
-		return denial{}, err
-	}
 	return b.resolve(o, g)
 }
 
@@ -212,13 +213,10 @@ func releaseEvent(o op, action latchkey.Action, g grant) latchkey.AuditEvent {
 }
 
 // refuseRelease returns a denied release, to be recorded.
-func (o *agentOp) refuseRelease(g grant, req latchkey.ReleaseRequest, d denial) error {
-	g.credential.ID = req.Credential
-	err := o.refuseFor(latchkey.ActReleaseDenied, thing{latchkey.KindCredential, g.machine.Environment, string(req.Credential), g.credential.Name, ""}, d)
-	if r, ok := errors.AsType[*refusal](err); ok {
-		r.event.Run, r.event.Claim, r.event.Machine = g.run.ID, req.Claim, g.machine.ID
-	}
-	return err
+func (o *agentOp) refuseRelease(g grant, req latchkey.ReleaseRequest, d denial) *refusal {
+	r := o.refuseFor(latchkey.ActReleaseDenied, thing{latchkey.KindCredential, g.machine.Environment, string(req.Credential), g.credential.Name, ""}, d)
+	r.event.Run, r.event.Claim, r.event.Machine = g.run.ID, req.Claim, g.machine.ID
+	return r
 }
 
 // read reads the secret of a granted release from its vault.

@@ -1,14 +1,11 @@
 package broker_test
 
 import (
-	"context"
-	"sync"
 	"testing"
 	"time"
 
 	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/seal"
-	"latchkey.dev/internal/vault"
 	"latchkey.dev/latchkey"
 )
 
@@ -176,69 +173,4 @@ func TestOverrideNamesWhatItMeans(t *testing.T) {
 	}
 	_, err := c.Broker.OverrideCheck(t.Context(), c.Admin, c.Env, c.Password.Name, seen, "I looked at it")
 	wantCode(t, err, latchkey.ErrConflict, "reference-changed")
-}
-
-// A slowVault lets a test hold a read.
-type slowVault struct {
-	vault.Vault
-	reading chan<- struct{}
-	hold    <-chan struct{}
-}
-
-func (v slowVault) Get(ctx context.Context, name string) (vault.Value, error) {
-	value, err := v.Vault.Get(ctx, name)
-	v.reading <- struct{}{}
-	<-v.hold
-	return value, err
-}
-
-// TestAnswerIsNotOlderThanTheQuestion rotates a secret while a read of it is
-// under way, and then asks again.
-func TestAnswerIsNotOlderThanTheQuestion(t *testing.T) {
-	reading, hold := make(chan struct{}, 8), make(chan struct{})
-	var c *latchkeytest.Chain
-	c = latchkeytest.New(t, latchkeytest.Options{OpenVault: func(ref latchkey.VaultReference, _ bool) vault.Vault {
-		if c == nil {
-			return nil
-		}
-		v, err := c.OpenVault(ref)
-		if err != nil {
-			t.Error(err)
-		}
-		return slowVault{v, reading, hold}
-	}}).Chain(t)
-	second := c.Service.Machine(t, c.Env, "bot2")
-	conn, err := c.Broker.CreateConnection(t.Context(), c.Admin, c.Env, latchkey.ConnectionCreate{
-		Name: "second", Target: latchkey.Target{Machine: second.ID}, Driver: latchkey.DriverNone, Credential: c.Credential.ID,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Start(t)
-	if _, err := c.Broker.StartRun(t.Context(), c.Admin, c.Env, latchkey.RunCreate{Flow: c.Flow.ID, Connection: conn.ID}); err != nil {
-		t.Fatal(err)
-	}
-	runs := []*latchkey.ClaimedRun{c.Machine.Claim(t), second.Claim(t)}
-	got := make([]string, 2)
-	var wg sync.WaitGroup
-	ask := func(i int, m *latchkeytest.Machine) {
-		wg.Go(func() {
-			v, _, err := m.Get(t, runs[i], c.Credential.ID)
-			if err != nil {
-				t.Error(err)
-			}
-			got[i] = v.Password.Reveal()
-		})
-	}
-	ask(0, c.Machine)
-	<-reading // the first has its value
-	c.SetSecret(t, c.Reference.Secret, "rotated")
-	ask(1, second)
-	// The second must not share the first's reading: it begins once that has ended.
-	close(hold)
-	<-reading
-	wg.Wait()
-	if got[0] != latchkeytest.ChainPassword || got[1] != "rotated" {
-		t.Error("the run that asked after the rotation did not get the new value, or the one before not the old")
-	}
 }

@@ -119,16 +119,14 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 }
 
 // refuseFor is refuse for a denial that was worked out for a run.
-func (o *op) refuseFor(action latchkey.Action, t thing, d denial) error {
+func (o *op) refuseFor(action latchkey.Action, t thing, d denial) *refusal {
 	err := &latchkey.Error{
 		Kind: latchkey.ErrDenied, Code: d.code, Msg: d.reason, Identity: string(d.identity), Check: string(d.check), Remedy: d.remedy,
 	}
 	if d.remedy != "" {
 		err.Msg += "; " + d.remedy
 	}
-	e := o.event(action, t)
-	e.Outcome, e.Code, e.Reason = latchkey.OutcomeDenied, d.code, err.Msg
-	return &refusal{e, err}
+	return o.refuseWith(action, t, err)
 }
 
 // CancelRun ends a queued run, or asks the agent of a running one to end it.
@@ -156,6 +154,9 @@ func (b *Broker) CancelRun(ctx context.Context, who latchkey.Caller, env string,
 		return o.record(latchkey.ActRunCancel, runThing(d), nil)
 	})
 	if err == nil {
+		if r.State.Done() {
+			b.counts.RunsFinished.Add(1)
+		}
 		b.waiting.wake(string(id))
 	}
 	return r, err
@@ -238,8 +239,12 @@ func (b *Broker) endLostRuns(ctx context.Context) error {
 	if errors.Is(err, db.ErrNotFound) {
 		return nil // a run ended meanwhile: the next round sees the rest
 	}
+	if err != nil {
+		return err
+	}
 	for _, r := range lost {
+		b.counts.RunsFinished.Add(1)
 		b.waiting.wake(string(r.ID))
 	}
-	return err
+	return nil
 }

@@ -89,12 +89,10 @@ func (o *vaultOp) forbid(a latchkey.VaultAction, audited latchkey.Action) error 
 			break
 		}
 	}
-	err := o.refuse(audited, o.thing(), codeForbiddenByRbac, fmt.Sprintf("it takes the role %s in the vault, or on the secret", smallest))
-	if r, ok := errors.AsType[*refusal](err); ok {
-		r.err.Check = string(a)
-		r.err.Fields = []latchkey.FieldError{{Field: "resource", Message: o.resource()}}
-	}
-	return err
+	r := o.refuse(audited, o.thing(), codeForbiddenByRbac, fmt.Sprintf("it takes the role %s in the vault, or on the secret", smallest))
+	r.err.Check = string(a)
+	r.err.Fields = []latchkey.FieldError{{Field: "resource", Message: o.resource()}}
+	return r
 }
 
 // secret returns a version of the operation's secret, or its newest. A secret
@@ -187,11 +185,9 @@ func (b *Broker) Secret(ctx context.Context, who latchkey.Caller, vault, name, v
 			return err
 		}
 		if !stored.Enabled {
-			err := o.refuse(latchkey.ActSecretGet, o.thing(), codeSecretDisabled, "the version is disabled")
-			if r, ok := errors.AsType[*refusal](err); ok {
-				r.err.Msg = "Operation get is not allowed on a disabled secret."
-			}
-			return err
+			return o.refuseWith(latchkey.ActSecretGet, o.thing(), &latchkey.Error{
+				Kind: latchkey.ErrDenied, Code: codeSecretDisabled, Msg: "Operation get is not allowed on a disabled secret.", Identity: string(who.ID),
+			})
 		}
 		if stored.PreviousVersion, err = o.PreviousVersion(o.v.ID, name, stored.Number); err != nil {
 			return err
