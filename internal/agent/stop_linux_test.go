@@ -19,12 +19,8 @@ func TestTerminate(t *testing.T) {
 	token := filepath.Join(f.dir, "token")
 	id := f.run(t, "tree", token)
 	f.awaitOutput(t, id, "ready")
-	begin := time.Now()
 	if code := a.signal(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("agent ended with %d; want 0", code)
-	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("the agent took %s to stop", took)
 	}
 	if r := f.get(t, id); r.State != latchkey.RunCancelled || r.Error == nil || !strings.Contains(r.Error.Message, "agent was stopped") {
 		t.Errorf("run = %s %+v; want cancelled, since the agent was stopped", r.State, r.Error)

@@ -145,7 +145,7 @@ func (b *Broker) checkOne(ctx context.Context) (bool, error) {
 		if r, err = tx.ClaimCheck(checkHold); err != nil {
 			return err
 		}
-		facts, err = b.checkFacts(tx, r)
+		facts, err = factsOf(tx, r)
 		return err
 	})
 	if errors.Is(err, db.ErrNotFound) {
@@ -210,7 +210,7 @@ type checkFacts struct {
 	service  bool   // whether the service may; only of embedded vaults
 }
 
-func (b *Broker) checkFacts(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
+func factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 	e, v, err := tx.VariableByID(r.Variable)
 	if err != nil {
 		return f, err
@@ -221,7 +221,7 @@ func (b *Broker) checkFacts(tx *db.Tx, r db.Reference) (f checkFacts, err error)
 		return f, err
 	}
 	f.person = p.Name
-	vault, ok, err := b.embeddedVault(tx, r.VaultRef())
+	vault, ok, err := embeddedVault(tx, r.VaultRef())
 	if err != nil || !ok {
 		return f, err
 	}

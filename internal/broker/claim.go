@@ -79,7 +79,7 @@ func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.Cla
 		if err != nil {
 			return err
 		}
-		d, err := b.deny(o.Tx, r, o.m)
+		d, err := deny(o.Tx, r, o.m)
 		if err != nil {
 			return err
 		}
@@ -355,7 +355,7 @@ type denial struct {
 // deny says why a run may not go on: its connection must exist, and the
 // connection's owner must still hold the machine, the connection's credential
 // and those that the flow asks for, each fit for this machine and flow.
-func (b *Broker) deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
+func deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
 	c, err := tx.Connection(r.Environment, r.Connection)
 	if errors.Is(err, db.ErrNotFound) {
 		return denial{code: "connection-deleted", reason: "the connection was deleted", identity: r.Owner}, nil
@@ -393,11 +393,11 @@ func (b *Broker) deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
 	if d, err := starterDenial(tx, r, c); err != nil || d.code != "" {
 		return d, err
 	}
-	if _, d, err = credentialDenial(tx, owner, r.Environment, c.Credential, latchkey.UsageConnection, f.Handover, m); err != nil || d.code != "" {
+	if d, err = credentialDenial(tx, owner, r.Environment, c.Credential, latchkey.UsageConnection, f.Handover, m); err != nil || d.code != "" {
 		return d, err
 	}
 	for _, id := range f.Credentials {
-		if _, d, err = credentialDenial(tx, owner, r.Environment, id, latchkey.UsageDesktopFlow, f.Handover, m); err != nil || d.code != "" {
+		if d, err = credentialDenial(tx, owner, r.Environment, id, latchkey.UsageDesktopFlow, f.Handover, m); err != nil || d.code != "" {
 			return d, err
 		}
 	}
@@ -434,28 +434,28 @@ func starterDenial(tx *db.Tx, r db.Run, c latchkey.Connection) (denial, error) {
 }
 
 // credentialDenial says why a run of owner may not have a credential.
-func credentialDenial(tx *db.Tx, owner db.Principal, env latchkey.EnvironmentID, id latchkey.CredentialID, usage latchkey.Usage, h latchkey.Handover, m db.Machine) (latchkey.Credential, denial, error) {
+func credentialDenial(tx *db.Tx, owner db.Principal, env latchkey.EnvironmentID, id latchkey.CredentialID, usage latchkey.Usage, h latchkey.Handover, m db.Machine) (denial, error) {
 	d := denial{identity: owner.ID, check: latchkey.ActCredentialUse}
 	c, err := tx.Credential(env, id)
 	if errors.Is(err, db.ErrNotFound) {
 		d.code, d.reason = "credential-deleted", "the credential was deleted"
-		return c, d, nil
+		return d, nil
 	}
 	if err != nil {
-		return c, d, err
+		return d, err
 	}
 	access, err := tx.Access(owner.ID, env, string(id))
 	if err != nil {
-		return c, d, err
+		return d, err
 	}
 	if !access.Can(latchkey.ActCredentialUse) {
 		d.code, d.reason, d.remedy = "owner-lost-credential", fmt.Sprintf("%s, the owner of the connection, may not use the credential %q", owner.Name, c.Name), need(d.check)
-		return c, d, nil
+		return d, nil
 	}
 	bad := fits(c, usage, m.ID, m.SharedUID)
 	if bad.code == "" {
 		bad = exposes(c, h)
 	}
-	d.code, d.reason, d.remedy = bad.code, bad.reason, bad.remedy
-	return c, d, nil
+	bad.identity, bad.check = d.identity, d.check
+	return bad, nil
 }

@@ -82,7 +82,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		slots := make(map[latchkey.Slot]latchkey.VariableID)
 		names := make(map[latchkey.Slot]string)
 		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, latchkey.SlotPassword} {
-			v, err := b.slotVariable(o, e, slot, n.Slots[slot])
+			v, err := o.slotVariable(e, slot, n.Slots[slot])
 			if err != nil {
 				return err
 			}
@@ -111,7 +111,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 // it fits. Seeing a secret variable is not enough to make a credential of it,
 // with an exposure of one's own choice: the caller must be able to change the
 // variable, or to read the secret itself.
-func (b *Broker) slotVariable(o *op, e latchkey.Environment, slot latchkey.Slot, ref string) (latchkey.Variable, error) {
+func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string) (latchkey.Variable, error) {
 	field := "slots." + string(slot)
 	_, v, err := o.variable(string(e.ID), ref, latchkey.ActVariableRead)
 	if isNotFound(err) {
@@ -135,7 +135,7 @@ func (b *Broker) slotVariable(o *op, e latchkey.Environment, slot latchkey.Slot,
 		return v, nil
 	}
 	if v.InForce != nil {
-		vault, embedded, err := b.embeddedVault(o.Tx, v.InForce.VaultRef())
+		vault, embedded, err := embeddedVault(o.Tx, v.InForce.VaultRef())
 		if err != nil {
 			return v, err
 		}
@@ -204,29 +204,23 @@ func (b *Broker) DeleteCredential(ctx context.Context, who latchkey.Caller, env 
 	})
 }
 
-// A misfit says why a credential cannot be used in some way; Code is "" when it
-// can.
-type misfit struct{ code, reason, remedy string }
-
 // fits says whether a credential may be used on a machine for a usage.
-func fits(c latchkey.Credential, usage latchkey.Usage, machine latchkey.MachineID, sharedUID bool) misfit {
+func fits(c latchkey.Credential, usage latchkey.Usage, machine latchkey.MachineID, sharedUID bool) denial {
 	switch {
 	case !slices.Contains(c.Usages, usage):
-		return misfit{"usage", fmt.Sprintf("the credential %q is not for use as %s", c.Name, usage), "create a credential with this usage"}
+		return denial{code: "usage", reason: fmt.Sprintf("the credential %q is not for use as %s", c.Name, usage), remedy: "create a credential with this usage"}
 	case len(c.Machines) > 0 && !slices.Contains(c.Machines, machine):
-		return misfit{"machine-not-listed", fmt.Sprintf("the credential %q may be used on certain machines only, and this is none of them", c.Name), "its owner can add the machine"}
+		return denial{code: "machine-not-listed", reason: fmt.Sprintf("the credential %q may be used on certain machines only, and this is none of them", c.Name), remedy: "its owner can add the machine"}
 	case sharedUID && !c.AllowSharedUID:
-		return misfit{"shared-uid", fmt.Sprintf("flows on this machine run as the agent's own user, and the credential %q does not allow that", c.Name),
-			"set run_as in the machine's policy file, or let the credential's owner set allowSharedUid"}
+		return denial{code: "shared-uid", reason: fmt.Sprintf("flows on this machine run as the agent's own user, and the credential %q does not allow that", c.Name), remedy: "set run_as in the machine's policy file, or let the credential's owner set allowSharedUid"}
 	}
-	return misfit{}
+	return denial{}
 }
 
 // exposes says whether a credential's owner lets a flow have it by a handover.
-func exposes(c latchkey.Credential, h latchkey.Handover) misfit {
+func exposes(c latchkey.Credential, h latchkey.Handover) denial {
 	if c.Exposure.Allows(h) {
-		return misfit{}
+		return denial{}
 	}
-	return misfit{"exposure", fmt.Sprintf("the flow asks for the credential %q by %s, and its owner allows the exposure %s only", c.Name, h, c.Exposure),
-		fmt.Sprintf("the credential's owner can set its exposure to %s", h)}
+	return denial{code: "exposure", reason: fmt.Sprintf("the flow asks for the credential %q by %s, and its owner allows the exposure %s only", c.Name, h, c.Exposure), remedy: fmt.Sprintf("the credential's owner can set its exposure to %s", h)}
 }

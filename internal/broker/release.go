@@ -39,7 +39,7 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 		if err := o.SetReleaseCounter(s.ID, req.Counter, s.Nonce); err != nil {
 			return err
 		}
-		g, err = b.grant(o, id, req)
+		g, err = decideRelease(o, id, req)
 		if r, ok := errors.AsType[*refusal](err); ok {
 			// Recorded here, so that the counter counts for a denied request too.
 			denied = r
@@ -95,8 +95,8 @@ type grant struct {
 	embedded   bool
 }
 
-// grant decides about a release and records it.
-func (b *Broker) grant(o *agentOp, id latchkey.RunID, req latchkey.ReleaseRequest) (g grant, err error) {
+// decideRelease decides about a release and records it.
+func decideRelease(o *agentOp, id latchkey.RunID, req latchkey.ReleaseRequest) (g grant, err error) {
 	g.machine = o.m
 	if g.run, err = o.running(id, req.Claim); err != nil {
 		if errors.Is(err, latchkey.ErrConflict) {
@@ -109,7 +109,7 @@ func (b *Broker) grant(o *agentOp, id latchkey.RunID, req latchkey.ReleaseReques
 	if g.credential, err = o.Credential(g.run.Environment, req.Credential); err != nil && !errors.Is(err, db.ErrNotFound) {
 		return g, err
 	}
-	d, err := b.denyRelease(o, &g, req.Credential)
+	d, err := denyRelease(o, &g, req.Credential)
 	if err != nil {
 		return g, err
 	}
@@ -136,7 +136,7 @@ func (b *Broker) grant(o *agentOp, id latchkey.RunID, req latchkey.ReleaseReques
 
 // denyRelease says why the run of g may not have a credential, and fills in
 // what the release needs.
-func (b *Broker) denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (denial, error) {
+func denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (denial, error) {
 	switch {
 	case o.m.Disabled:
 		return denial{code: "machine-disabled", reason: fmt.Sprintf("the machine %q is disabled", o.m.Name), remedy: "an environment admin can enable it", identity: latchkey.PrincipalID(o.m.ID)}, nil
@@ -145,7 +145,7 @@ func (b *Broker) denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (de
 	case g.run.CancelAsked:
 		return denial{code: "cancelled", reason: "the run is being cancelled"}, nil
 	}
-	if d, err := b.deny(o.Tx, g.run, o.m); err != nil || d.code != "" {
+	if d, err := deny(o.Tx, g.run, o.m); err != nil || d.code != "" {
 		return d, err
 	}
 	c, err := o.Connection(g.run.Environment, g.run.Connection)
@@ -162,11 +162,11 @@ func (b *Broker) denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (de
 	if c.Credential != id && !slices.Contains(f.Credentials, id) {
 		return denial{code: "credential-not-listed", reason: "the run's connection and flow do not name the credential that was asked for", remedy: "add it to the flow's credentials"}, nil
 	}
-	return b.resolve(o, g)
+	return resolve(o, g)
 }
 
 // resolve fills in the user name and the reference of g's credential.
-func (b *Broker) resolve(o *agentOp, g *grant) (denial, error) {
+func resolve(o *agentOp, g *grant) (denial, error) {
 	username, deleted, err := o.SlotVariable(g.credential.ID, latchkey.SlotUsername)
 	if err != nil {
 		return denial{}, err
@@ -201,7 +201,7 @@ func (b *Broker) resolve(o *agentOp, g *grant) (denial, error) {
 	if !allowsVault(e, g.reference.VaultRef()) {
 		return denial{code: "vault-not-listed", reason: "the environment does not list the vault of the reference", remedy: "an environment admin can add it to the environment's vaults"}, nil
 	}
-	_, g.embedded, err = b.embeddedVault(o.Tx, g.reference.VaultRef())
+	_, g.embedded, err = embeddedVault(o.Tx, g.reference.VaultRef())
 	return denial{}, err
 }
 

@@ -96,7 +96,7 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 			},
 			Environment: e.ID,
 		}
-		denial, err := b.deny(o.Tx, run, m)
+		denial, err := deny(o.Tx, run, m)
 		if err != nil {
 			return err
 		}

@@ -175,7 +175,7 @@ func sessionExpired() error {
 	return &latchkey.Error{Kind: latchkey.ErrUnauthenticated, Code: codeSessionExpired, Msg: "the session has ended; the agent opens a new one by itself"}
 }
 
-// errTwoAgents is what agentOp returns for a request that was made in a session
+// errTwoAgents is what newAgentOp returns for a request that was made in a session
 // more than sessionGrace after that was replaced.
 var errTwoAgents = errors.New("two live sessions")
 
@@ -186,8 +186,8 @@ type agentOp struct {
 	session db.MachineSession
 }
 
-// agentOp returns the operation of a session's machine, if the session is live.
-func (b *Broker) agentOp(tx *db.Tx, s AgentSession) (*agentOp, error) {
+// newAgentOp returns the operation of a session's machine, if the session is live.
+func newAgentOp(tx *db.Tx, s AgentSession) (*agentOp, error) {
 	m, err := tx.Machine(s.Machine)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, machineUnknown()
@@ -223,7 +223,7 @@ func (b *Broker) agentOp(tx *db.Tx, s AgentSession) (*agentOp, error) {
 func (b *Broker) agent(ctx context.Context, s AgentSession, run func(context.Context, func(*db.Tx) error) error, f func(*agentOp) error) error {
 	var m db.Machine
 	err := run(ctx, func(tx *db.Tx) error {
-		o, err := b.agentOp(tx, s)
+		o, err := newAgentOp(tx, s)
 		if o != nil {
 			m = o.m
 		}

@@ -129,7 +129,7 @@ func (b *Broker) DeleteVault(ctx context.Context, who latchkey.Caller, name stri
 
 // embeddedVault returns the embedded vault that a reference names: the one whose
 // whole ARM id is the reference's. Any other reference is Azure's.
-func (b *Broker) embeddedVault(tx *db.Tx, ref latchkey.VaultReference) (latchkey.EmbeddedVault, bool, error) {
+func embeddedVault(tx *db.Tx, ref latchkey.VaultReference) (latchkey.EmbeddedVault, bool, error) {
 	v, err := tx.VaultByReference(ref)
 	if errors.Is(err, db.ErrNotFound) {
 		return v, false, nil
