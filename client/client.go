@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -30,6 +26,8 @@ const (
 
 // DefaultUserAgent is what requests are marked with when Config does not say.
 const DefaultUserAgent = "latchkey-client"
+
+var errTooLarge = &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "answer-too-large", Msg: "the server's answer is too large"}
 
 // A Config says which server to speak to, and as whom.
 type Config struct {
@@ -70,18 +68,19 @@ type Client struct {
 
 // New returns a client. It does not connect yet.
 func New(c Config) (*Client, error) {
-	base, err := baseAddress(c.Server, c.AllowInsecure)
+	u, err := serverAddress(c.Server, c.AllowInsecure)
 	if err != nil {
 		return nil, err
 	}
-	h, err := httpClient(c)
-	if err != nil {
-		return nil, err
+	if c.HTTP == nil {
+		if c.HTTP, err = httpClient(c.TLS, c.CAFile); err != nil {
+			return nil, err
+		}
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = DefaultUserAgent
 	}
-	return &Client{base: base, token: c.Token, http: h, userAgent: c.UserAgent}, nil
+	return &Client{base: strings.TrimRight(u.String(), "/"), token: c.Token, http: c.HTTP, userAgent: c.UserAgent}, nil
 }
 
 // WithToken returns a client that differs in its token only.
@@ -93,77 +92,6 @@ func (c *Client) WithToken(token latchkey.Secret) *Client {
 
 // Server returns the server's address, without a slash at the end.
 func (c *Client) Server() string { return c.base }
-
-// baseAddress checks the address of a server and returns it without a slash at
-// the end.
-func baseAddress(server string, allowInsecure bool) (string, error) {
-	if server == "" {
-		return "", errors.New("the server's address is missing")
-	}
-	u, err := url.Parse(server)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", errors.New("the server's address must be one such as https://latchkey.example.org")
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", errors.New("the server's address must have no user, query or fragment")
-	}
-	if u.Scheme == "http" && !allowInsecure && !isLoopback(u.Hostname()) {
-		return "", fmt.Errorf("the server's address is http://, which anybody on the way to %s can read: use https://", u.Hostname())
-	}
-	return strings.TrimRight(u.String(), "/"), nil
-}
-
-func isLoopback(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
-}
-
-// httpClient returns what carries the requests of a configuration.
-func httpClient(c Config) (*http.Client, error) {
-	if c.HTTP != nil {
-		return c.HTTP, nil
-	}
-	conf := c.TLS
-	if conf == nil {
-		conf = &tls.Config{MinVersion: tls.VersionTLS12}
-		if c.CAFile != "" {
-			pool, err := loadCA(c.CAFile)
-			if err != nil {
-				return nil, err
-			}
-			conf.RootCAs = pool
-		}
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = conf
-	transport.ForceAttemptHTTP2 = true
-	transport.MaxResponseHeaderBytes = 64 << 10
-	return &http.Client{Transport: transport, CheckRedirect: noRedirect}, nil
-}
-
-// noRedirect keeps tokens and bodies from being carried to another address.
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-func loadCA(path string) (*x509.CertPool, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open CA file: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCAFile))
-	if err != nil {
-		return nil, fmt.Errorf("read CA file %s: %w", path, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("CA file %s holds no PEM certificate", path)
-	}
-	return pool, nil
-}
 
 // do sends a request and decodes the answer into out; in and out may be nil.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, in, out any) error {
@@ -213,24 +141,12 @@ func (c *Client) send(ctx context.Context, method, address string, in any) ([]by
 		return nil, noAnswer(err)
 	}
 	defer resp.Body.Close()
-	b, err := readAnswer(resp)
+	b, err := readAnswer(resp, maxAnswer, errTooLarge)
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, problem(resp.StatusCode, b)
-	}
-	return b, nil
-}
-
-// readAnswer reads a whole answer, within maxAnswer.
-func readAnswer(resp *http.Response) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return nil, noAnswer(err)
-	}
-	if len(b) > maxAnswer {
-		return nil, &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "answer-too-large", Msg: "the server's answer is too large"}
 	}
 	return b, nil
 }

@@ -1,15 +1,11 @@
 package client
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,39 +24,6 @@ func serve(t *testing.T, h http.HandlerFunc) *Client {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func TestServerAddress(t *testing.T) {
-	tests := []struct {
-		server   string
-		insecure bool
-		want     string // part of the error; "" is none
-	}{
-		{"https://latchkey.example.org", false, ""},
-		{"https://latchkey.example.org/below/", false, ""},
-		{"http://127.0.0.1:8080", false, ""},
-		{"http://[::1]:8080", false, ""},
-		{"http://localhost", false, ""},
-		{"http://latchkey.example.org", true, ""},
-		{"http://latchkey.example.org", false, "use https"},
-		{"http://127.0.0.1.example.org", false, "use https"},
-		{"http://localhost.example.org", false, "use https"},
-		{"", false, "missing"},
-		{"latchkey.example.org", false, "must be one such as"},
-		{"ftp://latchkey.example.org", false, "must be one such as"},
-		{"https://", false, "must be one such as"},
-		{"https://u:p@latchkey.example.org", false, "no user"},
-		{"https://latchkey.example.org?x", false, "no user"},
-	}
-	for _, tt := range tests {
-		_, err := New(Config{Server: tt.server, AllowInsecure: tt.insecure})
-		switch {
-		case tt.want == "" && err != nil:
-			t.Errorf("New(%q) = %v; want none", tt.server, err)
-		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("New(%q) = %v; want %q", tt.server, err, tt.want)
-		}
-	}
 }
 
 func TestRequest(t *testing.T) {
@@ -103,33 +66,6 @@ func TestSignInSendsNoToken(t *testing.T) {
 	})
 	if got, err := c.SignIn(t.Context(), "alice", latchkey.NewSecret("pw")); err != nil || got.Value != "lk_new" {
 		t.Errorf("SignIn = %v, %v; want the token", got.ID, err)
-	}
-}
-
-func TestNoRedirect(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/api/v1/me" {
-			t.Errorf("followed to %s", r.URL)
-		}
-		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
-	})
-	if _, err := c.Me(t.Context()); err == nil {
-		t.Error("a redirect is no error")
-	}
-}
-
-func TestAnswerLimit(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		block := make([]byte, 1<<20)
-		for range maxAnswer>>20 + 1 {
-			if _, err := w.Write(block); err != nil {
-				return
-			}
-		}
-	})
-	_, err := c.Me(t.Context())
-	if e, ok := errors.AsType[*latchkey.Error](err); !ok || e.Code != "answer-too-large" {
-		t.Errorf("Me = %v; want answer-too-large", err)
 	}
 }
 
@@ -193,67 +129,4 @@ func TestAuditQuery(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("query (-want +got):\n%s", diff)
 	}
-}
-
-func TestCAFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(path, []byte("no certificate"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range []string{path, path + ".absent"} {
-		if _, err := New(Config{Server: "https://latchkey.example.org", CAFile: p}); err == nil || !strings.Contains(err.Error(), "CA file") {
-			t.Errorf("New with CA file %s = %v; want an error about the CA file", p, err)
-		}
-	}
-}
-
-func TestProblem(t *testing.T) {
-	kinds := map[int]error{
-		400: latchkey.ErrInvalid, 413: latchkey.ErrInvalid, 422: latchkey.ErrInvalid, 401: latchkey.ErrUnauthenticated,
-		403: latchkey.ErrDenied, 404: latchkey.ErrNotFound, 409: latchkey.ErrConflict, 429: latchkey.ErrUnavailable,
-		503: latchkey.ErrUnavailable, 500: errInternal, 302: errInternal,
-	}
-	for status, want := range kinds {
-		if err := problem(status, []byte(`{"code":"x","detail":"d"}`)); !errors.Is(err, want) {
-			t.Errorf("problem(%d) = %v; want %v", status, err, want)
-		}
-		if err := problem(status, []byte(`<html>`)); !errors.Is(err, want) {
-			t.Errorf("problem(%d) without JSON = %v; want %v", status, err, want)
-		}
-	}
-	body, err := json.Marshal(map[string]any{
-		"title": "Forbidden", "status": 403, "detail": "no\x1b[31m way", "code": "not-authorized",
-		"errors":   []map[string]string{{"field": "secret.vault", "message": "is an address"}},
-		"identity": "user_1", "check": "credential.use", "remedy": "ask", "requestId": "r1",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, ok := errors.AsType[*latchkey.Error](problem(403, body))
-	if !ok {
-		t.Fatal("not a *latchkey.Error")
-	}
-	want := &latchkey.Error{
-		Kind: latchkey.ErrDenied, Code: "not-authorized", Msg: "no[31m way",
-		Fields:   []latchkey.FieldError{{Field: "secret.vault", Message: "is an address"}},
-		Identity: "user_1", Check: "credential.use", Remedy: "ask",
-	}
-	if diff := cmp.Diff(*want, *got, cmp.Comparer(func(a, b error) bool { return a == b })); diff != "" {
-		t.Errorf("problem (-want +got):\n%s", diff)
-	}
-}
-
-func FuzzProblem(f *testing.F) {
-	f.Add(403, []byte(`{"code":"x","detail":"d","errors":[{"field":"a","message":"b"}]}`))
-	f.Add(500, []byte(`{"code":1}`))
-	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		err := problem(status, body)
-		e, ok := errors.AsType[*latchkey.Error](err)
-		if !ok || e.Kind == nil || e.Code == "" && e.Msg == "" {
-			t.Fatalf("problem(%d, %q) = %#v", status, body, err)
-		}
-		if strings.ContainsRune(err.Error(), 0x1b) {
-			t.Errorf("problem(%d, %q) keeps an escape", status, body)
-		}
-	})
 }

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,12 @@ import (
 	"latchkey.dev/latchkey"
 )
 
+// Codes of errors that this end makes: the server did not say these.
+const (
+	CodeUnreachable = "unreachable" // no answer
+	CodeUnproven    = "unproven"    // an answer that is not provably the server's
+)
+
 // errInternal is the kind of a failure that the server does not explain.
 var errInternal = errors.New("internal error")
 
@@ -20,9 +25,8 @@ var errInternal = errors.New("internal error")
 const maxProblemText = 4000
 
 // problem returns the error that an answer with a failure status stands for.
-// It is a *latchkey.Error, also when the body is not a problem (RFC 9457), as
-// with answers of a proxy.
-func problem(status int, body []byte) error {
+// The body need not be a problem (RFC 9457): a proxy's is not.
+func problem(status int, body []byte) *latchkey.Error {
 	var p struct {
 		Title     string                `json:"title"`
 		Detail    string                `json:"detail"`
@@ -44,11 +48,24 @@ func problem(status int, body []byte) error {
 	if e.Msg == "" {
 		e.Msg = printable(p.Title)
 	}
+	if e.Msg == "" {
+		e.Msg = fmt.Sprintf("the server answered %d %s", status, http.StatusText(status))
+	}
 	for _, f := range p.Errors[:min(len(p.Errors), 100)] {
 		e.Fields = append(e.Fields, latchkey.FieldError{Field: printable(f.Field), Message: printable(f.Message)})
 	}
 	if e.Kind == errInternal && p.RequestID != "" {
 		e.Msg += fmt.Sprintf(" (request %s in the server's log)", printable(p.RequestID))
+	}
+	return e
+}
+
+// agentProblem is problem for an agent, which tries again after a failure that
+// nobody explains.
+func agentProblem(status int, body []byte) *latchkey.Error {
+	e := problem(status, body)
+	if e.Kind == errInternal {
+		e.Kind = latchkey.ErrUnavailable
 	}
 	return e
 }
@@ -87,14 +104,20 @@ func printable(s string) string {
 	return s
 }
 
-// noAnswer returns the error for a request that got no whole answer.
+// noAnswer returns the error for a request that got no whole answer. It is
+// CodeUnreachable also when the caller gave up: the server may have got the
+// request.
 func noAnswer(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
 	// The address in a *url.Error may hold what the caller asked for.
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	return &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "unreachable", Msg: "the server cannot be reached", Err: err}
+	return &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: CodeUnreachable, Msg: "the server cannot be reached", Err: err}
+}
+
+func unproven(err error) error {
+	return &latchkey.Error{
+		Kind: latchkey.ErrUnavailable, Code: CodeUnproven, Err: err,
+		Msg: "the server could not prove itself; something between may have answered in its place",
+	}
 }

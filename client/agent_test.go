@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,62 +17,6 @@ import (
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/latchkey"
 )
-
-func TestNewMachine(t *testing.T) {
-	tests := []struct {
-		server   string
-		insecure bool
-		ok       bool
-	}{
-		{"https://latchkey.example.com", false, true},
-		{"https://latchkey.example.com/", false, true},
-		{"https://latchkey.example.com:8443", false, true},
-		{"http://127.0.0.1:8080", false, true},
-		{"http://[::1]:8080", false, true},
-		{"http://localhost:8080", false, true},
-		{"http://latchkey.example.com", false, false},
-		{"http://latchkey.example.com", true, true},
-		{"http://127.0.0.1.example.com", false, false},
-		{"http://localhost.example.com", false, false},
-		{"http://0.0.0.0", false, false},
-		{"http://[::]", false, false},
-		{"ftp://127.0.0.1", true, false},
-		{"latchkey.example.com", true, false},
-		{"https://", false, false},
-		{"https://:8443", false, false},
-		{"https://user:password@latchkey.example.com", false, false},
-		{"https://latchkey.example.com/path", false, false},
-		{"https://latchkey.example.com?q", false, false},
-		{"https://latchkey.example.com#f", false, false},
-		{"", false, false},
-		{"https://\x00", false, false},
-	}
-	for _, tt := range tests {
-		m, err := NewMachine(tt.server, MachineOptions{AllowInsecure: tt.insecure})
-		if (err == nil) != tt.ok || err != nil && !errors.Is(err, latchkey.ErrInvalid) {
-			t.Errorf("NewMachine(%q, insecure %t) = %v; want ok %t", tt.server, tt.insecure, err, tt.ok)
-		}
-		if err != nil && strings.Contains(err.Error(), "password") {
-			t.Errorf("NewMachine(%q) repeats the password: %v", tt.server, err)
-		}
-		if m != nil {
-			m.Close()
-		}
-	}
-}
-
-func TestMachineCAFile(t *testing.T) {
-	dir := t.TempDir()
-	empty := filepath.Join(dir, "empty.pem")
-	if err := os.WriteFile(empty, []byte("nothing"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{empty, filepath.Join(dir, "missing.pem")} {
-		if _, err := NewMachine("https://127.0.0.1", MachineOptions{CAFile: file}); err == nil {
-			t.Errorf("a machine with the CA file %s; want an error", file)
-		}
-	}
-}
 
 // A far is the far end of a session: it proves its answers, and hands them to
 // change, which may spoil them.
@@ -234,48 +176,6 @@ func TestReleaseCounter(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func TestMachineError(t *testing.T) {
-	const whole = `{"type":"about:blank","title":"Conflict","status":409,"detail":"it is gone","code":"claim-lost","identity":"mach_1","check":"policy","remedy":"do it again","errors":[{"field":"a","message":"b"}]}`
-	tests := []struct {
-		status int
-		body   string
-		want   latchkey.Error
-	}{
-		{409, whole, latchkey.Error{Kind: latchkey.ErrConflict, Code: "claim-lost", Msg: "it is gone", Identity: "mach_1", Check: "policy", Remedy: "do it again", Fields: []latchkey.FieldError{{Field: "a", Message: "b"}}}},
-		{400, `{"detail":"d"}`, latchkey.Error{Kind: latchkey.ErrInvalid, Msg: "d"}},
-		{422, `{"title":"t"}`, latchkey.Error{Kind: latchkey.ErrInvalid, Msg: "t"}},
-		{401, `{"detail":"d"}`, latchkey.Error{Kind: latchkey.ErrUnauthenticated, Msg: "d"}},
-		{403, `{"detail":"d"}`, latchkey.Error{Kind: latchkey.ErrDenied, Msg: "d"}},
-		{404, `{"detail":"d"}`, latchkey.Error{Kind: latchkey.ErrNotFound, Msg: "d"}},
-		{429, `{"detail":"d"}`, latchkey.Error{Kind: latchkey.ErrUnavailable, Msg: "d"}},
-		{500, `{"detail":"d"}`, latchkey.Error{Kind: latchkey.ErrUnavailable, Msg: "d"}},
-		{502, `<html>`, latchkey.Error{Kind: latchkey.ErrUnavailable, Msg: "the server answered 502 Bad Gateway"}},
-		{404, ``, latchkey.Error{Kind: latchkey.ErrNotFound, Msg: "the server answered 404 Not Found"}},
-		{302, `[]`, latchkey.Error{Kind: latchkey.ErrUnavailable, Msg: "the server answered 302 Found"}},
-	}
-	for _, tt := range tests {
-		got := machineError(tt.status, []byte(tt.body))
-		if got.Kind != tt.want.Kind {
-			t.Errorf("%d %s: kind %v; want %v", tt.status, tt.body, got.Kind, tt.want.Kind)
-		}
-		got.Kind, tt.want.Kind = nil, nil
-		if diff := cmp.Diff(tt.want, *got); diff != "" {
-			t.Errorf("%d %s (-want +got):\n%s", tt.status, tt.body, diff)
-		}
-	}
-}
-
-func FuzzMachineError(f *testing.F) {
-	f.Add(409, []byte(`{"detail":"d","errors":[{"field":"a"}]}`))
-	f.Add(502, []byte(`<html>`))
-	f.Add(200, []byte(`{"errors":{}}`))
-	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		if e := machineError(status, body); e.Kind == nil || e.Error() == "" {
-			t.Errorf("%d %q = %+v; want a kind and a text", status, body, e)
-		}
-	})
-}
 
 // TestUnprovenOpening has a server with another key answer an enrolment and the
 // opening of a session.
