@@ -39,6 +39,7 @@ type EnrolRequest struct {
 // An EnrolResponse says who the machine is from now on.
 type EnrolResponse struct {
 	Machine     MachineID `json:"machine"`
+	Name        string    `json:"name"` // another than asked for when a machine is enrolled anew
 	Environment string    `json:"environment"`
 	Signature   []byte    `json:"signature"` // by the server's key, over the request as well
 }

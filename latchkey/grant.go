@@ -176,10 +176,10 @@ var Permissions = map[Action]Permission{
 	ActCredentialUse:    {Role: RoleUser},
 
 	ActMachineToken:  {Environment: admins},
-	ActMachineRead:   {Role: RoleUser, Environment: readers},
+	ActMachineRead:   {Role: RoleUser, Environment: []EnvironmentRole{EnvAdmin, EnvMaker, EnvAuditor}},
 	ActMachineUpdate: {Role: RoleCoOwner, Environment: admins},
 	ActMachineDelete: {Role: RoleOwner, Environment: admins},
-	ActMachineUse:    {Role: RoleUser, Environment: admins},
+	ActMachineUse:    {Role: RoleUser, Environment: makers}, // makers: until machines can be shared
 
 	ActConnectionCreate: {Environment: makers},
 	ActConnectionRead:   {Role: RoleUser, Environment: readers},

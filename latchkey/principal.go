@@ -102,6 +102,7 @@ func CheckPassword(s string) error {
 type UserUpdate struct {
 	DisplayName        *string             `json:"displayName,omitempty"`
 	Password           *string             `json:"password,omitempty" doc:"ends the account's sessions"`
+	CurrentPassword    *string             `json:"currentPassword,omitempty" doc:"for a new password of one's own account, if it has one"`
 	TenantAdmin        *bool               `json:"tenantAdmin,omitempty"`
 	Disabled           *bool               `json:"disabled,omitempty" doc:"takes effect at once, also for runs that are under way"`
 	ExternalIdentities *[]ExternalIdentity `json:"externalIdentities,omitempty" nullable:"false"`

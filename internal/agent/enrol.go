@@ -97,7 +97,7 @@ func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err
 		return nil, none, err
 	}
 	s := &State{
-		Server: c.Server, ServerKey: ed25519.PublicKey(serverKey), CAFile: c.CAFile, Machine: resp.Machine, Name: c.Name, Environment: resp.Environment,
+		Server: c.Server, ServerKey: ed25519.PublicKey(serverKey), CAFile: c.CAFile, Machine: resp.Machine, Name: resp.Name, Environment: resp.Environment,
 	}
 	if err := os.Rename(waiting, filepath.Join(c.Dir, keyFile)); err != nil {
 		return nil, none, err
@@ -111,8 +111,13 @@ func ensurePolicy(c EnrolConfig) (latchkey.Policy, error) {
 	old, err := readFile(file)
 	text := newPolicy(c.Commands, c.RunAs)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := parsePolicy(text); err != nil {
-			return latchkey.Policy{}, err // before a file is made of it
+		// Before a file is made of it, which would stand in the way of the next try.
+		p, parseErr := parsePolicy(text)
+		if parseErr != nil {
+			return p, parseErr
+		}
+		if _, err := sharedUID(p); err != nil {
+			return p, err
 		}
 		err = writeFile(file, text)
 	} else if err == nil && (len(c.Commands) > 0 || c.RunAs != "") && !bytes.Equal(old, text) { // equal: an enrolment that was refused is repeated

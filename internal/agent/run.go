@@ -308,7 +308,7 @@ func runMark(id latchkey.RunID) string { return "LATCHKEY_RUN=" + string(id) }
 // nothing of the agent's but the path and the language.
 func (t *task) environ(account account, work string) []string {
 	path := os.Getenv("PATH")
-	if path == "" {
+	if path == "" || account.other { // the agent's may lead into root's folders
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	}
 	env := []string{

@@ -145,7 +145,11 @@ func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string
 			}
 		}
 	}
-	return v, o.allow(latchkey.ActVariableBind, variableThing(e.ID, v))
+	access, err := o.Access(o.who.ID, e.ID, string(v.ID))
+	if err != nil || access.Can(latchkey.ActVariableBind) {
+		return v, err
+	}
+	return v, o.refuse(latchkey.ActVariableBind, variableThing(e.ID, v), "not-authorized", need(latchkey.ActVariableBind)+", or the right to read the secret itself")
 }
 
 // UpdateCredential changes what u sets. What lets the secret nearer to a flow is
@@ -195,7 +199,7 @@ func (b *Broker) DeleteCredential(ctx context.Context, who latchkey.Caller, env 
 			return err
 		}
 		if n > 0 {
-			return latchkey.Conflict("in-use", "the credential is used by %s; delete them first", count(n, "connection"))
+			return latchkey.Conflict("in-use", "the credential is used by %s; delete what uses it first", count(n, "connection"))
 		}
 		if err := o.DeleteCredential(c.ID); err != nil {
 			return err

@@ -97,7 +97,7 @@ func (o *op) allow(action latchkey.Action, t thing) error {
 func (o *op) refuse(action latchkey.Action, t thing, code, remedy string) *refusal {
 	return o.refuseWith(action, t, &latchkey.Error{
 		Kind: latchkey.ErrDenied, Code: code,
-		Msg:      fmt.Sprintf("%s may not %s %s: %s", o.who.Name, verb(action), describe(t), remedy),
+		Msg:      fmt.Sprintf("%s may not %s: %s", o.who.Name, phrase(action, t), remedy),
 		Identity: string(o.who.ID), Check: string(action), Remedy: remedy,
 	})
 }
@@ -135,18 +135,39 @@ func (o *op) event(action latchkey.Action, t thing) latchkey.AuditEvent {
 	return e
 }
 
+// phrases are the actions whose names make no sentence with a thing.
+var phrases = map[latchkey.Action]string{
+	latchkey.ActAuditRead:        "read the audit log of",
+	latchkey.ActMachineToken:     "make enrolment tokens for",
+	latchkey.ActMemberSet:        "set the members of",
+	latchkey.ActVariableOverride: "override the check of",
+	latchkey.ActVariableBind:     "make a credential of",
+	latchkey.ActCredentialExpose: "change the exposure of",
+	latchkey.ActVaultAssign:      "assign roles in",
+	latchkey.ActVaultRemove:      "remove roles in",
+}
+
+// phrase says what an action does with a thing.
+func phrase(a latchkey.Action, t thing) string {
+	if p, ok := phrases[a]; ok {
+		return p + " " + describe(t)
+	}
+	noun, verb, _ := strings.Cut(string(a), ".")
+	if verb == "create" {
+		return fmt.Sprintf("create a %s in %s", noun, describe(t))
+	}
+	return verb + " " + describe(t)
+}
+
 // describe names a thing in a sentence.
 func describe(t thing) string {
-	if t.name == "" {
+	switch {
+	case t.kind == latchkey.KindTenant:
+		return "this installation"
+	case t.name == "":
 		return "this " + string(t.kind)
 	}
 	return fmt.Sprintf("the %s %q", t.kind, t.name)
-}
-
-// verb returns the action as a verb: "use" for credential.use.
-func verb(a latchkey.Action) string {
-	s := string(a)
-	return s[strings.LastIndexByte(s, '.')+1:]
 }
 
 // need says which roles permit an action.

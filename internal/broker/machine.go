@@ -106,7 +106,7 @@ func (b *Broker) DeleteMachine(ctx context.Context, who latchkey.Caller, env str
 			return err
 		}
 		if n > 0 {
-			return latchkey.Conflict("in-use", "the machine is the target of %s; delete them first, or disable the machine", count(n, "connection"))
+			return latchkey.Conflict("in-use", "the machine is the target of %s; delete what uses it first, or disable the machine", count(n, "connection"))
 		}
 		if err := o.noOpenRuns(db.RunFilter{Machine: id}); err != nil {
 			return err
@@ -201,7 +201,7 @@ func (b *Broker) Enrol(ctx context.Context, req latchkey.EnrolRequest, address s
 		if err := o.UseEnrolmentToken(token.ID); err != nil {
 			return err
 		}
-		resp = latchkey.EnrolResponse{Machine: m.ID, Environment: e.Name}
+		resp = latchkey.EnrolResponse{Machine: m.ID, Name: m.Name, Environment: e.Name}
 		o.who.ID = latchkey.PrincipalID(m.ID)
 		return o.record(latchkey.ActMachineEnrol, machineThing(m), map[string]string{
 			"token": string(token.ID), "tokenBy": string(token.CreatedBy), "os": req.OS,

@@ -126,7 +126,7 @@ func (b *Broker) UpdateUser(ctx context.Context, who latchkey.Caller, ref string
 	hash := ""
 	if u.Password != nil {
 		// As in CreateUser.
-		if err := b.view(ctx, who, func(o *op) error { _, err := o.editableUser(ref, u); return err }); err != nil {
+		if err := b.mayChangePassword(ctx, who, ref, u); err != nil {
 			return user, err
 		}
 		if hash, err = b.newPassword(ctx, *u.Password); err != nil {
@@ -145,6 +145,37 @@ func (b *Broker) UpdateUser(ctx context.Context, who latchkey.Caller, ref string
 		return latchkey.User{}, err
 	}
 	return user, nil
+}
+
+// mayChangePassword returns nil if the caller may give an account a new
+// password: a tenant admin may, and everybody their own, who proves to know the
+// one before, so that a stolen token is not enough.
+func (b *Broker) mayChangePassword(ctx context.Context, who latchkey.Caller, ref string, u latchkey.UserUpdate) error {
+	var account db.Account
+	err := b.view(ctx, who, func(o *op) error {
+		user, err := o.editableUser(ref, u)
+		if err != nil || user.ID != who.ID {
+			return err
+		}
+		account, err = o.Account(user.Login)
+		return err
+	})
+	if err != nil || account.PasswordHash == "" {
+		return err
+	}
+	if u.CurrentPassword == nil {
+		return latchkey.Invalid("currentPassword", "must be given for a new password of one's own account")
+	}
+	release, err := b.passwordSlot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	right, _, err := checkPassword(account.PasswordHash, latchkey.NewSecret(*u.CurrentPassword))
+	if err == nil && !right {
+		err = latchkey.Invalid("currentPassword", "is not the account's password")
+	}
+	return err
 }
 
 // editableUser returns the user with an id or a login, if the caller may see it

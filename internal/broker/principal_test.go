@@ -239,7 +239,13 @@ func TestUpdateSelf(t *testing.T) {
 		o.wait(time.Second)
 		since := db.AuditFilter{Since: o.time()}
 
-		u, err := o.UpdateUser(ctx, o.ada, "ada", latchkey.UserUpdate{DisplayName: pointer("Ada L."), Password: pointer("new password!")})
+		for _, current := range []*string{nil, pointer("not the password")} {
+			_, err := o.UpdateUser(ctx, o.ada, "ada", latchkey.UserUpdate{Password: pointer("new password!"), CurrentPassword: current})
+			wantCode(t, "a new password without the one before", err, latchkey.ErrInvalid, "invalid")
+		}
+		u, err := o.UpdateUser(ctx, o.ada, "ada", latchkey.UserUpdate{
+			DisplayName: pointer("Ada L."), Password: pointer("new password!"), CurrentPassword: pointer(passwordOf("ada")),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -302,7 +302,7 @@ func TestLosingAccessEndsReleases(t *testing.T) {
 		start()
 		run := c.Machine.Claim(t)
 		queued := start()
-		if err := c.Broker.SetMember(t.Context(), c.Admin, c.Env, "maker", latchkey.EnvMaker); err != nil {
+		if err := c.Broker.SetMember(t.Context(), c.Admin, c.Env, "maker", latchkey.EnvUser); err != nil {
 			t.Fatal(err)
 		}
 		_, _, err = c.Machine.Get(t, run, mine.ID)

@@ -85,7 +85,6 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 		if reason := m.Policy.Refuses(flow.Command[0], conn.Driver, flow.Handover); reason != "" {
 			return &latchkey.Error{
 				Kind: latchkey.ErrConflict, Code: latchkey.RunErrPolicy, Msg: reason, Identity: string(m.ID), Check: "policy",
-				Fields: []latchkey.FieldError{{Field: "flow", Message: reason}},
 			}
 		}
 		run := db.Run{
@@ -195,7 +194,7 @@ func (b *Broker) RunLog(ctx context.Context, who latchkey.Caller, env string, id
 		}
 		select {
 		case <-ctx.Done():
-			return l, ctx.Err()
+			return l, nil // the server stops, or nobody listens: there was no news
 		case <-news:
 		case <-time.After(min(left, logPoll)):
 		}

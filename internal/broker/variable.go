@@ -229,7 +229,7 @@ func (b *Broker) DeleteVariable(ctx context.Context, who latchkey.Caller, env, r
 			return err
 		}
 		if n > 0 {
-			return latchkey.Conflict("in-use", "the variable is used by %s; delete them first", count(n, "credential"))
+			return latchkey.Conflict("in-use", "the variable is used by %s; delete what uses it first", count(n, "credential"))
 		}
 		if err := o.DeleteVariable(v.ID); err != nil {
 			return err

@@ -75,6 +75,11 @@ func (b *Broker) CreateVault(ctx context.Context, who latchkey.Caller, c latchke
 			URL: b.vaultURL(c.Name), RetentionDays: c.RetentionDays, CreatedBy: who.ID, CreatedAt: o.Now,
 		}
 		v.ARMID = v.Reference().String()
+		if _, err := o.Vault(v.Name); err == nil {
+			return taken(db.ErrExists, "there is a vault with this name already")
+		} else if !errors.Is(err, db.ErrNotFound) {
+			return err
+		}
 		inForce, err := o.VaultInForce(v.Reference())
 		if err != nil {
 			return err

@@ -157,5 +157,6 @@ func enrolResponseTranscript(req *latchkey.EnrolRequest, resp *latchkey.EnrolRes
 	return newTranscript("latchkey enrol response 1").
 		bytes(enrolTranscript(req)).
 		text(string(resp.Machine)).
+		text(resp.Name).
 		text(resp.Environment)
 }

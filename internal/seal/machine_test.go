@@ -105,7 +105,7 @@ func TestEnrol(t *testing.T) {
 func TestEnrolResponse(t *testing.T) {
 	req := enrolment(t, newMachine(t))
 	pub, priv := newServer(t)
-	resp := &latchkey.EnrolResponse{Machine: "mach_1", Environment: "prod"}
+	resp := &latchkey.EnrolResponse{Machine: "mach_1", Name: "robot-1", Environment: "prod"}
 	SignEnrolResponse(priv, req, resp)
 	if err := VerifyEnrolResponse(pub, req, resp); err != nil {
 		t.Fatal(err)
