@@ -212,7 +212,7 @@ func say(message string) (text, code string) {
 			if strings.HasSuffix(ours, "Z") {
 				rest = ""
 			}
-			return ours + strings.ReplaceAll(strings.Trim(rest, `"`), `,`, `, `), ""
+			return ours + strings.Join(commas.Split(strings.Trim(rest, `"`), -1), ", "), ""
 		}
 	}
 	if rest, ok := strings.CutPrefix(message, malformed); ok {
@@ -220,6 +220,9 @@ func say(message string) (text, code string) {
 	}
 	return "is not valid", ""
 }
+
+// commas separate the values that a message lists.
+var commas = regexp.MustCompile(`, *`)
 
 // messages are huma's, and what we say instead.
 var messages = map[string]string{
