@@ -70,6 +70,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       version(),
 		Args:          cobra.ArbitraryArgs,
 		RunE:          groupRun,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -90,6 +91,8 @@ func (a *app) rootCommand() *cobra.Command {
 	f.BoolVar(&a.insecure, "insecure", false, "allow http:// to other machines: whoever is on the way sees everything")
 	f.BoolVar(&a.json, "json", false, "print JSON for programs")
 
+	completeFlag(root, "environment", a.completeEnvironments())
+
 	root.AddGroup(
 		&cobra.Group{ID: groupServer, Title: "Server:"},
 		&cobra.Group{ID: groupChain, Title: "The chain:"},
@@ -104,7 +107,7 @@ func (a *app) rootCommand() *cobra.Command {
 	add(groupServer, a.quickstartCommand(), a.serveCommand(), a.adminCommand(), a.agentCommand())
 	add(groupChain, a.environmentCommand(), a.vaultCommand(), a.variableCommand(), a.credentialCommand(),
 		a.machineCommand(), a.connectionCommand(), a.flowCommand(), a.runCommand())
-	add(groupAccess, a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.userCommand(), a.tokenCommand(), a.auditCommand())
+	add(groupAccess, a.loginCommand(), a.linkCommand(), a.logoutCommand(), a.whoamiCommand(), a.userCommand(), a.tokenCommand(), a.auditCommand())
 	root.AddCommand(a.openapiCommand(), a.versionCommand(), a.proofCommand())
 	return root
 }
@@ -328,13 +331,15 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return readAll(f, limit, path)
 }
 
+var errTooLarge = errors.New("is larger")
+
 func readAll(r io.Reader, limit int64, name string) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
+		return nil, fmt.Errorf("%s %w than %d bytes", name, errTooLarge, limit)
 	}
 	return b, nil
 }

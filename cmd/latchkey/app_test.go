@@ -185,7 +185,7 @@ func TestServerConfig(t *testing.T) {
 }
 
 func TestSettingsFromEnvironment(t *testing.T) {
-	a, _, _ := testApp(t, "", "LATCHKEY_LISTEN=127.0.0.1:9", "LATCHKEY_INSECURE_LISTEN=yes", "LATCHKEY_MASTER_KEY=/k")
+	a, _, _ := testApp(t, "", "LATCHKEY_LISTEN=127.0.0.1:9", "LATCHKEY_INSECURE_LISTEN=true", "LATCHKEY_MASTER_KEY=/k")
 	var c serverConfig
 	cmd := a.serveCommand()
 	cmd.ResetFlags()

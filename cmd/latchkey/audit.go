@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"iter"
 	"time"
 
@@ -56,6 +57,14 @@ see of all of them.`,
 	fl.StringVar(&until, "until", "", "only before this time")
 	fl.BoolVar(&f.Oldest, "oldest", false, "oldest first")
 	fl.IntVar(&limit, "limit", 100, "how many at most; 0 is all")
+	completeFlag(list, "outcome", oneOf(latchkey.OutcomeOK, latchkey.OutcomeDenied, latchkey.OutcomeFailed))
+	completeFlag(list, "run", a.completeRuns(false))
+	completeFlag(list, "machine", completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Machine, error] {
+		return c.Machines(ctx, env)
+	}, func(m latchkey.Machine) string { return described(m.ID, m.Name) }))
+	completeFlag(list, "credential", completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Credential, error] {
+		return c.Credentials(ctx, env)
+	}, func(c latchkey.Credential) string { return described(c.ID, c.Name) }))
 	cmd.AddCommand(list)
 	return cmd
 }

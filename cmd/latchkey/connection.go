@@ -35,14 +35,14 @@ func (a *app) connectionCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create NAME --machine MACHINE --credential CREDENTIAL", Short: "bind a credential to a machine", Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if machine == "" || credential == "" {
+				return hint(usagef("--machine and --credential are needed"), cmd.CommandPath()+" --help")
+			}
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
 			in := latchkey.ConnectionCreate{Name: args[0], Driver: latchkey.Driver(driver)}
-			if machine == "" || credential == "" {
-				return usagef("--machine and --credential are needed")
-			}
 			if in.Target.Machine, err = machineID(cmd.Context(), c, env, machine); err != nil {
 				return err
 			}
@@ -60,6 +60,9 @@ func (a *app) connectionCreate() *cobra.Command {
 	f.StringVar(&machine, "machine", "", "machine to run on")
 	f.StringVar(&credential, "credential", "", "credential to sign in with")
 	f.StringVar(&driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names")
+	completeFlag(cmd, "machine", a.completeMachines())
+	completeFlag(cmd, "credential", a.completeCredentials())
+	completeFlag(cmd, "driver", oneOf(latchkey.DriverNone))
 	return cmd
 }
 

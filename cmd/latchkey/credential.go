@@ -43,6 +43,9 @@ func (a *app) credentialCreate() *cobra.Command {
 		Example: `  latchkey credential create "ERP bot" --username new_ERPuser --password new_ERPpassword`,
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if username == "" || password == "" {
+				return hint(usagef("--username and --password are needed: the variables with the user name and the password"), "latchkey variable list")
+			}
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
@@ -70,6 +73,11 @@ func (a *app) credentialCreate() *cobra.Command {
 	f.StringVar(&exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment")
 	f.BoolVar(&in.AllowSharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user")
 	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable")
+	completeFlag(cmd, "username", a.completeVariables(latchkey.TypeText))
+	completeFlag(cmd, "password", a.completeVariables(latchkey.TypeSecret))
+	completeFlag(cmd, "usage", oneOf(latchkey.UsageConnection, latchkey.UsageDesktopFlow))
+	completeFlag(cmd, "exposure", completeExposure())
+	completeFlag(cmd, "machine", a.completeMachines())
 	return cmd
 }
 
@@ -159,6 +167,8 @@ func (a *app) credentialUpdate() *cobra.Command {
 	f.StringVar(&exposure, "exposure", "", "the nearest a secret may come to a flow; the owner's alone to change")
 	f.BoolVar(&sharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user; the owner's alone to change")
 	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable; replaces the list")
+	completeFlag(cmd, "exposure", completeExposure())
+	completeFlag(cmd, "machine", a.completeMachines())
 	return cmd
 }
 

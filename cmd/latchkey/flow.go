@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"latchkey.dev/client"
 	"latchkey.dev/latchkey"
@@ -28,11 +27,14 @@ type flowFlags struct {
 	credentials           []string
 }
 
-func (v *flowFlags) add(f *pflag.FlagSet) {
+func (v *flowFlags) add(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&v.description, "description", "", "description")
 	f.DurationVar(&v.timeout, "timeout", latchkey.DefaultTimeout, "time limit of a run, at most 24h")
 	f.StringVar(&v.handover, "handover", string(latchkey.HandoverNone), "how it wants credentials: none, descriptor, file or environment")
 	f.StringSliceVar(&v.credentials, "credential", nil, "desktop-flow credential that it may ask for; repeatable")
+	completeFlag(cmd, "handover", oneOf(latchkey.HandoverNone, latchkey.HandoverDescriptor, latchkey.HandoverFile, latchkey.HandoverEnvironment))
+	completeFlag(cmd, "credential", a.completeCredentials())
 }
 
 func (a *app) flowCommand() *cobra.Command {
@@ -87,7 +89,7 @@ func (a *app) flowCreate() *cobra.Command {
 			return a.printOne(f, flowFields(f)...)
 		},
 	}
-	v.add(cmd.Flags())
+	v.add(a, cmd)
 	return cmd
 }
 
@@ -188,7 +190,7 @@ func (a *app) flowUpdate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name")
-	v.add(cmd.Flags())
+	v.add(a, cmd)
 	return cmd
 }
 

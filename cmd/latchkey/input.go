@@ -107,13 +107,16 @@ func (a *app) newSecret(ctx context.Context, what, file string) (latchkey.Secret
 }
 
 func (a *app) readSecret(r io.Reader, name string, trim bool) (latchkey.Secret, error) {
-	b, err := readAll(r, latchkey.MaxSecretBytes+2, name)
-	if err != nil {
+	b, err := readAll(r, latchkey.MaxSecretBytes+2, name) // a line break does not count
+	if err != nil && !errors.Is(err, errTooLarge) {
 		return latchkey.Secret{}, err
 	}
 	text := string(b)
 	if trim {
 		text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	}
+	if err != nil || len(text) > latchkey.MaxSecretBytes {
+		return latchkey.Secret{}, fmt.Errorf("%s is larger than %d bytes", name, latchkey.MaxSecretBytes)
 	}
 	if text == "" {
 		return latchkey.Secret{}, fmt.Errorf("%s is empty", name)

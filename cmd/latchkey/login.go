@@ -26,7 +26,9 @@ the commands that follow.
 With --user it asks for the password, or reads it from a pipe, and keeps a token
 that lasts twelve hours. With --token-file or --token-stdin it keeps an API token
 that exists already, such as the one in admin-token in a new server's data folder.
-With -e it keeps the environment to work in as well.`,
+With -e it keeps the environment to work in as well.
+
+To sign a browser in afterwards, with the same account, open what latchkey link prints.`,
 		Example: `  latchkey login --server http://127.0.0.1:8080 --token-file latchkey-data/admin-token
   latchkey login --server https://latchkey.example.org --user alice`,
 		Args: exactly(),
@@ -128,6 +130,32 @@ func (a *app) tokenToKeep(ctx context.Context, tokenStdin bool) (latchkey.Secret
 		return token, hint(usagef("say as whom: --user, --token-file or --token-stdin"), "latchkey login --help")
 	}
 	return a.prompt(ctx, "API token")
+}
+
+func (a *app) linkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "link",
+		Short: "make a link that signs a browser in as you, once",
+		Long: `Link prints the address of a page that signs a browser in as the account that commands
+use. It works once, within ten minutes. Whoever has the link is you: open it yourself.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			link, err := c.SignInLink(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(link)
+			}
+			a.say("the link signs a browser in as you, once, until %s", when(link.ExpiresAt))
+			_, err = fmt.Fprintln(a.std.out, link.URL)
+			return err
+		},
+	}
 }
 
 func (a *app) logoutCommand() *cobra.Command {

@@ -57,6 +57,13 @@ connections, and leaves quarantine.`,
   latchkey machine token --machine bot1`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if machine != "" && (len(commands) > 0 || runAs != "") {
+				return usagef("--allow-command and --run-as are for new machines: one that is enrolled anew with --machine keeps its policy file")
+			}
+			to, err := a.connect()
+			if err != nil {
+				return err
+			}
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
@@ -87,6 +94,10 @@ connections, and leaves quarantine.`,
 			if machine != "" {
 				enrol += " --force"
 			}
+			if to.caFile != "" {
+				enrol += " --ca-file ca.pem"
+				fmt.Fprintf(a.std.out, "Copy %s to the machine, as ca.pem in the folder where you type this: the agent trusts the server by it.\n\n", quoteWord(to.caFile))
+			}
 			fmt.Fprintf(a.std.out, "On the machine, as the user that the agent runs as:\n\n  %s\n  latchkey-agent run\n\n", enrol)
 			if len(commands) == 0 && machine == "" {
 				fmt.Fprintln(a.std.out, "Flows run there only what its policy file allows: add --allow-command '/opt/bots/*', or edit the file.")
@@ -106,6 +117,7 @@ connections, and leaves quarantine.`,
 	f.StringArrayVar(&commands, "allow-command", nil, "program for the printed command: an absolute path, * is any name; may be repeated")
 	f.StringVar(&runAs, "run-as", "", "user for the printed command, as whom flows run there")
 	f.BoolVar(&bare, "bare", false, "print the token only, for a pipe or a file")
+	completeFlag(cmd, "machine", a.completeMachines())
 	return cmd
 }
 

@@ -114,6 +114,9 @@ func (a *app) quickstart(ctx context.Context, c serverConfig, serve bool) (err e
 		}
 	}()
 	defer func() { err = errors.Join(err, q.close()) }()
+	if err := q.claimFolder(); err != nil {
+		return err
+	}
 	q.say("Latchkey quickstart: from a secret in a vault to a flow that signs in with it.\nEverything is kept in %s.\n", dir)
 	q.say("Setting up")
 	for _, s := range q.setUp(ctx, c) {
@@ -170,9 +173,6 @@ func (q *quickstart) setUp(ctx context.Context, c serverConfig) []quickStep {
 // copyProgram puts a copy of the program where the machine's policy can name
 // it: with go run the program itself is in a folder that goes away.
 func (q *quickstart) copyProgram() (string, error) {
-	if err := q.claimFolder(); err != nil {
-		return "", err
-	}
 	if err := os.MkdirAll(filepath.Join(q.dir, "bin"), 0o700); err != nil {
 		return "", err
 	}

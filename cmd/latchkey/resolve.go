@@ -6,8 +6,6 @@ import (
 	"iter"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"latchkey.dev/client"
 	"latchkey.dev/latchkey"
 )
@@ -68,51 +66,4 @@ func several[ID ~string](refs []string, one func(ref string) (ID, error)) ([]ID,
 		ids = append(ids, id)
 	}
 	return ids, nil
-}
-
-// maxCompletions bounds what a shell is offered.
-const maxCompletions = 200
-
-type completion = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
-
-// completeNames offers the names of things in the environment for a command's
-// first argument.
-func completeNames[T any](a *app, list func(context.Context, *client.Client, string) iter.Seq2[T, error], name func(T) string) completion {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		c, env, err := a.within(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return names(list(cmd.Context(), c, env), name, typed), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// completeTenant is completeNames for things outside environments.
-func completeTenant[T any](a *app, list func(context.Context, *client.Client) iter.Seq2[T, error], name func(T) string) completion {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		c, err := a.client()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return names(list(cmd.Context(), c), name, typed), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-func names[T any](items iter.Seq2[T, error], name func(T) string, typed string) []string {
-	var offered []string
-	for item, err := range items {
-		if err != nil || len(offered) == maxCompletions {
-			break
-		}
-		if n := name(item); strings.HasPrefix(n, typed) {
-			offered = append(offered, n)
-		}
-	}
-	return offered
 }

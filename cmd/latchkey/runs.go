@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -40,6 +41,19 @@ at most once.`, "runs")
 	return cmd
 }
 
+// completeRuns offers the ids of runs, newest first; with live only of those
+// that have not ended.
+func (a *app) completeRuns(live bool) completion {
+	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Run, error] {
+		return first(maxCompletions, c.Runs(ctx, env, client.RunFilter{}))
+	}, func(r latchkey.Run) string {
+		if live && r.State.Done() {
+			return ""
+		}
+		return described(r.ID, r.FlowName)
+	})
+}
+
 func (a *app) runStart() *cobra.Command {
 	var connection string
 	var inputs []string
@@ -62,13 +76,9 @@ going.`,
 			if connection == "" {
 				return hint(usagef("--connection is needed"), "latchkey connection list")
 			}
-			in := latchkey.RunCreate{Inputs: map[string]string{}}
-			for _, input := range inputs {
-				name, value, ok := strings.Cut(input, "=")
-				if !ok {
-					return usagef("--input must be NAME=VALUE")
-				}
-				in.Inputs[name] = value
+			in := latchkey.RunCreate{}
+			if in.Inputs, err = parseInputs(inputs); err != nil {
+				return err
 			}
 			if in.Flow, err = flowID(ctx, c, env, args[0]); err != nil {
 				return err
@@ -90,7 +100,30 @@ going.`,
 	f.StringVarP(&connection, "connection", "c", "", "connection to run through")
 	f.StringArrayVarP(&inputs, "input", "i", nil, "NAME=VALUE, which the flow finds as LATCHKEY_INPUT_NAME; not for secrets; repeatable")
 	f.BoolVar(&wait, "wait", false, "show the output and wait for the end")
+	completeFlag(cmd, "connection", a.completeConnections())
 	return cmd
+}
+
+// parseInputs reads inputs given as NAME=VALUE. A flow finds them in its
+// environment in upper case, so that names must differ in more than case.
+func parseInputs(inputs []string) (map[string]string, error) {
+	parsed := make(map[string]string, len(inputs))
+	names := make(map[string]string, len(inputs)) // as given, by what the flow finds
+	for _, input := range inputs {
+		name, value, ok := strings.Cut(input, "=")
+		if !ok {
+			return nil, usagef("--input must be NAME=VALUE")
+		}
+		upper := strings.ToUpper(name)
+		switch before, seen := names[upper]; {
+		case seen && before == name:
+			return nil, usagef("--input: %q is given twice", name)
+		case seen:
+			return nil, usagef("--input: %q and %q must differ in more than case", before, name)
+		}
+		names[upper], parsed[name] = name, value
+	}
+	return parsed, nil
 }
 
 // follow shows a run's output until it ends, and returns how it ended.
@@ -220,12 +253,16 @@ func (a *app) runList() *cobra.Command {
 	f.StringVar(&connection, "connection", "", "only runs through this connection")
 	f.StringVar(&machine, "machine", "", "only runs on this machine")
 	f.IntVar(&limit, "limit", 100, "how many at most; 0 is all")
+	completeFlag(cmd, "state", oneOf(latchkey.RunQueued, latchkey.RunRunning, latchkey.RunSucceeded, latchkey.RunFailed, latchkey.RunCancelled, latchkey.RunTimedOut))
+	completeFlag(cmd, "flow", a.completeFlows())
+	completeFlag(cmd, "connection", a.completeConnections())
+	completeFlag(cmd, "machine", a.completeMachines())
 	return cmd
 }
 
 func (a *app) runShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show RUN", Short: "show a run", Args: exactly("RUN"),
+		Use: "show RUN", Short: "show a run", Args: exactly("RUN"), ValidArgsFunction: a.completeRuns(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -247,7 +284,7 @@ func (a *app) runShow() *cobra.Command {
 func (a *app) runLog() *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
-		Use: "log RUN", Short: "show a run's output", Args: exactly("RUN"),
+		Use: "log RUN", Short: "show a run's output", Args: exactly("RUN"), ValidArgsFunction: a.completeRuns(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			c, env, err := a.within(ctx)
@@ -292,7 +329,7 @@ func (a *app) runLog() *cobra.Command {
 
 func (a *app) runCancel() *cobra.Command {
 	return &cobra.Command{
-		Use: "cancel RUN", Short: "end a run and everything it started", Args: exactly("RUN"),
+		Use: "cancel RUN", Short: "end a run and everything it started", Args: exactly("RUN"), ValidArgsFunction: a.completeRuns(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -301,6 +338,9 @@ func (a *app) runCancel() *cobra.Command {
 			r, err := c.CancelRun(cmd.Context(), env, latchkey.RunID(args[0]))
 			if err != nil {
 				return err
+			}
+			if !r.State.Done() {
+				a.say("cancelling is under way: the agent ends the run and everything it started")
 			}
 			return a.printOne(r, runFields(r)...)
 		},

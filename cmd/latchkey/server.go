@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -248,6 +249,26 @@ func (s *service) local() string {
 	return c.publicURL(s.main.Addr())
 }
 
+// listening says for people where the API and the pages are.
+func (s *service) listening() string {
+	at := s.local()
+	if t, ok := s.main.Addr().(*net.TCPAddr); ok && t.IP.IsUnspecified() {
+		host, _, _ := net.SplitHostPort(s.config.Listen) // it has been listened on
+		at = fmt.Sprintf("%s (all interfaces), here %s", net.JoinHostPort(host, strconv.Itoa(t.Port)), at)
+	}
+	if s.config.PublicURL != "" {
+		at += ", for " + s.config.PublicURL
+	}
+	return at
+}
+
+// inTheOpen reports whether the API and the pages are reached from other
+// machines without TLS.
+func (s *service) inTheOpen() bool {
+	t, ok := s.main.Addr().(*net.TCPAddr)
+	return s.config.TLSCert == "" && ok && !t.IP.IsLoopback()
+}
+
 // vaultDomain returns the embedded vaults' domain with the port, as in their
 // addresses.
 func (s *service) vaultDomain() string {
@@ -315,11 +336,15 @@ folder.`,
 			if err != nil {
 				return err
 			}
-			a.say("listening on %s", s.URL())
+			a.say("listening on %s", s.listening())
+			if s.inTheOpen() {
+				a.say("warning: what goes to and from this address is not encrypted: let only a proxy that does TLS reach it")
+			}
 			a.say("embedded vaults on https://{vault}.%s at %s", s.vaultDomain(), s.vaults.Addr())
 			if s.adminToken != "" {
 				a.say("first start: the admin token is in %s", s.adminToken)
 				a.say("try: latchkey login --server %s --token-file %s", s.local(), quoteWord(s.adminToken))
+				a.say("then, to sign a browser in: latchkey link")
 			}
 			return s.Wait()
 		},

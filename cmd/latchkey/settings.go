@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,6 +32,8 @@ type serverConfig struct {
 	LogLevel       string // debug, info, warn or error
 
 	Out io.Writer // where the log and the addresses go
+
+	faults []error // of the environment; check returns them with its own
 }
 
 // A setting is one of the texts of a serverConfig: a flag, and an environment
@@ -53,7 +57,7 @@ var serveSettings = []setting{
 	{"database", "", "postgres://user@host/database; default: the SQLite file latchkey.db in the data folder", func(c *serverConfig) *string { return &c.Database }},
 	{"tls-cert", "", "PEM file of the certificate chain for --listen", func(c *serverConfig) *string { return &c.TLSCert }},
 	{"tls-key", "", "PEM file of its key", func(c *serverConfig) *string { return &c.TLSKey }},
-	{"insecure-listen", "", "yes: listen beyond this machine without TLS, because a proxy does it", nil},
+	{"insecure-listen", "", "listen beyond this machine without TLS, for instance because a proxy does it", nil},
 	{"master-key", "", "key file that everything sealed depends on; default: master.key in the data folder, made at the first start", func(c *serverConfig) *string { return &c.MasterKey }},
 	{"log-format", "text", "text or json", func(c *serverConfig) *string { return &c.LogFormat }},
 	{"log-level", "info", "debug, info, warn or error", func(c *serverConfig) *string { return &c.LogLevel }},
@@ -74,9 +78,14 @@ func (a *app) settingsFlags(cmd *cobra.Command, c *serverConfig, only ...string)
 		value := firstOf(a.getenv(s.variable()), s.standard)
 		switch {
 		case s.field == nil:
-			c.InsecureListen = value == "yes"
+			consent, err := parseBool(value)
+			if err != nil {
+				c.faults = append(c.faults, usagef("%s must be true or false", s.variable()))
+			}
+			c.InsecureListen = consent
 			if has(s.flag) {
-				cmd.Flags().BoolVar(&c.InsecureListen, s.flag, c.InsecureListen, "listen beyond this machine without TLS, for instance because a proxy does it")
+				cmd.Flags().BoolVar(&c.InsecureListen, s.flag, consent, s.help+" ["+s.variable()+"]")
+				cmd.Flags().Lookup(s.flag).DefValue = "false"
 			}
 		case has(s.flag):
 			cmd.Flags().StringVar(s.field(c), s.flag, value, s.help+" ["+s.variable()+"]")
@@ -87,12 +96,28 @@ func (a *app) settingsFlags(cmd *cobra.Command, c *serverConfig, only ...string)
 		}
 	}
 	c.Out = a.std.err
+	if err := checkEnviron(a.environ); err != nil {
+		c.faults = append(c.faults, err)
+	}
+	// Unknown variables are reported with the other faults, not before them.
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return nil }
+}
+
+// parseBool reads a bool from an environment variable; unset is false.
+func parseBool(s string) (bool, error) {
+	switch s {
+	case "", "no":
+		return false, nil
+	case "yes":
+		return true, nil
+	}
+	return strconv.ParseBool(s)
 }
 
 // check returns every fault of the configuration at once, and fills in what
 // follows from the rest.
 func (c *serverConfig) check() error {
-	var faults []error
+	faults := slices.Clone(c.faults)
 	fault := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
 	if c.Data == "" {
 		fault("--data is missing: the folder of everything that is kept")
@@ -103,14 +128,16 @@ func (c *serverConfig) check() error {
 	}
 	if c.MasterKey == "" {
 		c.MasterKey = filepath.Join(c.Data, "master.key")
+	} else if info, err := os.Stat(filepath.Dir(c.MasterKey)); err != nil || !info.IsDir() {
+		fault("--master-key %s: there is no folder %s", c.MasterKey, filepath.Dir(c.MasterKey))
 	}
-	if host, _, err := net.SplitHostPort(c.Listen); err != nil {
-		fault("--listen must be an address and a port, such as 127.0.0.1:8080")
+	if host, err := splitListen(c.Listen); err != nil {
+		fault("--listen %q must be an address and a port from 0 to 65535, such as 127.0.0.1:8080", c.Listen)
 	} else if !loopback(host) && c.TLSCert == "" && !c.InsecureListen {
 		fault("--listen %s is beyond this machine and would be without TLS: give --tls-cert and --tls-key, or --insecure-listen if a proxy does TLS", c.Listen)
 	}
-	if _, _, err := net.SplitHostPort(c.VaultListen); err != nil {
-		fault("--vault-listen must be an address and a port, such as 127.0.0.1:8443")
+	if _, err := splitListen(c.VaultListen); err != nil {
+		fault("--vault-listen %q must be an address and a port from 0 to 65535, such as 127.0.0.1:8443", c.VaultListen)
 	}
 	if !validDomain(c.VaultDomain) {
 		fault("--vault-domain must be a domain such as vault.localhost, in lower case and without a port")
@@ -141,6 +168,16 @@ func (c *serverConfig) check() error {
 		fault("--log-level must be debug, info, warn or error")
 	}
 	return errors.Join(faults...)
+}
+
+// splitListen checks an address to listen on, and returns its host.
+func splitListen(address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	_, err = net.LookupPort("tcp", port)
+	return host, err
 }
 
 // loopback reports whether a listener on host is reached from this machine

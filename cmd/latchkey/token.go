@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"iter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/client"
 	"latchkey.dev/latchkey"
 )
 
@@ -58,7 +61,9 @@ func (a *app) tokenList() *cobra.Command {
 }
 
 func (a *app) tokenRevoke() *cobra.Command {
-	cmd := &cobra.Command{Use: "revoke TOKEN", Short: "end an API token at once, by its id or name", Args: exactly("TOKEN")}
+	cmd := &cobra.Command{Use: "revoke TOKEN", Short: "end an API token at once, by its id or name", Args: exactly("TOKEN"), ValidArgsFunction: completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.Token, error] {
+		return c.Tokens(ctx)
+	}, func(t latchkey.Token) string { return described(t.ID, t.Name) })}
 	sure := sureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()

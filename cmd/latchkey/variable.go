@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -57,16 +58,20 @@ func (v *variableFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&v.ref.Secret, "secret-name", "", "name of the secret, without a version")
 }
 
-// reference returns what the flags say about the secret, if anything. Of an
+// noReference is the present reference of a variable that is yet to be made.
+func noReference() (*latchkey.SecretReference, error) { return nil, nil }
+
+// reference returns what the flags say about the secret, if anything. The parts
+// that they leave out are those of the present reference, if there is one. Of an
 // embedded vault the name is enough.
-func (v *variableFlags) reference(ctx context.Context, c *client.Client, f *pflag.FlagSet) (value *string, ref *latchkey.SecretReference, err error) {
+func (v *variableFlags) reference(ctx context.Context, c *client.Client, f *pflag.FlagSet, present func() (*latchkey.SecretReference, error)) (value *string, ref *latchkey.SecretReference, err error) {
 	if f.Changed("value") {
 		value = &v.value
 	}
 	if v.secret != "" {
 		parsed, err := latchkey.ParseSecretReference(v.secret)
 		if err != nil {
-			return nil, nil, latchkey.Invalid("secret", "%v", err)
+			return nil, nil, latchkey.Invalid("--secret", "%v", err)
 		}
 		return value, &parsed, nil
 	}
@@ -74,17 +79,41 @@ func (v *variableFlags) reference(ctx context.Context, c *client.Client, f *pfla
 		return value, nil, nil
 	}
 	r := v.ref
+	old, err := present()
+	if err != nil {
+		return nil, nil, err
+	}
 	if r.SubscriptionID == "" && r.ResourceGroup == "" && r.Vault != "" {
 		if err := latchkey.CheckVaultName(r.Vault); err != nil {
-			return nil, nil, latchkey.Invalid("secret.vault", "%v", err)
+			return nil, nil, latchkey.Invalid("--vault", "%v", err)
 		}
 		vault, err := c.Vault(ctx, r.Vault)
-		if err != nil {
+		if err != nil && (old == nil || !errors.Is(err, latchkey.ErrNotFound)) {
 			return nil, nil, hint(err, "the flags --subscription and --resource-group, if the vault is in Azure")
 		}
 		r.SubscriptionID, r.ResourceGroup = vault.SubscriptionID, vault.ResourceGroup
 	}
-	return value, &r, nil
+	if old != nil {
+		r.SubscriptionID, r.ResourceGroup = firstOf(r.SubscriptionID, old.SubscriptionID), firstOf(r.ResourceGroup, old.ResourceGroup)
+		r.Vault, r.Secret = firstOf(r.Vault, old.Vault), firstOf(r.Secret, old.Secret)
+	}
+	return value, &r, referenceFaults(r)
+}
+
+// referenceFaults checks a reference and names the flags of what is wrong.
+func referenceFaults(r latchkey.SecretReference) error {
+	err := r.Validate()
+	e, ok := errors.AsType[*latchkey.Error](err)
+	if !ok {
+		return err
+	}
+	flags := map[string]string{"subscriptionId": "--subscription", "resourceGroup": "--resource-group", "vault": "--vault", "secret": "--secret-name"}
+	named := *e
+	named.Fields = make([]latchkey.FieldError, len(e.Fields))
+	for i, f := range e.Fields {
+		named.Fields[i] = latchkey.FieldError{Field: firstOf(flags[f.Field], f.Field), Message: f.Message}
+	}
+	return usageError{&named}
 }
 
 func (a *app) variableCommand() *cobra.Command {
@@ -95,9 +124,10 @@ vault, never a value; whether that secret may be read is checked after every cha
 	return cmd
 }
 
-func (a *app) completeVariables() completion {
+// completeVariables offers the variables of a type, or all.
+func (a *app) completeVariables(kind latchkey.VariableType) completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Variable, error] {
-		return c.Variables(ctx, env, "")
+		return c.Variables(ctx, env, kind)
 	}, func(v latchkey.Variable) string { return v.Name })
 }
 
@@ -118,7 +148,7 @@ func (a *app) variableCreate() *cobra.Command {
 				return err
 			}
 			in.DisplayName, in.Description, in.Type = args[0], v.description, latchkey.VariableType(kind)
-			if in.Value, in.Secret, err = v.reference(cmd.Context(), c, cmd.Flags()); err != nil {
+			if in.Value, in.Secret, err = v.reference(cmd.Context(), c, cmd.Flags(), noReference); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("default") {
@@ -136,6 +166,7 @@ func (a *app) variableCreate() *cobra.Command {
 	f.StringVar(&kind, "type", "text", "text, number, boolean, json or secret")
 	f.BoolVar(&wait, "wait", false, "wait for the check of a secret variable")
 	v.add(f)
+	completeFlag(cmd, "type", completeTypes())
 	return cmd
 }
 
@@ -194,27 +225,39 @@ func (a *app) variableList() *cobra.Command {
 			return printList(a, c.Variables(cmd.Context(), env, latchkey.VariableType(kind)), []string{"NAME", "DISPLAY NAME", "TYPE", "VALUE", "CHECK"},
 				func(v latchkey.Variable) []string {
 					value, _ := v.Effective()
-					return []string{v.Name, v.DisplayName, string(v.Type), short(value), checkText(v.Check)}
+					return []string{v.Name, v.DisplayName, string(v.Type), shortID(value), checkText(v.Check)}
 				})
 		},
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "only those of this type")
+	completeFlag(cmd, "type", completeTypes())
 	return cmd
 }
 
-// short cuts a value to what fits a table: its end, where ARM ids differ.
-func short(s string) string {
-	const limit = 60
+// tableWidth is how much of one value fits a table.
+const tableWidth = 60
+
+// shortID cuts a value to what fits a table: its end, where ARM ids differ.
+func shortID(s string) string {
 	r := []rune(strings.Join(strings.Fields(s), " "))
-	if len(r) <= limit {
+	if len(r) <= tableWidth {
 		return string(r)
 	}
-	return "…" + string(r[len(r)-limit:])
+	return "…" + string(r[len(r)-tableWidth:])
+}
+
+// short cuts a sentence or a command to its beginning that fits a table.
+func short(s string) string {
+	r := []rune(strings.Join(strings.Fields(s), " "))
+	if len(r) <= tableWidth {
+		return string(r)
+	}
+	return string(r[:tableWidth]) + "…"
 }
 
 func (a *app) variableShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show VARIABLE", Short: "show a variable and its check", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		Use: "show VARIABLE", Short: "show a variable and its check", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -233,7 +276,11 @@ func (a *app) variableUpdate() *cobra.Command {
 	var v variableFlags
 	var wait bool
 	cmd := &cobra.Command{
-		Use: "update VARIABLE", Short: "change a variable; its name and type never change", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		Use: "update VARIABLE", Short: "change a variable; its name and type never change",
+		Long: `Update changes what is given. Of a reference to a secret, the parts that are not given
+stay what they are: --secret-name alone names another secret of the same vault.`,
+		Example: `  latchkey variable update new_ERPpassword --secret-name other-password --wait`,
+		Args:    exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -241,7 +288,11 @@ func (a *app) variableUpdate() *cobra.Command {
 			}
 			var in latchkey.VariableUpdate
 			f := cmd.Flags()
-			if in.Value, in.Secret, err = v.reference(cmd.Context(), c, f); err != nil {
+			present := func() (*latchkey.SecretReference, error) {
+				old, err := c.Variable(cmd.Context(), env, args[0])
+				return old.Secret, err
+			}
+			if in.Value, in.Secret, err = v.reference(cmd.Context(), c, f, present); err != nil {
 				return err
 			}
 			if f.Changed("display-name") {
@@ -264,7 +315,7 @@ func (a *app) variableUpdate() *cobra.Command {
 }
 
 func (a *app) variableDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete VARIABLE", Short: "remove a variable that no credential uses", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables()}
+	cmd := &cobra.Command{Use: "delete VARIABLE", Short: "remove a variable that no credential uses", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables("")}
 	sure := sureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, env, err := a.within(cmd.Context())
@@ -282,7 +333,7 @@ func (a *app) variableDelete() *cobra.Command {
 func (a *app) variableCheck() *cobra.Command {
 	return &cobra.Command{
 		Use: "check VARIABLE", Short: "check again whether the secret may be read, and wait for the result",
-		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -298,7 +349,7 @@ func (a *app) variableOverride() *cobra.Command {
 	var reason, reference string
 	cmd := &cobra.Command{
 		Use: "override VARIABLE --reason TEXT", Short: "let a reference be used without a passed check, on record",
-		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(),
+		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {

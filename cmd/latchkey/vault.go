@@ -34,6 +34,21 @@ func (a *app) completeVaults() completion {
 		func(v latchkey.EmbeddedVault) string { return v.Name })
 }
 
+// completeRoleAssignments offers a vault, and then the ids of its role
+// assignments.
+func (a *app) completeRoleAssignments() completion {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) != 1 {
+			return a.completeVaults()(cmd, args, typed)
+		}
+		return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.RoleAssignment, error] {
+			return c.RoleAssignments(ctx, args[0])
+		}, func(r latchkey.RoleAssignment) string {
+			return described(r.ID, firstOf(r.PrincipalName, string(r.Principal))+", "+string(r.Role))
+		})(cmd, nil, typed)
+	}
+}
+
 func (a *app) vaultCreate() *cobra.Command {
 	var in latchkey.EmbeddedVaultCreate
 	cmd := &cobra.Command{
@@ -152,7 +167,7 @@ vault or one secret.`, "roles")
 		},
 	}
 	assign.Flags().StringVar(&secret, "secret", "", "name of the secret to limit it to")
-	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeVaults()}
+	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeRoleAssignments()}
 	sure := sureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -179,6 +180,15 @@ func withoutDomain(list, domain string) string {
 	return strings.Join(kept, ",")
 }
 
+// notStarted returns the exit code that shells have for a program that could
+// not be started.
+func notStarted(err error) exitCode {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return 127
+	}
+	return 126
+}
+
 // runCommandWith runs a program with more environment variables, and returns
 // its exit code.
 func (a *app) runCommandWith(command []string, set map[string]string) error {
@@ -196,7 +206,8 @@ func (a *app) runCommandWith(command []string, set map[string]string) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	if err := child.Start(); err != nil {
-		return err
+		a.say("%v", err)
+		return notStarted(err)
 	}
 	ended := make(chan struct{})
 	passed := make(chan struct{})
