@@ -31,13 +31,9 @@ func (o *op) credentialIn(env latchkey.EnvironmentID, id latchkey.CredentialID, 
 	if err := o.allow(action, credentialThing(env, c)); err != nil {
 		return c, err
 	}
-	return c, o.addMyRole(env, &c)
-}
-
-func (o *op) addMyRole(env latchkey.EnvironmentID, c *latchkey.Credential) error {
-	access, err := o.Access(o.who.ID, env, string(c.ID))
-	c.MyRole = access.Role
-	return err
+	roles, err := o.Roles(o.who.ID, []string{string(id)})
+	c.MyRole = roles[string(id)]
+	return c, err
 }
 
 // Credential returns a credential.
@@ -56,12 +52,15 @@ func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env strin
 		if err != nil {
 			return p, err
 		}
-		for i := range p.Items {
-			if err := o.addMyRole(id, &p.Items[i]); err != nil {
-				return p, err
-			}
+		ids := make([]string, len(p.Items))
+		for i, c := range p.Items {
+			ids[i] = string(c.ID)
 		}
-		return p, nil
+		roles, err := o.Roles(who.ID, ids)
+		for i, c := range p.Items {
+			p.Items[i].MyRole = roles[string(c.ID)]
+		}
+		return p, err
 	})
 }
 

@@ -55,12 +55,11 @@ func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, 
 		if err != nil {
 			return p, err
 		}
+		machines := make([]*latchkey.Machine, len(p.Items))
 		for i := range p.Items {
-			if err := o.AddLoad(&p.Items[i]); err != nil {
-				return p, err
-			}
+			machines[i] = &p.Items[i]
 		}
-		return p, nil
+		return p, o.AddLoad(machines...)
 	})
 }
 

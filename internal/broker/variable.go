@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"latchkey.dev/internal/db"
@@ -29,17 +30,20 @@ func (o *op) variable(envRef, ref string, action latchkey.Action) (latchkey.Envi
 	return e, v, o.addReferences(&v)
 }
 
-// addReferences fills in what a variable shows of its references.
-func (o *op) addReferences(v *latchkey.Variable) error {
-	if v.Type != latchkey.TypeSecret {
-		return nil
+// addReferences fills in what variables show of their references.
+func (o *op) addReferences(variables ...*latchkey.Variable) error {
+	byID := make(map[latchkey.VariableID]*latchkey.Variable)
+	for _, v := range variables {
+		if v.Type == latchkey.TypeSecret {
+			byID[v.ID] = v
+		}
 	}
-	refs, err := o.References(v.ID)
+	refs, err := o.References(slices.Collect(maps.Keys(byID))...)
 	if err != nil {
 		return err
 	}
 	for _, r := range refs {
-		ref := r.SecretReference
+		v, ref := byID[r.Variable], r.SecretReference
 		if r.Newest {
 			check := r.Check
 			if check.State != latchkey.CheckUnknown {
@@ -73,12 +77,11 @@ func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string,
 		if err != nil {
 			return p, err
 		}
+		variables := make([]*latchkey.Variable, len(p.Items))
 		for i := range p.Items {
-			if err := o.addReferences(&p.Items[i]); err != nil {
-				return p, err
-			}
+			variables[i] = &p.Items[i]
 		}
-		return p, nil
+		return p, o.addReferences(variables...)
 	})
 }
 

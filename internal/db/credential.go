@@ -17,23 +17,32 @@ func (tx *Tx) Credential(env latchkey.EnvironmentID, id latchkey.CredentialID) (
 	if err != nil {
 		return c, err
 	}
-	c.Slots, err = tx.slots(id)
-	return c, err
+	return c, tx.addSlots(&c)
 }
 
-// slots returns the names of the variables that a credential is bound to.
-func (tx *Tx) slots(id latchkey.CredentialID) (map[latchkey.Slot]string, error) {
-	type slot struct {
+// addSlots fills in the names of the variables that credentials are bound to.
+func (tx *Tx) addSlots(credentials ...*latchkey.Credential) error {
+	if len(credentials) == 0 {
+		return nil
+	}
+	byID := make(map[latchkey.CredentialID]*latchkey.Credential, len(credentials))
+	ids := make([]latchkey.CredentialID, len(credentials))
+	for i, c := range credentials {
+		c.Slots = make(map[latchkey.Slot]string)
+		byID[c.ID], ids[i] = c, c.ID
+	}
+	type row struct {
+		id   latchkey.CredentialID
 		slot latchkey.Slot
 		name string
 	}
-	rows, err := all(tx, func(s scanner) (r slot, err error) { return r, s.Scan(&r.slot, &r.name) },
-		`SELECT s.slot, v.name FROM credential_slots s JOIN variables v ON v.id = s.variable_id WHERE s.credential_id = $1`, id)
-	slots := make(map[latchkey.Slot]string, len(rows))
+	rows, err := all(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.id, &r.slot, &r.name) },
+		`SELECT s.credential_id, s.slot, v.name FROM credential_slots s JOIN variables v ON v.id = s.variable_id
+		WHERE s.credential_id IN (`+placeholders(1, len(ids))+`)`, in(ids)...)
 	for _, r := range rows {
-		slots[r.slot] = r.name
+		byID[r.id].Slots[r.slot] = r.name
 	}
-	return slots, err
+	return err
 }
 
 // SlotVariable returns the variable that a slot of a credential is bound to,
@@ -64,12 +73,11 @@ func (tx *Tx) Credentials(env latchkey.EnvironmentID, visible Visible, o latchke
 	if err != nil {
 		return p, err
 	}
+	credentials := make([]*latchkey.Credential, len(p.Items))
 	for i := range p.Items {
-		if p.Items[i].Slots, err = tx.slots(p.Items[i].ID); err != nil {
-			return p, err
-		}
+		credentials[i] = &p.Items[i]
 	}
-	return p, nil
+	return p, tx.addSlots(credentials...)
 }
 
 // CreateCredential stores a new credential and binds its slots. It returns

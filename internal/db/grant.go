@@ -47,6 +47,28 @@ func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subje
 	return a, nil
 }
 
+// Roles returns the highest role that a principal has on each of several things.
+// A thing on which it has none is not in the result.
+func (tx *Tx) Roles(who latchkey.PrincipalID, subjects []string) (map[string]latchkey.Role, error) {
+	found := make(map[string]latchkey.Role, len(subjects))
+	if len(subjects) == 0 {
+		return found, nil
+	}
+	type row struct {
+		subject string
+		role    latchkey.Role
+	}
+	rows, err := all(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.subject, &r.role) },
+		mine+`SELECT subject_id, role FROM grants WHERE principal_id IN (SELECT id FROM mine) AND subject_id IN (`+placeholders(2, len(subjects))+`)`,
+		in(subjects, who)...)
+	for _, r := range rows {
+		if r.role.Includes(found[r.subject]) {
+			found[r.subject] = r.role
+		}
+	}
+	return found, err
+}
+
 // CreateGrant gives a principal a role on a thing, and bumps the environment's
 // authorization epoch.
 func (tx *Tx) CreateGrant(env latchkey.EnvironmentID, kind latchkey.Kind, subject string, to latchkey.PrincipalID, role latchkey.Role, by latchkey.PrincipalID) error {

@@ -41,12 +41,34 @@ func (tx *Tx) scanMachine(s scanner) (m Machine, err error) {
 	return m, err
 }
 
-// AddLoad fills in how many runs a machine executes and how many wait for it.
-func (tx *Tx) AddLoad(m *latchkey.Machine) (err error) {
-	if m.Running, err = one(tx, scanInt, `SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'running'`, m.ID); err != nil {
-		return err
+// AddLoad fills in how many runs machines execute and how many wait for them.
+func (tx *Tx) AddLoad(machines ...*latchkey.Machine) error {
+	if len(machines) == 0 {
+		return nil
 	}
-	m.Queued, err = one(tx, scanInt, `SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'queued'`, m.ID)
+	byID := make(map[latchkey.MachineID]*latchkey.Machine, len(machines))
+	ids := make([]latchkey.MachineID, len(machines))
+	for i, m := range machines {
+		byID[m.ID], ids[i] = m, m.ID
+	}
+	type row struct {
+		id    latchkey.MachineID
+		state latchkey.RunState
+		n     int
+	}
+	// One part for each state, so that the indexes of the two serve.
+	part := func(state latchkey.RunState) string {
+		return `SELECT machine_id, state, count(*) FROM runs WHERE state = '` + string(state) + `' AND machine_id IN (` + placeholders(1, len(ids)) + `) GROUP BY machine_id, state`
+	}
+	rows, err := all(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.id, &r.state, &r.n) },
+		part(latchkey.RunRunning)+` UNION ALL `+part(latchkey.RunQueued), in(ids)...)
+	for _, r := range rows {
+		if r.state == latchkey.RunRunning {
+			byID[r.id].Running = r.n
+		} else {
+			byID[r.id].Queued = r.n
+		}
+	}
 	return err
 }
 

@@ -2,7 +2,6 @@ package db
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -112,7 +111,7 @@ func (tx *Tx) addIdentities(users []latchkey.User) error {
 	rows, err := all(tx, func(s scanner) (r row, err error) {
 		return r, s.Scan(&r.id, &r.e.Issuer, &r.e.Tenant, &r.e.ObjectID)
 	}, `SELECT principal_id, issuer, tenant, object_id FROM external_identities
-		WHERE principal_id IN (`+placeholders(len(users))+`) ORDER BY issuer, tenant, object_id`, args...)
+		WHERE principal_id IN (`+placeholders(1, len(users))+`) ORDER BY issuer, tenant, object_id`, args...)
 	if err != nil {
 		return err
 	}
@@ -121,18 +120,6 @@ func (tx *Tx) addIdentities(users []latchkey.User) error {
 		u.ExternalIdentities = append(u.ExternalIdentities, r.e)
 	}
 	return nil
-}
-
-// placeholders returns $1 to $n, separated by commas.
-func placeholders(n int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "$%d", i+1)
-	}
-	return b.String()
 }
 
 // CreateUser stores a new user. With passwordHash "" no password is right. It

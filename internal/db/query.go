@@ -219,3 +219,21 @@ func toJSON(v any) (string, error) {
 
 // last returns the placeholder of the last argument.
 func (w *where) last() string { return fmt.Sprintf("$%d", len(w.args)) }
+
+// placeholders returns n placeholders from $first on, separated by commas.
+func placeholders(first, n int) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("$%d", first+i)
+	}
+	return strings.Join(names, ", ")
+}
+
+// in returns arguments for a list of ids after other arguments.
+func in[ID ~string](ids []ID, before ...any) []any {
+	args := before
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	return args
+}

@@ -29,10 +29,14 @@ func scanReference(s scanner) (r Reference, err error) {
 		&r.Attempts, &r.CheckToken, &r.Check.Overridden)
 }
 
-// References returns the newest reference of a variable and the one in force,
+// References returns of each variable the newest reference and the one in force,
 // which may be the same.
-func (tx *Tx) References(v latchkey.VariableID) ([]Reference, error) {
-	return all(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r WHERE r.variable_id = $1 AND (r.newest OR r.in_force)`, v)
+func (tx *Tx) References(variables ...latchkey.VariableID) ([]Reference, error) {
+	if len(variables) == 0 {
+		return nil, nil
+	}
+	return all(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r
+		WHERE r.variable_id IN (`+placeholders(1, len(variables))+`) AND (r.newest OR r.in_force)`, in(variables)...)
 }
 
 // ReferenceInForce returns the reference that releases of a variable read, or
