@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -109,11 +111,22 @@ func (a *app) userShow() *cobra.Command {
 }
 
 func (a *app) userUpdate() *cobra.Command {
-	var name, passwordFile string
+	var name, passwordFile, currentFile string
 	var tenantAdmin, password bool
 	cmd := &cobra.Command{
-		Use: "update USER", Short: "change an account", Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		Use: "update USER", Short: "change an account",
+		Long: `Update changes what is given. A new password of your own account takes the current one
+as well, if there is one: asked for on a terminal, else from --current-password-file. A
+new password ends the account's sessions.`,
+		Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			password = password || passwordFile != ""
+			switch {
+			case currentFile != "" && !password:
+				return usagef("--current-password-file goes with --password or --password-file")
+			case currentFile == "-" && (passwordFile == "-" || passwordFile == "" && !isTerminal(a.std.in)):
+				return usagef("standard input cannot be both passwords: name a file for one")
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
@@ -126,7 +139,10 @@ func (a *app) userUpdate() *cobra.Command {
 			if f.Changed("tenant-admin") {
 				in.TenantAdmin = &tenantAdmin
 			}
-			if password || passwordFile != "" {
+			if password {
+				if in.CurrentPassword, err = a.currentPassword(cmd.Context(), c, args[0], currentFile); err != nil {
+					return err
+				}
 				p, err := a.newSecret(cmd.Context(), "New password of "+args[0], passwordFile)
 				if err != nil {
 					return err
@@ -136,7 +152,10 @@ func (a *app) userUpdate() *cobra.Command {
 			}
 			u, err := c.UpdateUser(cmd.Context(), args[0], in)
 			if err != nil {
-				return err
+				return namingCurrentPassword(err)
+			}
+			if password {
+				a.say("the account's sessions have ended: sign in again with the new password")
 			}
 			return a.printOne(u, userFields(u)...)
 		},
@@ -146,7 +165,38 @@ func (a *app) userUpdate() *cobra.Command {
 	f.BoolVar(&tenantAdmin, "tenant-admin", false, "may make environments, vaults and accounts")
 	f.BoolVar(&password, "password", false, "set a new password: asked for twice, or read from a pipe")
 	f.StringVar(&passwordFile, "password-file", "", "set a new password: every byte of this file; - is standard input")
+	f.StringVar(&currentFile, "current-password-file", "", "your current password, for a new one of your own account: every byte of this file; - is standard input")
 	return cmd
+}
+
+// currentPassword returns the password that the caller's own account has now,
+// or nil for another account and for one that has none.
+func (a *app) currentPassword(ctx context.Context, c *client.Client, ref, file string) (*string, error) {
+	var p latchkey.Secret
+	var err error
+	if file != "" {
+		p, err = a.newSecret(ctx, "Current password", file)
+	} else if isTerminal(a.std.in) {
+		me, meErr := c.Me(ctx)
+		if meErr != nil || ref != me.Login && ref != string(me.ID) {
+			return nil, meErr
+		}
+		p, err = a.prompt(ctx, "Current password, or nothing if there is none")
+	}
+	if err != nil || p.IsZero() || p.Reveal() == "" {
+		return nil, err
+	}
+	text := p.Reveal()
+	return &text, nil
+}
+
+// namingCurrentPassword adds the flag to an error about the current password.
+func namingCurrentPassword(err error) error {
+	e, ok := errors.AsType[*latchkey.Error](err)
+	if ok && slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool { return f.Field == "currentPassword" }) {
+		return hint(err, "the flag --current-password-file FILE")
+	}
+	return err
 }
 
 func (a *app) userAble(verb, short string, disabled bool) *cobra.Command {
