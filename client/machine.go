@@ -13,6 +13,18 @@ func (c *Client) CreateEnrolmentToken(ctx context.Context, env string, in latchk
 	return call[latchkey.EnrolmentToken](ctx, c, http.MethodPost, join("environments", env, "machines", "enrolment-tokens"), in)
 }
 
+// EnrolmentTokens lists the enrolment tokens that can still be used, without
+// their values.
+func (c *Client) EnrolmentTokens(ctx context.Context, env string) iter.Seq2[latchkey.EnrolmentToken, error] {
+	return list[latchkey.EnrolmentToken](ctx, c, join("environments", env, "machines", "enrolment-tokens"), nil)
+}
+
+// RevokeEnrolmentToken ends an enrolment token. Machines that it has enrolled
+// stay.
+func (c *Client) RevokeEnrolmentToken(ctx context.Context, env string, id latchkey.EnrolmentTokenID) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "machines", "enrolment-tokens", string(id)), nil, nil, nil)
+}
+
 // Machines lists the machines that the caller may see.
 func (c *Client) Machines(ctx context.Context, env string) iter.Seq2[latchkey.Machine, error] {
 	return list[latchkey.Machine](ctx, c, join("environments", env, "machines"), nil)

@@ -18,6 +18,7 @@ const (
 	KindVaultSecret Kind = "secret"
 	KindUser        Kind = "user"
 	KindToken       Kind = "token"
+	KindEnrolment   Kind = "enrolment token"
 	KindRole        Kind = "role assignment"
 	KindMember      Kind = "member"
 )
@@ -80,6 +81,7 @@ const (
 	ActCredentialUse    Action = "credential.use"
 
 	ActMachineToken      Action = "machine.token" // make an enrolment token
+	ActMachineRevoke     Action = "machine.token.revoke"
 	ActMachineEnrol      Action = "machine.enrol"
 	ActMachineRead       Action = "machine.read"
 	ActMachineUpdate     Action = "machine.update"

@@ -132,11 +132,13 @@ func (c *EnrolmentTokenCreate) Validate() error {
 	return f.err()
 }
 
-// An EnrolmentToken is a new enrolment token. The token is shown once.
+// An EnrolmentToken enrols machines. Its value is shown once, when it is made.
 type EnrolmentToken struct {
 	ID        EnrolmentTokenID `json:"id"`
-	Token     string           `json:"token" doc:"shown once; it carries the server's key, so that the agent knows whom it talks to"`
-	Uses      int              `json:"uses"`
+	Token     string           `json:"token,omitempty" doc:"shown once; it carries the server's key, so that the agent knows whom it talks to"`
+	Machine   MachineID        `json:"machine,omitempty" doc:"the machine that it enrols anew"`
+	Uses      int              `json:"uses" doc:"how many machines it can still enrol"`
+	CreatedBy PrincipalID      `json:"createdBy"`
 	ExpiresAt time.Time        `json:"expiresAt"`
 }
 

@@ -141,17 +141,50 @@ func (b *Broker) CreateEnrolmentToken(ctx context.Context, who latchkey.Caller, 
 			return err
 		}
 		t = latchkey.EnrolmentToken{
-			ID: latchkey.EnrolmentTokenID(latchkey.NewID("enrol", o.Now)), Token: token, Uses: c.Uses,
-			ExpiresAt: o.Now.Add(time.Duration(c.ExpiresIn)),
+			ID: latchkey.EnrolmentTokenID(latchkey.NewID("enrol", o.Now)), Token: token, Machine: c.Machine, Uses: c.Uses,
+			CreatedBy: who.ID, ExpiresAt: o.Now.Add(time.Duration(c.ExpiresIn)),
 		}
-		if err := o.CreateEnrolmentToken(db.EnrolmentToken{
-			ID: t.ID, Environment: e.ID, Machine: c.Machine, UsesLeft: c.Uses, ExpiresAt: t.ExpiresAt, CreatedBy: who.ID,
-		}, hash); err != nil {
+		if err := o.CreateEnrolmentToken(db.EnrolmentToken{EnrolmentToken: t, Environment: e.ID}, hash); err != nil {
 			return err
 		}
 		return o.record(latchkey.ActMachineToken, subject, map[string]string{"token": string(t.ID), "expiresIn": c.ExpiresIn.String()})
 	})
 	return t, err
+}
+
+// EnrolmentTokens lists the enrolment tokens of an environment that can still be
+// used, without their values.
+func (b *Broker) EnrolmentTokens(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.EnrolmentToken], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		if err := o.allow(latchkey.ActMachineToken, environmentThing(e)); err != nil {
+			return err
+		}
+		p, err = o.EnrolmentTokens(e.ID, page)
+		return err
+	})
+	return p, err
+}
+
+// RevokeEnrolmentToken ends an enrolment token. Machines that it has enrolled
+// stay.
+func (b *Broker) RevokeEnrolmentToken(ctx context.Context, who latchkey.Caller, env string, id latchkey.EnrolmentTokenID) error {
+	return b.update(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		if err := o.allow(latchkey.ActMachineToken, environmentThing(e)); err != nil {
+			return err
+		}
+		if err := o.RevokeEnrolmentToken(e.ID, id); err != nil {
+			return found(err, latchkey.KindEnrolment)
+		}
+		return o.record(latchkey.ActMachineRevoke, environmentThing(e), map[string]string{"token": string(id)})
+	})
 }
 
 // Enrol makes a machine known, by an enrolment token. The answer is signed by
@@ -220,7 +253,7 @@ func (o *op) enrolmentToken(req latchkey.EnrolRequest) (db.EnrolmentToken, latch
 	if errors.Is(err, db.ErrNotFound) {
 		return t, latchkey.Environment{}, &latchkey.Error{
 			Kind: latchkey.ErrUnauthenticated, Code: "enrolment-token-unknown",
-			Msg: "this server did not make the enrolment token; ask an environment admin for a new one",
+			Msg: "this server did not make the enrolment token, or it was revoked; ask an environment admin for a new one",
 		}
 	}
 	if err != nil {
@@ -240,7 +273,7 @@ func (o *op) enrolmentToken(req latchkey.EnrolRequest) (db.EnrolmentToken, latch
 		return t, e, o.refuse(latchkey.ActMachineEnrol, th, "enrolment-token-maker", "whoever made the enrolment token may not do so any more; ask an environment admin for a new one")
 	case !t.ExpiresAt.After(o.Now):
 		return t, e, o.refuse(latchkey.ActMachineEnrol, th, "enrolment-token-expired", "the enrolment token has expired; ask an environment admin for a new one")
-	case t.UsesLeft <= 0:
+	case t.Uses <= 0:
 		return t, e, o.refuse(latchkey.ActMachineEnrol, th, "enrolment-token-used", "the enrolment token has been used up; ask an environment admin for a new one")
 	case req.Environment != "" && req.Environment != e.Name && req.Environment != string(e.ID):
 		return t, e, o.refuse(latchkey.ActMachineEnrol, th, "enrolment-token-environment", "the enrolment token is for another environment than the one asked for; ask an admin of that environment for a token")

@@ -181,6 +181,21 @@ func TestEnrolmentTokens(t *testing.T) {
 	}
 	clock.advance(time.Hour)
 	wantCode(t, enrol(two, "bot3", ""), latchkey.ErrDenied, "enrolment-token-expired")
+	revoked, err := s.Broker.CreateEnrolmentToken(t.Context(), s.Admin, "prod", latchkey.EnrolmentTokenCreate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.Broker.EnrolmentTokens(t.Context(), s.Admin, "prod", latchkey.PageOptions{})
+	if err != nil || len(p.Items) != 1 || p.Items[0].ID != revoked.ID || p.Items[0].Token != "" {
+		t.Errorf("tokens that can be used = %+v, %v; want the last one, without its value", p.Items, err)
+	}
+	if err := s.Broker.RevokeEnrolmentToken(t.Context(), s.Admin, "prod", revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, enrol(revoked.Token, "bot5", ""), latchkey.ErrUnauthenticated, "enrolment-token-unknown")
+	if err := s.Broker.RevokeEnrolmentToken(t.Context(), s.Admin, "prod", revoked.ID); !errors.Is(err, latchkey.ErrNotFound) {
+		t.Errorf("revoke again: %v; want not found", err)
+	}
 	stranger := latchkeytest.New(t, latchkeytest.Options{})
 	if _, err := stranger.Broker.CreateEnvironment(t.Context(), stranger.Admin, latchkey.EnvironmentCreate{Name: "prod"}); err != nil {
 		t.Fatal(err)

@@ -171,27 +171,51 @@ func (tx *Tx) MachineUse(id latchkey.MachineID) (int, error) {
 
 // An EnrolmentToken is an enrolment token without its value.
 type EnrolmentToken struct {
-	ID          latchkey.EnrolmentTokenID
+	latchkey.EnrolmentToken
 	Environment latchkey.EnvironmentID
-	Machine     latchkey.MachineID // to be enrolled anew, or ""
-	UsesLeft    int
-	ExpiresAt   time.Time
-	CreatedBy   latchkey.PrincipalID
+}
+
+const enrolmentCols = `id, environment_id, machine_id, uses_left, expires_at, created_by`
+
+func scanEnrolmentToken(s scanner) (t EnrolmentToken, err error) {
+	return t, s.Scan(&t.ID, &t.Environment, &t.Machine, &t.Uses, timestamp{&t.ExpiresAt}, &t.CreatedBy)
 }
 
 // CreateEnrolmentToken stores an enrolment token by its hash.
 func (tx *Tx) CreateEnrolmentToken(t EnrolmentToken, hash []byte) error {
-	_, err := tx.exec(`INSERT INTO enrolment_tokens (id, environment_id, machine_id, hash, uses_left, expires_at, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		t.ID, t.Environment, t.Machine, hash, t.UsesLeft, ms(t.ExpiresAt), t.CreatedBy, ms(tx.Now))
+	_, err := tx.exec(`INSERT INTO enrolment_tokens (`+enrolmentCols+`, hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		t.ID, t.Environment, t.Machine, t.Uses, ms(t.ExpiresAt), t.CreatedBy, hash, ms(tx.Now))
 	return err
 }
 
 // EnrolmentTokenByHash returns an enrolment token, used up or expired ones too,
 // or ErrNotFound.
 func (tx *Tx) EnrolmentTokenByHash(hash []byte) (EnrolmentToken, error) {
-	return one(tx, func(s scanner) (t EnrolmentToken, err error) {
-		return t, s.Scan(&t.ID, &t.Environment, &t.Machine, &t.UsesLeft, timestamp{&t.ExpiresAt}, &t.CreatedBy)
-	}, `SELECT id, environment_id, machine_id, uses_left, expires_at, created_by FROM enrolment_tokens WHERE hash = $1 AND revoked_at IS NULL`, hash)
+	return one(tx, scanEnrolmentToken, `SELECT `+enrolmentCols+` FROM enrolment_tokens WHERE hash = $1 AND revoked_at IS NULL`, hash)
+}
+
+// EnrolmentTokens lists the enrolment tokens of an environment that can still be
+// used, oldest first.
+func (tx *Tx) EnrolmentTokens(env latchkey.EnvironmentID, o latchkey.PageOptions) (latchkey.Page[latchkey.EnrolmentToken], error) {
+	var w where
+	w.add("environment_id = ?", env)
+	w.add("uses_left > 0 AND revoked_at IS NULL AND expires_at > ?", ms(tx.Now))
+	if o.After != "" {
+		_, after := parseCursor(o.After)
+		w.add("id > ?", after)
+	}
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, func(s scanner) (latchkey.EnrolmentToken, error) {
+		t, err := scanEnrolmentToken(s)
+		return t.EnrolmentToken, err
+	}, `SELECT `+enrolmentCols+` FROM enrolment_tokens`+w.String()+` ORDER BY id LIMIT `+w.last(), w.args...)
+	return page(items, o, func(t latchkey.EnrolmentToken) (string, string) { return "", string(t.ID) }), err
+}
+
+// RevokeEnrolmentToken ends an enrolment token, or returns ErrNotFound when the
+// environment has none with the id that can still be used.
+func (tx *Tx) RevokeEnrolmentToken(env latchkey.EnvironmentID, id latchkey.EnrolmentTokenID) error {
+	return tx.execOne(`UPDATE enrolment_tokens SET revoked_at = $3 WHERE environment_id = $1 AND id = $2 AND revoked_at IS NULL AND uses_left > 0`, env, id, ms(tx.Now))
 }
 
 // UseEnrolmentToken takes one use of an enrolment token, or returns

@@ -23,6 +23,19 @@ func (s *server) machines(ctx context.Context, who latchkey.Caller, in *listInEn
 	return list(s.b.Machines(ctx, who, in.Env, in.options()))
 }
 
+type enrolmentTokenIn struct {
+	InEnv
+	ID string `path:"id" doc:"id of the enrolment token"`
+}
+
+func (s *server) listEnrolmentTokens(ctx context.Context, who latchkey.Caller, in *listInEnv) (*listOf[latchkey.EnrolmentToken], error) {
+	return list(s.b.EnrolmentTokens(ctx, who, in.Env, in.options()))
+}
+
+func (s *server) revokeEnrolmentToken(ctx context.Context, who latchkey.Caller, in *enrolmentTokenIn) (*none, error) {
+	return done(s.b.RevokeEnrolmentToken(ctx, who, in.Env, latchkey.EnrolmentTokenID(in.ID)))
+}
+
 func (s *server) createEnrolmentToken(ctx context.Context, who latchkey.Caller, in *envBody[latchkey.EnrolmentTokenCreate]) (*created[latchkey.EnrolmentToken], error) {
 	t, err := s.b.CreateEnrolmentToken(ctx, who, in.Env, in.Body)
 	return at(t, "environments", in.Env, "machines"), err

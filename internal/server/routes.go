@@ -82,6 +82,8 @@ func (s *server) handleAll() {
 	caller(s, op{t, "DELETE /environments/{env}/credentials/{id}", "deleteCredential", "Delete a credential", "Nothing may use it."}, s.deleteCredential)
 
 	t = "Machines"
+	caller(s, op{t, "GET /environments/{env}/machines/enrolment-tokens", "listEnrolmentTokens", "List enrolment tokens", "Those that can still be used, without their values. For admins of the environment."}, s.listEnrolmentTokens)
+	caller(s, op{t, "DELETE /environments/{env}/machines/enrolment-tokens/{id}", "revokeEnrolmentToken", "Revoke an enrolment token", "Machines that it has enrolled stay. For admins of the environment."}, s.revokeEnrolmentToken)
 	caller(s, op{t, "POST /environments/{env}/machines/enrolment-tokens", "createEnrolmentToken", "Make an enrolment token", "For admins of the environment. It is shown once; whoever has it can enrol a machine into this environment."}, s.createEnrolmentToken)
 	caller(s, op{t, "GET /environments/{env}/machines", "listMachines", "List the machines", ""}, s.machines)
 	caller(s, op{t, "GET /environments/{env}/machines/{id}", "getMachine", "Show a machine", ""}, s.machine)
