@@ -157,6 +157,9 @@ func (a *app) variableCreate() *cobra.Command {
 			if in.Secret != nil && !cmd.Flags().Changed("type") {
 				in.Type = latchkey.TypeSecret
 			}
+			if in.Type == latchkey.TypeSecret && in.Secret == nil && in.Value == nil && in.DefaultValue == nil {
+				return hint(usagef("a secret variable needs --vault and --secret-name, or --secret"), cmd.CommandPath()+" --help")
+			}
 			created, err := c.CreateVariable(cmd.Context(), env, in)
 			return a.checked(cmd.Context(), c, env, created, wait, err)
 		},
