@@ -93,6 +93,51 @@ func TestCheckEnviron(t *testing.T) {
 	}
 }
 
+func TestNearestVariable(t *testing.T) {
+	for name, want := range map[string]string{
+		"LATCHKEY_SEVRER": "LATCHKEY_SERVER", "LATCHKEY_LISTN": "LATCHKEY_LISTEN", "LATCHKEY_TLS_CERTS": "LATCHKEY_TLS_CERT",
+		"LATCHKEY_COLOUR": "", "LATCHKEY_": "",
+	} {
+		if got := nearestVariable(name); got != want {
+			t.Errorf("nearestVariable(%s) = %q; want %q", name, got, want)
+		}
+	}
+}
+
+func TestParseInputs(t *testing.T) {
+	tests := []struct {
+		name   string
+		inputs []string
+		fault  string // part of the error; none: it is good
+	}{
+		{"good", []string{"a=1", "b=x=y"}, ""},
+		{"without a value", []string{"a"}, "NAME=VALUE"},
+		{"twice", []string{"a=1", "a=1"}, `"a" is given twice`},
+		{"in two cases", []string{"a=1", "A=2"}, `"a" and "A" must differ`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := parseInputs(tt.inputs)
+			switch {
+			case tt.fault == "" && (err != nil || len(got) != len(tt.inputs)):
+				t.Errorf("parseInputs = %v, %v; want all", got, err)
+			case tt.fault != "" && (err == nil || !strings.Contains(err.Error(), tt.fault) || !strings.Contains(err.Error(), "--input")):
+				t.Errorf("error = %v; want --input and %s", err, tt.fault)
+			}
+		})
+	}
+}
+
+func TestShort(t *testing.T) {
+	long := strings.Repeat("b", 30) + strings.Repeat("e", 40)
+	if got, want := short(long), long[:60]+"…"; got != want {
+		t.Errorf("short = %q; want %q", got, want)
+	}
+	if got, want := shortID(long), "…"+long[10:]; got != want {
+		t.Errorf("shortID = %q; want %q", got, want)
+	}
+}
+
 func TestMessages(t *testing.T) {
 	tests := []struct {
 		name string
@@ -163,6 +208,9 @@ func TestServerConfig(t *testing.T) {
 		{"upper-case domain", func(c *serverConfig) { c.VaultDomain = "Vault.localhost" }, []string{"--vault-domain"}},
 		{"domain with a port", func(c *serverConfig) { c.VaultDomain = "vault.localhost:1" }, []string{"--vault-domain"}},
 		{"top-level domain", func(c *serverConfig) { c.VaultDomain = "localhost" }, []string{"--vault-domain"}},
+		{"port", func(c *serverConfig) { c.Listen, c.VaultListen = "127.0.0.1:99999", "127.0.0.1:-1" }, []string{"--listen", "--vault-listen"}},
+		{"key in no folder", func(c *serverConfig) { c.MasterKey = "/absent/key" }, []string{"--master-key /absent/key"}},
+		{"fault of the environment", func(c *serverConfig) { c.faults = []error{usagef("LATCHKEY_X")} }, []string{"LATCHKEY_X"}},
 		{"MySQL", func(c *serverConfig) { c.Database = "mysql://x" }, []string{"--database"}},
 		{"everything", func(c *serverConfig) { *c = serverConfig{PublicURL: "x"} },
 			[]string{"--data", "--listen", "--vault-listen", "--vault-domain", "--public-url", "--log-format", "--log-level"}},
