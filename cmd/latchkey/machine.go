@@ -118,6 +118,7 @@ connections, and leaves quarantine.`,
 	f.StringVar(&runAs, "run-as", "", "user for the printed command, as whom flows run there")
 	f.BoolVar(&bare, "bare", false, "print the token only, for a pipe or a file")
 	completeFlag(cmd, "machine", a.completeMachines())
+	cmd.AddCommand(a.enrolmentList(), a.enrolmentRevoke())
 	return cmd
 }
 
