@@ -46,11 +46,18 @@ func TestAnswerIsNotOlderThanTheQuestion(t *testing.T) {
 			ask(i)
 		}
 		synctest.Wait()
+		mu.Lock()
 		if reads != 1 {
 			t.Errorf("the secret is being read %d times at once; want 1", reads)
 		}
+		mu.Unlock()
 		close(hold)
 		wg.Wait()
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if want := "[old new new new]"; fmt.Sprint(got) != want {
 			t.Errorf("answers = %v; want %s", got, want)
 		}
