@@ -219,12 +219,12 @@ func TestRequestID(t *testing.T) {
 
 func TestPanicIsAProblem(t *testing.T) {
 	f := newFixture(t, nil)
-	f.mux.HandleFunc("GET /panic", func(http.ResponseWriter, *http.Request) { panic("oh") })
+	f.mux.HandleFunc("GET /panic", func(http.ResponseWriter, *http.Request) { panic("canary of the panic") })
 	a := f.send(t, "GET", "/panic", "", nil)
 	if p := a.problem(t); p.Status != http.StatusInternalServerError || p.Code != "internal" {
 		t.Errorf("problem = %+v; want an internal one", p)
 	}
-	if strings.Contains(string(a.body), "oh") || !strings.Contains(f.log.String(), `"panic":"oh"`) {
+	if strings.Contains(string(a.body), "canary") || !strings.Contains(f.log.String(), `"panic":"canary of the panic"`) {
 		t.Errorf("the panic belongs in the log and nowhere else; body %s", a.body)
 	}
 }
