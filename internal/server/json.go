@@ -65,12 +65,18 @@ func position(data []byte) string {
 	return ""
 }
 
+// fieldInputs is the field whose value is no struct but a map: in it names differ
+// by case as well, and what is allowed is for the vocabulary to say.
+const fieldInputs = "inputs"
+
 // checkNames reads one value and refuses objects with two fields whose names
 // are the same to encoding/json, for which case does not count.
 func checkNames(d *json.Decoder) error {
 	type object struct {
-		seen map[string]bool // nil for an array
-		name bool            // a name comes next
+		seen  map[string]bool // nil for an array
+		name  bool            // a name comes next
+		last  string          // the name before, folded
+		exact bool            // case counts
 	}
 	var open []object
 	for {
@@ -87,6 +93,10 @@ func checkNames(d *json.Decoder) error {
 		}
 		if name, ok := t.(string); ok && top != nil && top.name {
 			key := strings.ToLower(strings.ToUpper(name))
+			top.last = key
+			if top.exact {
+				key = name
+			}
 			if top.seen[key] {
 				return errors.New(malformed + ": an object has the same field twice")
 			}
@@ -100,7 +110,7 @@ func checkNames(d *json.Decoder) error {
 			}
 			o := object{}
 			if t == json.Delim('{') {
-				o = object{map[string]bool{}, true}
+				o = object{seen: map[string]bool{}, name: true, exact: top != nil && top.last == fieldInputs}
 			}
 			open = append(open, o)
 		case json.Delim('}'), json.Delim(']'):

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"latchkey.dev/latchkey"
 )
@@ -82,6 +83,8 @@ func TestFaults(t *testing.T) {
 	}{
 		{"not JSON", "POST", variables, `{"displayName":`, "", 400, "malformed", "body"},
 		{"two values", "POST", variables, `{} {}`, "", 400, "malformed", "body"},
+		{"inputs that differ in case", "POST", "/api/v1/environments/main/runs", `{"flow":"` + latchkey.NewID("flow", time.Now()) + `","connection":"` + latchkey.NewID("conn", time.Now()) + `","inputs":{"a":"1","A":"2"}}`, "", 422, "invalid", "inputs"},
+		{"an input twice", "POST", "/api/v1/environments/main/runs", `{"flow":"f","connection":"c","inputs":{"a":"1","a":"2"}}`, "", 400, "malformed", "body"},
 		{"a field twice", "POST", variables, `{"type":"text","Type":"secret","displayName":"x"}`, "", 400, "malformed", "body"},
 		{"no body", "POST", variables, "", "", 400, "malformed", ""},
 		{"a form", "POST", variables, `a=b`, "application/x-www-form-urlencoded", 415, "unsupported-media-type", ""},
