@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"latchkey.dev/latchkey"
 )
@@ -32,6 +34,8 @@ func ownName(prefix string, machine latchkey.MachineID) string {
 type named struct {
 	name string
 	latchkey.CredentialValues
+	expires time.Time        // by the server's clock
+	now     func() time.Time // the server's clock
 }
 
 // A handout is what a flow is handed: the connection's credential, and those
@@ -48,6 +52,13 @@ func (h handout) patterns() [][]byte {
 		p = append(p, maskPatterns(n.Password.Reveal())...)
 	}
 	return p
+}
+
+// expired reports whether a value must not be used any more.
+func (h handout) expired() bool {
+	return slices.ContainsFunc(append([]named{h.connection}, h.others...), func(n named) bool {
+		return n.now != nil && !n.now().Before(n.expires)
+	})
 }
 
 // check returns an error if two credentials would be handed over by one name.

@@ -5,9 +5,12 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 const (
@@ -33,9 +36,11 @@ func maskPatterns(value string) [][]byte {
 		value,
 		base64.StdEncoding.EncodeToString(raw), base64.RawStdEncoding.EncodeToString(raw),
 		base64.URLEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
-		url.QueryEscape(value), url.PathEscape(value),
 		hexed, strings.ToUpper(hexed),
-		quoted, plain,
+		quoted, plain, asciiQuote(plain),
+	}
+	for _, f := range urlForms(value) {
+		forms = append(forms, f, lowerEscapes(f))
 	}
 	slices.Sort(forms)
 	forms = slices.Compact(forms)
@@ -44,6 +49,46 @@ func maskPatterns(value string) [][]byte {
 		patterns[i] = []byte(f)
 	}
 	return patterns
+}
+
+// urlForms returns a text as libraries of several languages write it in a URL:
+// they differ in which characters they escape.
+func urlForms(text string) []string {
+	query := url.QueryEscape(text)
+	strict := strings.ReplaceAll(query, "+", "%20") // RFC 3986; Python's quote_plus is query
+	marks := strings.NewReplacer("%21", "!", "%28", "(", "%29", ")", "%2A", "*")
+	return []string{
+		query, url.PathEscape(text), strict,
+		strings.ReplaceAll(strict, "%2F", "/"),                // Python's quote
+		marks.Replace(query),                                  // .NET's UrlEncode
+		strings.ReplaceAll(marks.Replace(strict), "%27", "'"), // JavaScript's encodeURIComponent
+	}
+}
+
+// lowerEscapes returns a URL with its escapes in lower case, as .NET writes them.
+func lowerEscapes(s string) string {
+	b := []byte(s)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:i+3], bytes.ToLower(b[i+1:i+3]))
+			i += 2
+		}
+	}
+	return string(b)
+}
+
+// asciiQuote returns the inside of a JSON string with everything beyond ASCII
+// escaped, as Python and others write it.
+func asciiQuote(quoted string) string {
+	var b strings.Builder
+	for _, unit := range utf16.Encode([]rune(quoted)) {
+		if unit < utf8.RuneSelf {
+			b.WriteByte(byte(unit))
+		} else {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 // quote returns a text as it is inside a JSON string.

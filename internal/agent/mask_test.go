@@ -12,7 +12,7 @@ import (
 )
 
 func TestMaskPatterns(t *testing.T) {
-	const value = `p"ä&<ss> w/rd+=?`
+	const value = `p"ä&<ss> w/rd+=?!`
 	quoted, err := json.Marshal(value)
 	if err != nil {
 		t.Fatal(err)
@@ -21,7 +21,9 @@ func TestMaskPatterns(t *testing.T) {
 		"plain": value, "base64": base64.StdEncoding.EncodeToString([]byte(value)), "raw base64": base64.RawURLEncoding.EncodeToString([]byte(value)),
 		"query": url.QueryEscape(value), "path": url.PathEscape(value), "hex": hex.EncodeToString([]byte(value)),
 		"upper hex": strings.ToUpper(hex.EncodeToString([]byte(value))), "JSON of Go": string(quoted),
-		"JSON of others": `"p\"ä&<ss> w/rd+=?"`,
+		"JSON of others": `"p\"ä&<ss> w/rd+=?!"`, "JSON of Python": `"p\"\u00e4&<ss> w/rd+=?!"`,
+		"URL of Python": `p%22%C3%A4%26%3Css%3E%20w/rd%2B%3D%3F%21`, "all of it": `p%22%C3%A4%26%3Css%3E%20w%2Frd%2B%3D%3F%21`,
+		"URL of JavaScript": `p%22%C3%A4%26%3Css%3E%20w%2Frd%2B%3D%3F!`, "URL of .NET": `p%22%c3%a4%26%3css%3e+w%2frd%2b%3d%3f!`,
 	}
 	for name, form := range forms {
 		m := newMasker(maskPatterns(value))

@@ -99,7 +99,9 @@ func (t *task) persist(ctx context.Context, while time.Duration, f func(*client.
 // beat keeps the run's lease and learns whether to cancel it, until the run
 // ends.
 func (t *task) beat(running, reports context.Context, end context.CancelCauseFunc) {
-	heard := time.Now()
+	// By a timer of its own: a request to a server that does not answer takes long.
+	silence := startSilence(func() { end(errSilent) })
+	defer silence.stop()
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for {
@@ -109,24 +111,38 @@ func (t *task) beat(running, reports context.Context, end context.CancelCauseFun
 		case <-ticker.C:
 		}
 		var status latchkey.RunStatus
+		var sent time.Time
 		err := t.a.sessions.use(reports, func(s *client.MachineSession) (err error) {
+			sent = time.Now()
 			status, err = s.Heartbeat(reports, t.run.Run, latchkey.RunRequest{Claim: t.run.Claim})
 			return err
 		})
 		switch {
 		case err == nil:
-			heard = time.Now()
+			silence.heard(sent)
 			if status.Cancel {
 				end(errCancelled)
 			}
 		case !retryable(err):
 			t.log.LogAttrs(running, slog.LevelWarn, "heartbeat refused", slog.Any("error", err))
 			end(errGivenUp)
-		case time.Since(heard) > latchkey.RunLease:
-			end(errSilent)
 		}
 	}
 }
+
+// A silence measures for how long the server has not been heard of.
+type silence struct{ timer *time.Timer }
+
+// startSilence calls tooLong once the server has given the run up.
+func startSilence(tooLong func()) silence {
+	return silence{time.AfterFunc(latchkey.RunLease, tooLong)}
+}
+
+// heard says that the server has answered a request that was sent at a time. The
+// lease began then at the earliest.
+func (s silence) heard(sent time.Time) { s.timer.Reset(latchkey.RunLease - time.Since(sent)) }
+
+func (s silence) stop() { s.timer.Stop() }
 
 // runFlow gets the values that the flow is handed, runs it, and returns what to
 // report.
@@ -154,6 +170,9 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 			t.log.LogAttrs(ctx, slog.LevelError, "folder of a run not removed", slog.String("folder", work), slog.Any("error", err))
 		}
 	}()
+	if values.expired() {
+		return failed(latchkey.RunErrRelease, errors.New("a released credential expired before the flow could start"))
+	}
 	given, err := hand(t.run.Handover, values, account, t.a.state.Machine)
 	if err != nil {
 		return failed(latchkey.RunErrStart, err)
@@ -287,10 +306,10 @@ func (t *task) releaseOne(ctx context.Context, id latchkey.CredentialID) (n name
 		if err != nil {
 			return err
 		}
-		if sealed.Run != t.run.Run || sealed.Claim != t.run.Claim || sealed.Credential != id || sealed.Machine != t.a.state.Machine {
-			return errors.New("the server released something else than was asked for")
+		if err := misfit(sealed, t.run, t.a.state.Machine, id); err != nil {
+			return err
 		}
-		n.name = sealed.Name
+		n.name, n.expires, n.now = sealed.Name, sealed.Expires, s.Now
 		n.CredentialValues, err = s.Open(sealed)
 		return err
 	})
@@ -298,6 +317,19 @@ func (t *task) releaseOne(ctx context.Context, id latchkey.CredentialID) (n name
 		t.a.sessions.forget(doubtful)
 	}
 	return n, err
+}
+
+// misfit returns why a release must not be handed to the flow of a run, or nil.
+// The server has decided about the exposure; the agent, which does the handing
+// over, does not rely on that.
+func misfit(s *latchkey.Sealed, run *latchkey.ClaimedRun, machine latchkey.MachineID, id latchkey.CredentialID) error {
+	switch {
+	case s.Run != run.Run || s.Claim != run.Claim || s.Credential != id || s.Machine != machine:
+		return errors.New("the server released something else than was asked for")
+	case !s.Exposure.Allows(run.Handover):
+		return fmt.Errorf("the owner of the credential %s does not allow the handover %s", s.Name, run.Handover)
+	}
+	return nil
 }
 
 // runMark is the variable in the environment of a run's processes by which they
