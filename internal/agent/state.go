@@ -82,15 +82,25 @@ func (s *State) save(dir string) error {
 	return writeFile(filepath.Join(dir, stateFile), append(b, '\n'))
 }
 
+// loadKeys reads the machine's private keys. A file that others than its owner
+// can use is refused, except on Windows, whose modes do not say.
 func loadKeys(dir string) (*seal.MachineKeys, error) {
-	b, err := readFile(filepath.Join(dir, keyFile))
+	file := filepath.Join(dir, keyFile)
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("%s can be used by others than its owner (mode %04o): enrol anew with --force if somebody may have read it, or run chmod 600 on it", file, mode)
+	}
+	b, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(b)
 	keys, err := seal.ParseMachineKeys(b)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, keyFile), err)
+		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
 	return keys, nil
 }
