@@ -105,7 +105,7 @@ func (a *app) vaultShow() *cobra.Command {
 }
 
 func (a *app) vaultDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault with everything in it", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
+	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault that has no secrets and that no variable refers to", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
 	sure := sureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
