@@ -133,20 +133,5 @@ func (a *app) connectionUpdate() *cobra.Command {
 
 func (a *app) connectionDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete CONNECTION", Short: "remove a connection", Args: exactly("CONNECTION"), ValidArgsFunction: a.completeConnections()}
-	sure := sureFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, env, err := a.within(cmd.Context())
-		if err != nil {
-			return err
-		}
-		id, err := connectionID(cmd.Context(), c, env, args[0])
-		if err != nil {
-			return err
-		}
-		if err := a.confirm(*sure, "delete the connection "+args[0]); err != nil {
-			return err
-		}
-		return c.DeleteConnection(cmd.Context(), env, id)
-	}
-	return cmd
+	return deletes(a, cmd, "connection", connectionID, (*client.Client).DeleteConnection)
 }

@@ -174,20 +174,5 @@ func (a *app) credentialUpdate() *cobra.Command {
 
 func (a *app) credentialDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete CREDENTIAL", Short: "remove a credential that no connection uses", Args: exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials()}
-	sure := sureFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, env, err := a.within(cmd.Context())
-		if err != nil {
-			return err
-		}
-		id, err := credentialID(cmd.Context(), c, env, args[0])
-		if err != nil {
-			return err
-		}
-		if err := a.confirm(*sure, "delete the credential "+args[0]); err != nil {
-			return err
-		}
-		return c.DeleteCredential(cmd.Context(), env, id)
-	}
-	return cmd
+	return deletes(a, cmd, "credential", credentialID, (*client.Client).DeleteCredential)
 }

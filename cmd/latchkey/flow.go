@@ -196,20 +196,5 @@ func (a *app) flowUpdate() *cobra.Command {
 
 func (a *app) flowDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete FLOW", Short: "remove a flow; its runs stay on record", Args: exactly("FLOW"), ValidArgsFunction: a.completeFlows()}
-	sure := sureFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, env, err := a.within(cmd.Context())
-		if err != nil {
-			return err
-		}
-		id, err := flowID(cmd.Context(), c, env, args[0])
-		if err != nil {
-			return err
-		}
-		if err := a.confirm(*sure, "delete the flow "+args[0]); err != nil {
-			return err
-		}
-		return c.DeleteFlow(cmd.Context(), env, id)
-	}
-	return cmd
+	return deletes(a, cmd, "flow", flowID, (*client.Client).DeleteFlow)
 }

@@ -202,20 +202,5 @@ func (a *app) updateMachine(ctx context.Context, ref string, in latchkey.Machine
 
 func (a *app) machineDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete MACHINE", Short: "remove a machine; its agent is refused from then on", Args: exactly("MACHINE"), ValidArgsFunction: a.completeMachines()}
-	sure := sureFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, env, err := a.within(cmd.Context())
-		if err != nil {
-			return err
-		}
-		id, err := machineID(cmd.Context(), c, env, args[0])
-		if err != nil {
-			return err
-		}
-		if err := a.confirm(*sure, "delete the machine "+args[0]); err != nil {
-			return err
-		}
-		return c.DeleteMachine(cmd.Context(), env, id)
-	}
-	return cmd
+	return deletes(a, cmd, "machine", machineID, (*client.Client).DeleteMachine)
 }
