@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"iter"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"latchkey.dev/latchkey"
@@ -26,6 +28,31 @@ type AuditFilter struct {
 
 // Audit lists entries of the audit log.
 func (c *Client) Audit(ctx context.Context, f AuditFilter) iter.Seq2[latchkey.AuditEvent, error] {
+	q := f.query()
+	if f.Oldest {
+		q.Set("order", "oldest")
+	}
+	return list[latchkey.AuditEvent](ctx, c, "/audit", q)
+}
+
+// AuditAfter returns the entries of the audit log that follow one, or the first
+// ones after "", in the order in which entries became final. The log may be
+// followed by it: nothing comes in before the last entry of an answer. Next is
+// empty when there are no more yet; f.Oldest does not matter. An entry that the
+// log does not have is an ErrConflict with the code "audit-entry-unknown".
+func (c *Client) AuditAfter(ctx context.Context, f AuditFilter, after latchkey.AuditID) (latchkey.Page[latchkey.AuditEvent], error) {
+	q := f.query()
+	q.Set("order", "committed")
+	q.Set("limit", strconv.Itoa(latchkey.MaxPage))
+	if after != "" {
+		q.Set("after", string(after))
+	}
+	var p latchkey.Page[latchkey.AuditEvent]
+	err := c.do(ctx, http.MethodGet, "/audit", q, nil, &p)
+	return p, err
+}
+
+func (f AuditFilter) query() url.Values {
 	q := filter("environment", f.Environment, "action", string(f.Action), "outcome", string(f.Outcome),
 		"actor", string(f.Actor), "subject", f.Subject, "run", string(f.Run), "machine", string(f.Machine),
 		"credential", string(f.Credential))
@@ -35,10 +62,7 @@ func (c *Client) Audit(ctx context.Context, f AuditFilter) iter.Seq2[latchkey.Au
 	if !f.Until.IsZero() {
 		q.Set("until", f.Until.UTC().Format(time.RFC3339Nano))
 	}
-	if f.Oldest {
-		q.Set("order", "oldest")
-	}
-	return list[latchkey.AuditEvent](ctx, c, "/audit", q)
+	return q
 }
 
 // OpenAPI returns the server's OpenAPI document.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -22,10 +23,16 @@ type AuditFilter struct {
 	Since       time.Time
 	Until       time.Time
 	Newest      bool // newest first
+
+	// Committed lists in the order in which entries became final, and only those
+	// that no later one can precede: who reads on after the last entry misses none
+	// and gets none twice. PageOptions.After may then be the id of an entry.
+	Committed bool
 }
 
 // Audit lists entries of the audit log: of one environment for its admins and
-// auditors, of the whole installation for tenant admins.
+// auditors, of the whole installation for tenant admins. An entry to go on after
+// that is not there is an ErrConflict with the code "audit-entry-unknown".
 func (b *Broker) Audit(ctx context.Context, who latchkey.Caller, f AuditFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.AuditEvent], err error) {
 	err = b.view(ctx, who, func(o *op) error {
 		t := tenantThing
@@ -41,8 +48,11 @@ func (b *Broker) Audit(ctx context.Context, who latchkey.Caller, f AuditFilter, 
 		}
 		p, err = o.Audit(db.AuditFilter{
 			Environment: t.env, Action: f.Action, Outcome: f.Outcome, Actor: f.Actor, Subject: f.Subject, Run: f.Run,
-			Machine: f.Machine, Credential: f.Credential, Since: f.Since, Until: f.Until, Newest: f.Newest,
+			Machine: f.Machine, Credential: f.Credential, Since: f.Since, Until: f.Until, Newest: f.Newest, Committed: f.Committed,
 		}, page)
+		if errors.Is(err, db.ErrNotFound) {
+			return latchkey.Conflict("audit-entry-unknown", "the audit log has no entry to go on after: it is the log of another server or environment, or this server was restored from a backup made before that entry")
+		}
 		return err
 	})
 	return p, err

@@ -15,16 +15,16 @@ func scanAudit(s scanner) (e latchkey.AuditEvent, err error) {
 		&e.Subject, &e.SubjectKind, &e.SubjectName, &e.Run, &e.Claim, &e.Release, &e.Machine, &e.Credential, jsonText{&e.Details})
 }
 
-// Record adds an entry to the audit log. It sets the entry's id and time. Entries
-// of one server keep the order in which they were added; of those of several
-// servers the clocks decide.
+// Record adds an entry to the audit log. It sets the entry's id, its time and
+// its place in the committed order. Ids of one server keep the order in which
+// entries were added; of those of several servers the clocks decide.
 func (tx *Tx) Record(e latchkey.AuditEvent) error {
 	details, err := toJSON(e.Details)
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO audit (`+auditCols+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
+	_, err = tx.exec(`INSERT INTO audit (`+auditCols+`, position)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, `+tx.engine.newPosition()+`)`,
 		latchkey.NewOrderedID("aud", tx.Now, tx.records.Add(1)), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Code, e.Reason,
 		e.Actor, e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID,
 		e.Subject, e.SubjectKind, e.SubjectName, e.Run, e.Claim, e.Release, e.Machine, e.Credential, details)
@@ -44,10 +44,16 @@ type AuditFilter struct {
 	Since       time.Time
 	Until       time.Time
 	Newest      bool // newest first
+
+	// Committed lists in the committed order, and only entries that no later one
+	// can precede. PageOptions.After may then be the id of an entry. Newest is not
+	// for it.
+	Committed bool
 }
 
-// Audit lists entries of the audit log in the order in which they were added,
-// or newest first.
+// Audit lists entries of the audit log by their ids, or in the committed order.
+// In the latter it returns [ErrNotFound] if the entry to go on after is not in
+// the log, or not in the environment that f chooses.
 func (tx *Tx) Audit(f AuditFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.AuditEvent], error) {
 	var w where
 	equal := func(column, value string) {
@@ -78,15 +84,24 @@ func (tx *Tx) Audit(f AuditFilter, o latchkey.PageOptions) (latchkey.Page[latchk
 	if !f.Until.IsZero() {
 		w.add("at < ?", ms(f.Until))
 	}
-	compare, order := ">", "ASC"
-	if f.Newest {
-		compare, order = "<", "DESC"
-	}
-	if o.After != "" {
+	order := "id"
+	switch {
+	case f.Committed:
+		order = "position, id"
+		if err := tx.committedAfter(&w, f.Environment, o.After); err != nil {
+			return latchkey.Page[latchkey.AuditEvent]{}, err
+		}
+	case f.Newest:
+		order = "id DESC"
+		if o.After != "" {
+			_, id := parseCursor(o.After)
+			w.add("id < ?", id)
+		}
+	case o.After != "":
 		_, id := parseCursor(o.After)
-		w.add("id "+compare+" ?", id)
+		w.add("id > ?", id)
 	}
 	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanAudit, `SELECT `+auditCols+` FROM audit`+w.String()+` ORDER BY id `+order+` LIMIT `+w.last(), w.args...)
+	items, err := all(tx, scanAudit, `SELECT `+auditCols+` FROM audit`+w.String()+` ORDER BY `+order+` LIMIT `+w.last(), w.args...)
 	return page(items, o, func(e latchkey.AuditEvent) (string, string) { return "", string(e.ID) }), err
 }

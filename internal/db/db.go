@@ -84,6 +84,9 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err := d.migrate(ctx, c); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	if err := d.renumberAudit(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("order the audit log: %w", err), d.Close())
+	}
 	return d, nil
 }
 
@@ -151,6 +154,7 @@ type Tx struct {
 
 	ctx     context.Context
 	tx      *sql.Tx
+	engine  engine
 	records *atomic.Uint32 // the database's
 }
 
@@ -203,7 +207,7 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 			_ = sqlTx.Rollback()
 		}
 	}()
-	tx := &Tx{Now: d.now().UTC().Truncate(time.Millisecond), ctx: ctx, tx: sqlTx, records: &d.records}
+	tx := &Tx{Now: d.now().UTC().Truncate(time.Millisecond), ctx: ctx, tx: sqlTx, engine: d.engine, records: &d.records}
 	if err := f(tx); err != nil {
 		return err
 	}

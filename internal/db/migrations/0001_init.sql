@@ -423,9 +423,12 @@ CREATE TABLE vault_role_assignments (
 CREATE UNIQUE INDEX vault_role_assignments_once ON vault_role_assignments (vault_id, secret_key, principal_id, role);
 CREATE INDEX vault_role_assignments_principal ON vault_role_assignments (principal_id, vault_id);
 
--- The audit log. Nothing updates or deletes its rows.
+-- The audit log. Nothing deletes its rows, and nothing updates them but the
+-- renumbering of positions after a restore. The order of (position, id) is that
+-- in which rows became visible; see docs/decisions/008-order-of-the-audit-log.md.
 CREATE TABLE audit (
     id             TEXT PRIMARY KEY,
+    position       BIGINT NOT NULL,
     at             BIGINT NOT NULL,
     environment_id TEXT NOT NULL,
     action         TEXT NOT NULL,
@@ -448,6 +451,7 @@ CREATE TABLE audit (
     credential_id  TEXT NOT NULL,
     details        TEXT NOT NULL
 );
+CREATE INDEX audit_position ON audit (position, id);
 CREATE INDEX audit_environment ON audit (environment_id, id);
 CREATE INDEX audit_run ON audit (run_id, id) WHERE run_id <> '';
 CREATE INDEX audit_credential ON audit (credential_id, id) WHERE credential_id <> '';
