@@ -180,22 +180,49 @@ func newGUID() string {
 // Tenant returns the installation's tenant id.
 func (b *Broker) Tenant() string { return b.tenant }
 
-// Ready returns an error if the service cannot do its work.
+// Ready returns an error if the service cannot do its work. When nothing can be
+// recorded the error has the code db.CodeStorageFull.
 func (b *Broker) Ready(ctx context.Context) error {
 	if err := b.db.Ping(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
+	if b.db.Full() {
+		return &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: db.CodeStorageFull, Msg: "the database's storage is full"}
+	}
 	return nil
 }
 
+// watchStorage says in the log that the storage is full, and looks again and
+// again whether there is room, so that the service is ready again by itself.
+func (b *Broker) watchStorage(ctx context.Context) error {
+	was := false
+	return b.every(ctx, storageInterval, "look for room in the storage", func(ctx context.Context) error {
+		full := b.db.Full()
+		switch {
+		case full && !was:
+			b.log.LogAttrs(ctx, slog.LevelError, "the database's storage is full: nothing can be recorded, so nothing is changed, claimed or released; make room")
+		case full:
+			// A failure is what is expected.
+			full = b.db.Probe(ctx) != nil && b.db.Full()
+		}
+		if was && !full {
+			b.log.LogAttrs(ctx, slog.LevelInfo, "the database's storage has room again")
+		}
+		was = full
+		return nil
+	})
+}
+
 // Work does the service's background work until ctx ends: it checks references,
-// ends runs whose agent vanished, and purges what is past its retention.
+// ends runs whose agent vanished, purges what is past its retention, and watches
+// whether the storage is full.
 func (b *Broker) Work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for range checkWorkers {
 		g.Go(func() error { return b.runChecks(ctx) })
 	}
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", b.endLostRuns) })
+	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
 	return g.Wait()
 }
@@ -203,6 +230,8 @@ func (b *Broker) Work(ctx context.Context) error {
 const (
 	leaseInterval = 2 * time.Second
 	purgeInterval = 10 * time.Minute
+
+	storageInterval = time.Second // to see that the storage is full, or has room again
 )
 
 // every runs f at once and then at intervals until ctx ends. An error of f is

@@ -59,7 +59,7 @@ func (b *Broker) recordRefusal(ctx context.Context, err error) error {
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	if err := b.db.Update(ctx, func(tx *db.Tx) error { return tx.Record(r.event) }); err != nil {
-		return errors.Join(fmt.Errorf("record denial: %w", err), r.err)
+		return fmt.Errorf("record denial %s: %w", r.err.Code, err)
 	}
 	return r.err
 }

@@ -33,6 +33,7 @@ type DB struct {
 	now    func() time.Time
 
 	records atomic.Uint32 // audit entries added; orders those of one millisecond
+	full    atomic.Bool   // see Full
 }
 
 type engine string
@@ -158,7 +159,8 @@ type Tx struct {
 	records *atomic.Uint32 // the database's
 }
 
-// Update runs f in a transaction and commits unless f returns an error. f may
+// Update runs f in a transaction and commits unless f returns an error. A failure
+// of the database itself is a [latchkey.Error] with one of the Code values. f may
 // run several times, when the database says that the transaction collided with
 // another: it must have no effect outside the transaction but on variables that
 // it sets anew each time.
@@ -183,7 +185,7 @@ func (d *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(
 	for attempt := 1; ; attempt++ {
 		err := d.once(ctx, pool, opts, f)
 		if err == nil || !isCollision(err) || attempt == maxAttempts || ctx.Err() != nil {
-			return err
+			return d.trouble(err)
 		}
 		// Wait a random while that grows with the attempts, at most 100 ms.
 		wait := time.Duration(rand.Int64N(int64(min(attempt*2, 100)))+1) * time.Millisecond
@@ -212,7 +214,7 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 		return err
 	}
 	if err := sqlTx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return fmt.Errorf("%w: %w", errCommit, err)
 	}
 	committed = true
 	return nil

@@ -3,8 +3,11 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
+
+	"latchkey.dev/latchkey"
 )
 
 // readyTimeout bounds how long readyz waits for the database.
@@ -22,7 +25,11 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	if err := s.b.Ready(ctx); err != nil {
 		s.Log.WarnContext(ctx, "not ready", "error", err, "request", visitOf(ctx).id)
-		writeStatus(w, http.StatusServiceUnavailable, "the database cannot be reached")
+		text := "the database cannot be reached"
+		if e, ok := errors.AsType[*latchkey.Error](err); ok {
+			text = e.Msg
+		}
+		writeStatus(w, http.StatusServiceUnavailable, text)
 		return
 	}
 	writeStatus(w, http.StatusOK, "ok")

@@ -56,11 +56,7 @@ func internalProblem() *problem {
 // problemOf returns what to answer for an error of the broker. An error that is
 // none of latchkey's is logged here, its only time, and not shown.
 func (s *server) problemOf(ctx context.Context, err error) *problem {
-	e, ok := errors.AsType[*latchkey.Error](err)
-	// Of several errors at once, one that is not for the user may be the graver.
-	if _, several := err.(interface{ Unwrap() []error }); several && err != error(e) {
-		ok = false
-	}
+	e, ok := forUser(err)
 	status := 0
 	if ok {
 		status = statusOf(e.Kind)
@@ -83,6 +79,32 @@ func (s *server) problemOf(ctx context.Context, err error) *problem {
 		p.Detail = e.Kind.Error()
 	}
 	return p.complete(ctx)
+}
+
+// forUser returns the error in err that says what to answer. Of several errors at
+// once the first counts, unless one is not for the user: that may be the graver.
+func forUser(err error) (e *latchkey.Error, ok bool) {
+	for err != nil {
+		if e, ok := err.(*latchkey.Error); ok {
+			return e, true
+		}
+		several, ok := err.(interface{ Unwrap() []error })
+		if !ok {
+			err = errors.Unwrap(err)
+			continue
+		}
+		for i, part := range several.Unwrap() {
+			p, ok := forUser(part)
+			if !ok {
+				return nil, false
+			}
+			if i == 0 {
+				e = p
+			}
+		}
+		return e, e != nil
+	}
+	return nil, false
 }
 
 // statusOf is the only map from kinds of errors to HTTP.
