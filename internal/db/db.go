@@ -214,6 +214,9 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 		return err
 	}
 	if err := sqlTx.Commit(); err != nil {
+		if opts.ReadOnly {
+			return fmt.Errorf("end of reading: %w", err)
+		}
 		return fmt.Errorf("%w: %w", errCommit, err)
 	}
 	committed = true

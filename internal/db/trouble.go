@@ -112,7 +112,9 @@ func rolledBack(err error) bool {
 		// FATAL ends the connection, also right after the commit.
 		return pg.Severity == "ERROR" || pg.SeverityUnlocalized == "ERROR"
 	}
-	return pgconn.SafeToRetry(err) // nothing was sent
+	// pgconn.SafeToRetry does not help: of a connection that is lost after COMMIT
+	// was sent, pgx says "conn closed" and that it is safe.
+	return false
 }
 
 // probeSize is what a probe writes, in bytes: more than the free space that a

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -42,9 +43,9 @@ const (
 	answer  direction = true
 )
 
-// A cut ends a connection once, at a request that has a text in it.
+// A cut ends a connection once, at a request that has a pattern in it.
 type cut struct {
-	text  []byte
+	at    *regexp.Regexp
 	way   direction // whose bytes are counted
 	after int       // bytes that still get through
 	done  chan struct{}
@@ -53,7 +54,8 @@ type cut struct {
 // A link is a connection through the proxy.
 type link struct {
 	client, server net.Conn
-	cut            *cut // of the request under way; guarded by Proxy.mu
+	cut            *cut   // of the request under way; guarded by Proxy.mu
+	seen           []byte // of requests since the newest cut was ordered; guarded by Proxy.mu
 }
 
 // New returns a proxy to an address, which may be "unix" as well.
@@ -89,24 +91,28 @@ func (p *Proxy) Set(f Fault) {
 	p.changed = make(chan struct{})
 }
 
-// CutRequest resets the connection of the next request that has text in it, when
-// that many bytes of it from text on have got through. The channel is closed when
-// that has happened.
-func (p *Proxy) CutRequest(text string, after int) <-chan struct{} {
-	return p.cutAt(&cut{text: []byte(text), way: request, after: after, done: make(chan struct{})})
+// CutRequest resets the connection of the next request in which pattern matches,
+// when that many bytes of it from its beginning on have got through, as far as it
+// comes in one piece. The channel is closed when that has happened.
+func (p *Proxy) CutRequest(pattern string, after int) <-chan struct{} {
+	return p.cutAt(&cut{at: regexp.MustCompile(pattern), way: request, after: after, done: make(chan struct{})})
 }
 
-// CutAnswer resets the connection of the next request that has text in it, when
-// the server has answered and that many bytes of the answer have got through. The
-// channel is closed when that has happened.
-func (p *Proxy) CutAnswer(text string, after int) <-chan struct{} {
-	return p.cutAt(&cut{text: []byte(text), way: answer, after: after, done: make(chan struct{})})
+// CutAnswer resets the connection of the next request in which pattern matches,
+// when the server has answered and that many bytes of the answer have got through.
+// The channel is closed when that has happened. What a connection carried before
+// the call does not count.
+func (p *Proxy) CutAnswer(pattern string, after int) <-chan struct{} {
+	return p.cutAt(&cut{at: regexp.MustCompile(pattern), way: answer, after: after, done: make(chan struct{})})
 }
 
 func (p *Proxy) cutAt(c *cut) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cuts = append(p.cuts, c)
+	for l := range p.links {
+		l.seen = nil
+	}
 	return c.done
 }
 
@@ -203,13 +209,9 @@ func (p *Proxy) pump(l *link, way direction, from io.Reader, to net.Conn) {
 		}
 	})
 	defer close(stop)
-	var seen []byte // of the request under way, to find texts in
 	for next := range pieces {
 		if way == request {
-			seen = append(seen, next.data...)
-			if p.match(l, seen) || len(seen) > 64<<10 {
-				seen = nil
-			}
+			p.match(l, next.data)
 		}
 		data, ends := p.clip(l, way, next.data)
 		if err := p.send(to, data, next.at, way); err != nil {
@@ -227,18 +229,26 @@ func (p *Proxy) pump(l *link, way direction, from io.Reader, to net.Conn) {
 	}
 }
 
+// maxSeen bounds what is kept of a connection to find patterns in.
+const maxSeen = 256 << 10
+
 // match notes that a request has come whose connection is to be cut.
-func (p *Proxy) match(l *link, seen []byte) bool {
+func (p *Proxy) match(l *link, data []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.cuts) == 0 {
+		return
+	}
+	if l.seen = append(l.seen, data...); len(l.seen) > maxSeen {
+		l.seen = nil
+	}
 	for i, c := range p.cuts {
-		if bytes.Contains(seen, c.text) {
+		if c.at.Match(l.seen) {
 			p.cuts = append(p.cuts[:i], p.cuts[i+1:]...)
-			l.cut = c
-			return true
+			l.cut, l.seen = c, nil
+			return
 		}
 	}
-	return false
 }
 
 // clip returns what still gets through of data, and the cut that ends there.
@@ -248,9 +258,6 @@ func (p *Proxy) clip(l *link, way direction, data []byte) ([]byte, *cut) {
 	c := l.cut
 	if c == nil || c.way != way {
 		return data, nil
-	}
-	if i := bytes.Index(data, c.text); way == request && i >= 0 {
-		c.after += i
 	}
 	n := min(c.after, len(data))
 	if c.after -= n; c.after > 0 {
