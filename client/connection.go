@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"time"
 
 	"latchkey.dev/latchkey"
 )
@@ -31,4 +32,33 @@ func (c *Client) UpdateConnection(ctx context.Context, env string, id latchkey.C
 // DeleteConnection removes a connection.
 func (c *Client) DeleteConnection(ctx context.Context, env string, id latchkey.ConnectionID) error {
 	return c.do(ctx, http.MethodDelete, join("environments", env, "connections", string(id)), nil, nil, nil)
+}
+
+// TestConnection has the connection's agent sign in at its target, and waits for
+// the result, at most as long as wait (0 is what the server does by itself). When
+// the result says pending, ConnectionTest goes on waiting. force makes one more
+// attempt after the target has refused the secret repeatedly.
+func (c *Client) TestConnection(ctx context.Context, env string, id latchkey.ConnectionID, force bool, wait time.Duration) (latchkey.ConnectionTest, error) {
+	q := filter()
+	if force {
+		q.Set("force", "true")
+	}
+	if wait > 0 {
+		q.Set("wait", wait.String())
+	}
+	var out latchkey.ConnectionTest
+	err := c.do(ctx, http.MethodPost, join("environments", env, "connections", string(id), "test"), q, nil, &out)
+	return out, err
+}
+
+// ConnectionTest returns a test of a connection, the newest one if run is "". It
+// waits for the test's end, at most as long as wait.
+func (c *Client) ConnectionTest(ctx context.Context, env string, id latchkey.ConnectionID, run latchkey.RunID, wait time.Duration) (latchkey.ConnectionTest, error) {
+	q := filter("run", string(run))
+	if wait > 0 {
+		q.Set("wait", wait.String())
+	}
+	var out latchkey.ConnectionTest
+	err := c.do(ctx, http.MethodGet, join("environments", env, "connections", string(id), "test"), q, nil, &out)
+	return out, err
 }

@@ -12,6 +12,7 @@ import (
 
 // A RunFilter chooses runs; empty fields choose all.
 type RunFilter struct {
+	Kind       latchkey.RunKind // "" is flows
 	State      latchkey.RunState
 	Flow       latchkey.FlowID
 	Connection latchkey.ConnectionID
@@ -20,7 +21,7 @@ type RunFilter struct {
 
 // Runs lists the runs that the caller may see, newest first.
 func (c *Client) Runs(ctx context.Context, env string, f RunFilter) iter.Seq2[latchkey.Run, error] {
-	return list[latchkey.Run](ctx, c, join("environments", env, "runs"), filter("state", string(f.State),
+	return list[latchkey.Run](ctx, c, join("environments", env, "runs"), filter("kind", string(f.Kind), "state", string(f.State),
 		"flow", string(f.Flow), "connection", string(f.Connection), "machine", string(f.Machine)))
 }
 

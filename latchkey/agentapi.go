@@ -81,6 +81,7 @@ const MaxClaimWait = 30 * time.Second
 // A ClaimedRun is a run for the machine to execute.
 type ClaimedRun struct {
 	Run         RunID             `json:"run"`
+	Kind        RunKind           `json:"kind"`  // a test signs in and runs nothing: it has no flow and no command
 	Claim       ClaimID           `json:"claim"` // carried by every later request of this run
 	Environment EnvironmentID     `json:"environment"`
 	FlowName    string            `json:"flowName"`
@@ -88,6 +89,7 @@ type ClaimedRun struct {
 	Command     []string          `json:"command"`
 	Timeout     Duration          `json:"timeout"`
 	Driver      Driver            `json:"driver"`
+	SSHServer   string            `json:"sshServer,omitempty"` // of the driver ssh, a name in the machine's configuration
 	Handover    Handover          `json:"handover"`
 	Inputs      map[string]string `json:"inputs,omitempty"`
 	Credential  CredentialID      `json:"credential"` // the connection's
@@ -124,6 +126,7 @@ type FinishRequest struct {
 	State    RunState  `json:"state"`
 	ExitCode *int      `json:"exitCode,omitempty"`
 	Error    *RunError `json:"error,omitempty"`
+	SignedIn bool      `json:"signedIn,omitempty"` // the target let the agent in
 }
 
 // A ReleaseRequest asks for a credential of a claimed run. Counter grows with

@@ -1,13 +1,24 @@
 package latchkey
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Driver is how the agent signs in before it runs a flow.
 type Driver string
 
-// DriverNone runs the flow without signing in, as the user that the machine's
-// configuration names.
-const DriverNone Driver = "none"
+const (
+	// DriverNone runs the flow without signing in, as the user that the machine's
+	// configuration names.
+	DriverNone Driver = "none"
+	// DriverSSH signs in to an SSH server that the machine's configuration names,
+	// and runs the flow there, as the credential's user.
+	DriverSSH Driver = "ssh"
+)
+
+// Drivers are all drivers.
+var Drivers = []Driver{DriverNone, DriverSSH}
 
 // A Target is where a connection signs in: exactly one of its fields is set.
 type Target struct {
@@ -20,9 +31,11 @@ type Connection struct {
 	ID         ConnectionID `json:"id"`
 	Name       string       `json:"name"`
 	Target     Target       `json:"target"`
-	Driver     Driver       `json:"driver" enum:"none"`
+	Driver     Driver       `json:"driver" enum:"none,ssh"`
+	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration"`
 	Credential CredentialID `json:"credential"`
 	Owner      PrincipalID  `json:"owner"`
+	Refusals   int          `json:"refusals,omitempty" doc:"how often in a row the target has refused the credential; from 3 on nothing signs in with the same version of the secret until it is tested with force"`
 	CreatedAt  time.Time    `json:"createdAt"`
 	UpdatedAt  time.Time    `json:"updatedAt"`
 }
@@ -31,7 +44,8 @@ type Connection struct {
 type ConnectionCreate struct {
 	Name       string       `json:"name"`
 	Target     Target       `json:"target"`
-	Driver     Driver       `json:"driver" doc:"none: the flow runs as the user that the machine's configuration names"`
+	Driver     Driver       `json:"driver" doc:"none: the flow runs as the user that the machine's configuration names; ssh: on an SSH server that the machine's configuration names, as the credential's user"`
+	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration; may be left out when there is one only"`
 	Credential CredentialID `json:"credential"`
 }
 
@@ -43,8 +57,13 @@ func (c *ConnectionCreate) Validate() error {
 	if !HasPrefix(string(c.Target.Machine), "mach") {
 		f.add("target.machine", "must be the id of a machine, mach_…")
 	}
-	if c.Driver != DriverNone {
-		f.add("driver", "must be none")
+	if !slices.Contains(Drivers, c.Driver) {
+		f.add("driver", "must be none or ssh")
+	}
+	if c.SSHServer != "" && c.Driver != DriverSSH {
+		f.add("sshServer", "is of the driver ssh only")
+	} else if c.SSHServer != "" {
+		f.check("sshServer", CheckSSHServerName(c.SSHServer))
 	}
 	if !HasPrefix(string(c.Credential), "cred") {
 		f.add("credential", "must be the id of a credential, cred_…")

@@ -126,8 +126,14 @@ func absolute(p string) bool {
 	return len(p) > 3 && p[1] == ':' && p[2] == '\\' && !strings.Contains(p, `\..\`) && !strings.Contains(p, `\.\`)
 }
 
-// AllowsCommand reports whether the policy allows the program of a flow.
-func (p Policy) AllowsCommand(program string) bool {
+// AllowsCommand reports whether the policy allows the program of a flow that
+// runs on the machine itself.
+func (p Policy) AllowsCommand(program string) bool { return allows(p.Commands, program) }
+
+// AllowsCommand reports whether flows may run a program on the server.
+func (s SSHServer) AllowsCommand(program string) bool { return allows(s.Commands, program) }
+
+func allows(patterns []string, program string) bool {
 	// A backslash separates on Windows; in a pattern it would escape.
 	slashes := func(s string) string {
 		if strings.HasPrefix(program, "/") {
@@ -135,21 +141,45 @@ func (p Policy) AllowsCommand(program string) bool {
 		}
 		return strings.ReplaceAll(s, `\`, "/")
 	}
-	return absolute(program) && slices.ContainsFunc(p.Commands, func(pattern string) bool {
+	return absolute(program) && slices.ContainsFunc(patterns, func(pattern string) bool {
 		ok, err := path.Match(slashes(pattern), slashes(program))
 		return err == nil && ok
 	})
 }
 
+// RefusesDriver returns why the policy does not allow to sign in by a driver,
+// or "". sshServer is the server's name of the driver ssh.
+func (p Policy) RefusesDriver(driver Driver, sshServer string) string {
+	if !slices.Contains(p.Drivers, driver) {
+		return "the machine's policy does not allow the driver " + string(driver) + "; its administrator can add it to drivers in the machine's policy file"
+	}
+	if _, ok := p.SSHServer(sshServer); driver == DriverSSH && !ok {
+		return "the machine's policy file has no SSH server named " + sshServer + "; its administrator can add it"
+	}
+	return ""
+}
+
 // Refuses returns why the policy does not allow a flow through a driver, or "".
-func (p Policy) Refuses(program string, driver Driver, handover Handover) string {
+// sshServer is the server's name of the driver ssh.
+func (p Policy) Refuses(program string, driver Driver, sshServer string, handover Handover) string {
+	if driver == DriverSSH {
+		server, _ := p.SSHServer(sshServer)
+		if reason := p.RefusesDriver(driver, sshServer); reason != "" {
+			return reason
+		}
+		switch {
+		case !server.AllowsCommand(program):
+			return "the machine's policy does not allow the flow's program on the SSH server " + sshServer + "; its administrator can add it to commands of that server in the machine's policy file"
+		case handover != HandoverNone:
+			return "the driver ssh hands no values over; make a revision of the flow with the handover none"
+		}
+		return ""
+	}
 	switch {
 	case !p.AllowsCommand(program):
 		return "the machine's policy does not allow the flow's program; its administrator can add it to commands in the machine's policy file"
-	case !slices.Contains(p.Drivers, driver):
-		return "the machine's policy does not allow the driver " + string(driver)
 	case handover != HandoverNone && !slices.Contains(p.Handovers, handover):
 		return "the machine's policy does not allow the handover " + string(handover)
 	}
-	return ""
+	return p.RefusesDriver(driver, "")
 }

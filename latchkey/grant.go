@@ -95,6 +95,8 @@ const (
 	ActConnectionUpdate Action = "connection.update"
 	ActConnectionDelete Action = "connection.delete"
 	ActConnectionUse    Action = "connection.use"
+	ActConnectionTest   Action = "connection.test"
+	ActConnectionForce  Action = "connection.test.force" // test though the target has refused the secret repeatedly
 
 	ActFlowCreate Action = "flow.create"
 	ActFlowRead   Action = "flow.read"
@@ -188,6 +190,8 @@ var Permissions = map[Action]Permission{
 	ActConnectionUpdate: {Role: RoleOwner},
 	ActConnectionDelete: {Role: RoleOwner, Environment: admins},
 	ActConnectionUse:    {Role: RoleUser},
+	ActConnectionTest:   {Role: RoleUser},
+	ActConnectionForce:  {Role: RoleOwner},
 
 	ActFlowCreate: {Environment: makers},
 	ActFlowRead:   {Role: RoleUser, Environment: readers},

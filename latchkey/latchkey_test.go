@@ -188,11 +188,11 @@ func TestPolicy(t *testing.T) {
 		{"/usr/bin/env", DriverNone, HandoverEnvironment, false},
 	}
 	for _, tt := range tests {
-		if got := p.Refuses(tt.program, tt.driver, tt.handover); (got == "") != tt.ok {
+		if got := p.Refuses(tt.program, tt.driver, "", tt.handover); (got == "") != tt.ok {
 			t.Errorf("Refuses(%s, %s, %s) = %q; want allowed %v", tt.program, tt.driver, tt.handover, got, tt.ok)
 		}
 	}
-	if (Policy{}).Refuses("/usr/bin/env", DriverNone, HandoverNone) == "" {
+	if (Policy{}).Refuses("/usr/bin/env", DriverNone, "", HandoverNone) == "" {
 		t.Error("the empty policy allows something")
 	}
 }

@@ -2,6 +2,7 @@ package latchkey
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -45,6 +46,8 @@ type Policy struct {
 	Drivers   []Driver   `json:"drivers" nullable:"false" toml:"drivers"`
 	Handovers []Handover `json:"handovers" nullable:"false" toml:"handovers"`
 	RunAs     string     `json:"runAs,omitempty" toml:"run_as" doc:"operating system user that flows run as"`
+
+	SSHServers []SSHServer `json:"sshServers,omitempty" nullable:"false" toml:"-" doc:"servers of the driver ssh; their addresses and host keys stay on the machine"`
 }
 
 // CheckAgent returns what is wrong with what an agent says of itself.
@@ -53,7 +56,7 @@ func CheckAgent(os, version string, p Policy) error {
 	f.check("os", checkText(os, MaxName))
 	f.check("version", checkText(version, MaxName))
 	f.check("policy.runAs", checkText(p.RunAs, MaxName))
-	if len(p.Commands) > maxPolicy || len(p.Drivers) > maxPolicy || len(p.Handovers) > maxPolicy {
+	if len(p.Commands) > maxPolicy || len(p.Drivers) > maxPolicy || len(p.Handovers) > maxPolicy || len(p.SSHServers) > maxPolicy {
 		f.add("policy", "lists must have at most %d items", maxPolicy)
 		return f.err()
 	}
@@ -65,6 +68,19 @@ func CheckAgent(os, version string, p Policy) error {
 	}
 	for _, h := range p.Handovers {
 		f.check("policy.handovers", checkText(string(h), MaxName))
+	}
+	for i, s := range p.SSHServers {
+		f.check("policy.sshServers", CheckSSHServerName(s.Name))
+		if len(s.Commands) > maxPolicy {
+			f.add("policy.sshServers", "lists must have at most %d items", maxPolicy)
+			return f.err()
+		}
+		for _, c := range s.Commands {
+			f.check("policy.sshServers", checkText(c, maxPolicyCommand))
+		}
+		if slices.ContainsFunc(p.SSHServers[:i], func(other SSHServer) bool { return other.Name == s.Name }) {
+			f.add("policy.sshServers", "must have different names")
+		}
 	}
 	return f.err()
 }

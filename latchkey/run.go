@@ -42,15 +42,37 @@ const (
 	RunErrQueueTimeout = "queue-timeout"  // no machine claimed it in time
 	RunErrCancelled    = "cancelled"      // somebody cancelled it
 	RunErrRefused      = "no-longer-allowed"
+
+	// Of the driver ssh. None of them is tried again by itself.
+	RunErrUnreachable = "target-unreachable" // the SSH server was not reached
+	RunErrHostKey     = "host-key-changed"   // the SSH server has another host key than the machine's configuration says
+	RunErrSignIn      = "sign-in-refused"    // the SSH server refused user name and password
+	RunErrExpired     = "password-expired"   // the SSH server wants the password changed first
+	RunErrAccount     = "account-refused"    // the SSH server took the password, but not the account
+	RunErrLost        = "connection-lost"    // the SSH server was gone while the flow ran
+)
+
+// MaxRefusals is how often in a row a target may refuse one version of a secret
+// before nothing signs in there with it any more: most systems lock an account
+// after a few more.
+const MaxRefusals = 3
+
+// A RunKind says what a run is for.
+type RunKind string
+
+const (
+	RunFlow RunKind = "flow"
+	RunTest RunKind = "test" // a connection test: it signs in and runs nothing
 )
 
 // A Run is one execution of one revision of a flow through a connection. It is
 // executed at most once.
 type Run struct {
 	ID           RunID             `json:"id"`
-	Flow         FlowID            `json:"flow"`
-	FlowName     string            `json:"flowName"`
-	Revision     int               `json:"revision"`
+	Kind         RunKind           `json:"kind" enum:"flow,test"`
+	Flow         FlowID            `json:"flow,omitempty" doc:"absent of a connection test"`
+	FlowName     string            `json:"flowName,omitempty"`
+	Revision     int               `json:"revision,omitempty"`
 	Connection   ConnectionID      `json:"connection"`
 	Machine      MachineID         `json:"machine"`
 	MachineName  string            `json:"machineName"`
@@ -73,7 +95,7 @@ type Run struct {
 
 // A RunError says why a run did not succeed.
 type RunError struct {
-	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, timeout, queue-timeout, cancelled or no-longer-allowed"`
+	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, timeout, queue-timeout, cancelled or no-longer-allowed; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused or connection-lost"`
 	Message string `json:"message"`
 }
 

@@ -21,11 +21,11 @@ func TestNewPolicy(t *testing.T) {
 		t.Errorf("policy %+v: * stands for one name", p)
 	}
 	for _, h := range []latchkey.Handover{latchkey.HandoverNone, latchkey.HandoverDescriptor, latchkey.HandoverFile, latchkey.HandoverEnvironment} {
-		if reason := p.Refuses("/opt/bots/a", latchkey.DriverNone, h); reason != "" {
+		if reason := p.Refuses("/opt/bots/a", latchkey.DriverNone, "", h); reason != "" {
 			t.Errorf("handover %s: %s", h, reason)
 		}
 	}
-	if p, err = parsePolicy(nil); err != nil || p.Refuses("/bin/true", latchkey.DriverNone, latchkey.HandoverNone) == "" {
+	if p, err = parsePolicy(nil); err != nil || p.Refuses("/bin/true", latchkey.DriverNone, "", latchkey.HandoverNone) == "" {
 		t.Errorf("an empty policy = %+v, %v; want one that allows nothing", p, err)
 	}
 	for _, command := range []string{"bin/true", "", "*", "/opt/[a"} {
@@ -50,7 +50,7 @@ func FuzzParsePolicy(f *testing.F) {
 				t.Errorf("command %q: %v", c, err)
 			}
 		}
-		if p.Refuses("bin/true", latchkey.DriverNone, latchkey.HandoverNone) == "" {
+		if p.Refuses("bin/true", latchkey.DriverNone, "", latchkey.HandoverNone) == "" {
 			t.Errorf("policy %+v allows a relative path", p)
 		}
 	})

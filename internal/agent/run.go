@@ -53,7 +53,7 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 	if len(run.Command) > 0 {
 		program = run.Command[0]
 	}
-	if reason := a.policy.Refuses(program, run.Driver, run.Handover); reason != "" {
+	if reason := a.policy.Refuses(program, run.Driver, run.SSHServer, run.Handover); reason != "" {
 		t.finish(reports, latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: latchkey.RunErrPolicy, Message: reason}})
 		return
 	}

@@ -72,6 +72,9 @@ type Counts struct {
 	ChecksUnknown     atomic.Int64
 	SignIns           atomic.Int64
 	SignInsDenied     atomic.Int64
+
+	TargetSignIns        atomic.Int64 // of agents, at the targets of connections
+	TargetSignInsRefused atomic.Int64
 }
 
 // Counts returns the counters. They go on counting.

@@ -141,7 +141,7 @@ func (o *agentOp) endRefused(r db.Run, d denial) error {
 
 // claimed returns what the agent is told of a run.
 func (o *agentOp) claimed(r db.Run) (*latchkey.ClaimedRun, error) {
-	f, err := o.FlowRevision(r.Environment, r.Flow, r.Revision)
+	f, err := flowOf(o.Tx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -150,9 +150,18 @@ func (o *agentOp) claimed(r db.Run) (*latchkey.ClaimedRun, error) {
 		return nil, err
 	}
 	return &latchkey.ClaimedRun{
-		Run: r.ID, Claim: r.Claim, Environment: r.Environment, FlowName: r.FlowName, Revision: r.Revision, Command: f.Command, Timeout: f.Timeout,
-		Driver: c.Driver, Handover: f.Handover, Inputs: r.Inputs, Credential: c.Credential, Credentials: f.Credentials,
+		Run: r.ID, Kind: r.Kind, Claim: r.Claim, Environment: r.Environment, FlowName: r.FlowName, Revision: r.Revision, Command: f.Command, Timeout: f.Timeout,
+		Driver: c.Driver, SSHServer: c.SSHServer, Handover: f.Handover, Inputs: r.Inputs, Credential: c.Credential, Credentials: f.Credentials,
 	}, nil
+}
+
+// flowOf returns the revision that a run executes. A connection test executes
+// none: its flow has no command and wants no value.
+func flowOf(tx *db.Tx, r db.Run) (latchkey.Flow, error) {
+	if r.Kind == latchkey.RunTest {
+		return latchkey.Flow{Handover: latchkey.HandoverNone}, nil
+	}
+	return tx.FlowRevision(r.Environment, r.Flow, r.Revision)
 }
 
 // claimLost is the answer to a request about a run that is no longer the
@@ -312,6 +321,9 @@ func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, 
 		if err := o.FinishRun(id, req.State, req.ExitCode, req.Error); err != nil {
 			return err
 		}
+		if err := o.countSignIn(r, req); err != nil {
+			return err
+		}
 		e := o.event(latchkey.ActRunFinish, runThing(r))
 		e.Claim, e.Machine = r.Claim, o.m.ID
 		e.Details = map[string]string{"state": string(req.State)}
@@ -325,6 +337,12 @@ func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, 
 	})
 	if err == nil && !repeated {
 		b.counts.RunsFinished.Add(1)
+		switch {
+		case req.SignedIn:
+			b.counts.TargetSignIns.Add(1)
+		case refusedAtTarget(req):
+			b.counts.TargetSignInsRefused.Add(1)
+		}
 		b.waiting.wake(string(id))
 	}
 	return st, err
@@ -363,7 +381,7 @@ func deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
 	if err != nil {
 		return denial{}, err
 	}
-	f, err := tx.FlowRevision(r.Environment, r.Flow, r.Revision)
+	f, err := flowOf(tx, r)
 	if err != nil {
 		return denial{}, err
 	}
@@ -419,6 +437,10 @@ func starterDenial(tx *db.Tx, r db.Run, c latchkey.Connection) (denial, error) {
 		action latchkey.Action
 		id     string
 	}{{latchkey.ActFlowRun, string(r.Flow)}, {latchkey.ActConnectionUse, string(c.ID)}}
+	what := "its flow and its connection"
+	if r.Kind == latchkey.RunTest {
+		needs, what = needs[1:], "its connection"
+	}
 	for _, n := range needs {
 		access, err := tx.Access(p.ID, r.Environment, n.id)
 		if err != nil {
@@ -426,7 +448,7 @@ func starterDenial(tx *db.Tx, r db.Run, c latchkey.Connection) (denial, error) {
 		}
 		if !access.Can(n.action) {
 			d.check = n.action
-			d.code, d.reason, d.remedy = "starter-lost-access", fmt.Sprintf("%s, who started the run, may not use its flow and its connection any more", p.Name), need(n.action)
+			d.code, d.reason, d.remedy = "starter-lost-access", fmt.Sprintf("%s, who started the run, may not use %s any more", p.Name, what), need(n.action)
 			return d, nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
@@ -71,8 +72,11 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 		if !slices.Contains(m.Policy.Drivers, n.Driver) {
 			return latchkey.Invalid("driver", "the machine's policy does not allow this driver; its administrator can add it to drivers in the machine's policy file")
 		}
+		if n.SSHServer, err = sshServer(n, m); err != nil {
+			return err
+		}
 		c = latchkey.Connection{
-			ID: latchkey.ConnectionID(latchkey.NewID("conn", o.Now)), Name: n.Name, Target: n.Target, Driver: n.Driver,
+			ID: latchkey.ConnectionID(latchkey.NewID("conn", o.Now)), Name: n.Name, Target: n.Target, Driver: n.Driver, SSHServer: n.SSHServer,
 			Credential: n.Credential, Owner: who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
 		}
 		t := connectionThing(e.ID, c)
@@ -82,11 +86,37 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
 			return err
 		}
-		return o.record(latchkey.ActConnectionCreate, t, map[string]string{
-			"machine": string(m.ID), "credential": string(credential.ID), "driver": string(c.Driver),
-		})
+		details := map[string]string{"machine": string(m.ID), "credential": string(credential.ID), "driver": string(c.Driver)}
+		if c.SSHServer != "" {
+			details["sshServer"] = c.SSHServer
+		}
+		return o.record(latchkey.ActConnectionCreate, t, details)
 	})
 	return c, err
+}
+
+// sshServer returns the SSH server of a new connection: the one that is named,
+// or the machine's only one. It returns "" for another driver.
+func sshServer(n latchkey.ConnectionCreate, m db.Machine) (string, error) {
+	if n.Driver != latchkey.DriverSSH {
+		return "", nil
+	}
+	servers := m.Policy.SSHServers
+	names := make([]string, len(servers))
+	for i, s := range servers {
+		names[i] = s.Name
+	}
+	switch {
+	case len(servers) == 0:
+		return "", latchkey.Invalid("sshServer", "the machine's configuration names no SSH server; its administrator can add one with latchkey-agent ssh add")
+	case n.SSHServer == "" && len(servers) == 1:
+		return servers[0].Name, nil
+	case n.SSHServer == "":
+		return "", latchkey.Invalid("sshServer", "the machine's configuration names several; choose one of %s", strings.Join(names, ", "))
+	case !slices.Contains(names, n.SSHServer):
+		return "", latchkey.Invalid("sshServer", "the machine's configuration does not name it; it names %s", strings.Join(names, ", "))
+	}
+	return n.SSHServer, nil
 }
 
 // UpdateConnection changes what u sets.

@@ -143,6 +143,7 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActVariableOverride: "override the check of",
 	latchkey.ActVariableBind:     "make a credential of",
 	latchkey.ActCredentialExpose: "change the exposure of",
+	latchkey.ActConnectionForce:  "test with force",
 	latchkey.ActVaultAssign:      "assign roles in",
 	latchkey.ActVaultRemove:      "remove roles in",
 }

@@ -61,6 +61,9 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 	b.counts.ReleasesGranted.Add(1)
 
 	value, readErr := b.read(ctx, g)
+	if readErr == nil {
+		readErr = g.refused.blocks(value.Version)
+	}
 	sealed := latchkey.Sealed{
 		Suite: latchkey.AgentSuite, Release: g.release.ID, Run: g.run.ID, Claim: g.run.Claim, Machine: g.machine.ID,
 		Credential: g.credential.ID, Name: g.credential.Name, Version: value.Version, Exposure: g.credential.Exposure,
@@ -93,6 +96,7 @@ type grant struct {
 	username   string
 	reference  db.Reference
 	embedded   bool
+	refused    refusals // of the credential, by the run's target
 }
 
 // decideRelease decides about a release and records it.
@@ -152,7 +156,7 @@ func denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (denial, error)
 	if err != nil {
 		return denial{}, err
 	}
-	f, err := o.FlowRevision(g.run.Environment, g.run.Flow, g.run.Revision)
+	f, err := flowOf(o.Tx, g.run)
 	if err != nil {
 		return denial{}, err
 	}
@@ -161,6 +165,9 @@ func denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (denial, error)
 	}
 	if c.Credential != id && !slices.Contains(f.Credentials, id) {
 		return denial{code: "credential-not-listed", reason: "the run's connection and flow do not name the credential that was asked for", remedy: "add it to the flow's credentials"}, nil
+	}
+	if g.refused, err = refusalsAt(o.Tx, c, id); err != nil {
+		return denial{}, err
 	}
 	return resolve(o, g)
 }
@@ -247,15 +254,18 @@ func (b *Broker) endRelease(tx *db.Tx, s AgentSession, g grant, version string, 
 	e := releaseEvent(o, action, g)
 	e.Details = map[string]string{"reference": g.reference.SecretReference.String(), "number": fmt.Sprint(g.release.Number)}
 	if failure != nil {
-		e.Outcome, e.Code, e.Reason = latchkey.OutcomeFailed, "vault", vaultMessage(failure)
+		e.Outcome, e.Code, e.Reason = latchkey.OutcomeFailed, failureCode(failure), vaultMessage(failure)
 	} else {
 		e.Details["version"] = version
 	}
 	return tx.Record(e)
 }
 
-// vaultMessage says why a vault was not read, without a value.
+// vaultMessage says why a release failed, without a value.
 func vaultMessage(err error) string {
+	if blocked, ok := errors.AsType[*blockedError](err); ok {
+		return blocked.Error()
+	}
 	if ve, ok := errors.AsType[*vault.Error](err); ok {
 		return ve.Msg
 	}
@@ -264,6 +274,9 @@ func vaultMessage(err error) string {
 
 // releaseError is the answer to the agent when the vault was not read.
 func (b *Broker) releaseError(ctx context.Context, g grant, err error) error {
+	if blocked, ok := errors.AsType[*blockedError](err); ok {
+		return blocked.answer(g)
+	}
 	b.log.LogAttrs(ctx, slog.LevelWarn, "release failed", slog.String("release", string(g.release.ID)), slog.Any("error", err))
 	e := &latchkey.Error{
 		Kind: latchkey.ErrUnavailable, Code: "vault", Err: err, Check: "vault", Identity: string(latchkey.ServiceIdentity),

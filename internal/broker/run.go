@@ -11,6 +11,9 @@ import (
 )
 
 func runThing(r db.Run) thing {
+	if r.Kind == latchkey.RunTest {
+		return thing{latchkey.KindRun, r.Environment, string(r.ID), "connection test", latchkey.ActRunRead}
+	}
 	return thing{latchkey.KindRun, r.Environment, string(r.ID), r.FlowName, latchkey.ActRunRead}
 }
 
@@ -44,11 +47,15 @@ func (b *Broker) Run(ctx context.Context, who latchkey.Caller, env string, id la
 	return r, err
 }
 
-// A RunFilter chooses runs of a list; zero fields choose all.
+// A RunFilter chooses runs of a list; zero fields choose all, but for Kind:
+// without one, connection tests are left out.
 type RunFilter = db.RunFilter
 
 // Runs lists the runs that the caller may see, newest first.
 func (b *Broker) Runs(ctx context.Context, who latchkey.Caller, env string, f RunFilter, page latchkey.PageOptions) (latchkey.Page[latchkey.Run], error) {
+	if f.Kind == "" {
+		f.Kind = latchkey.RunFlow
+	}
 	return list(ctx, b, who, env, latchkey.ActRunRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Run], error) {
 		return o.Runs(id, visible, f, page)
 	})
@@ -82,14 +89,14 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 		case m.Disabled:
 			return latchkey.Conflict("machine-disabled", "the machine %q is disabled; an environment admin can enable it", m.Name)
 		}
-		if reason := m.Policy.Refuses(flow.Command[0], conn.Driver, flow.Handover); reason != "" {
+		if reason := m.Policy.Refuses(flow.Command[0], conn.Driver, conn.SSHServer, flow.Handover); reason != "" {
 			return &latchkey.Error{
 				Kind: latchkey.ErrConflict, Code: latchkey.RunErrPolicy, Msg: reason, Identity: string(m.ID), Check: "policy",
 			}
 		}
 		run := db.Run{
 			Run: latchkey.Run{
-				ID: latchkey.RunID(latchkey.NewID("run", o.Now)), Flow: flow.ID, FlowName: flow.Name, Revision: flow.Revision,
+				ID: latchkey.RunID(latchkey.NewID("run", o.Now)), Kind: latchkey.RunFlow, Flow: flow.ID, FlowName: flow.Name, Revision: flow.Revision,
 				Connection: conn.ID, Machine: m.ID, MachineName: m.Name, SharedUID: m.SharedUID, State: latchkey.RunQueued, Inputs: n.Inputs,
 				Owner: conn.Owner, StartedBy: who.ID, QueuedAt: o.Now,
 			},
@@ -208,7 +215,7 @@ const lostBatch = 100 // runs that are ended in one transaction
 func (b *Broker) endLostRuns(ctx context.Context) error {
 	var lost []db.Run
 	find := func(tx *db.Tx) (err error) {
-		lost, err = tx.LostRuns(tx.Now.Add(-latchkey.QueueLimit), lostBatch)
+		lost, err = tx.LostRuns(tx.Now.Add(-latchkey.QueueLimit), tx.Now.Add(-latchkey.TestQueueLimit), lostBatch)
 		return err
 	}
 	if err := b.db.View(ctx, find); err != nil || len(lost) == 0 {
@@ -221,7 +228,11 @@ func (b *Broker) endLostRuns(ctx context.Context) error {
 		for _, r := range lost {
 			e := latchkey.RunError{Code: latchkey.RunErrAgentLost, Message: "the machine's agent was not heard of for too long; the run may have done part of its work and is not repeated"}
 			if r.State == latchkey.RunQueued {
-				e = latchkey.RunError{Code: latchkey.RunErrQueueTimeout, Message: fmt.Sprintf("no agent claimed the run within %s; see whether the machine is online", latchkey.QueueLimit)}
+				limit := latchkey.QueueLimit
+				if r.Kind == latchkey.RunTest {
+					limit = latchkey.TestQueueLimit
+				}
+				e = latchkey.RunError{Code: latchkey.RunErrQueueTimeout, Message: fmt.Sprintf("no agent claimed the run within %s; see whether the machine is online and free", limit)}
 			}
 			if err := tx.FinishRun(r.ID, latchkey.RunFailed, nil, &e); err != nil {
 				return err

@@ -2,16 +2,18 @@ package db
 
 import "latchkey.dev/latchkey"
 
-const connectionCols = `c.id, c.name, c.target_id, c.driver, c.credential_id, c.owner_id, c.created_at, c.updated_at`
+const connectionCols = `c.id, c.name, c.target_id, c.driver, c.ssh_server, c.credential_id, c.owner_id, c.created_at, c.updated_at, COALESCE(s.refusals, 0)`
+
+const connectionFrom = ` FROM connections c LEFT JOIN sign_in_refusals s ON s.credential_id = c.credential_id AND s.machine_id = c.target_id AND s.ssh_server = c.ssh_server`
 
 func scanConnection(s scanner) (c latchkey.Connection, err error) {
-	return c, s.Scan(&c.ID, &c.Name, &c.Target.Machine, &c.Driver, &c.Credential, &c.Owner, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt})
+	return c, s.Scan(&c.ID, &c.Name, &c.Target.Machine, &c.Driver, &c.SSHServer, &c.Credential, &c.Owner, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt}, &c.Refusals)
 }
 
 // Connection returns the connection of an environment with an id, or
 // ErrNotFound.
 func (tx *Tx) Connection(env latchkey.EnvironmentID, id latchkey.ConnectionID) (latchkey.Connection, error) {
-	return one(tx, scanConnection, `SELECT `+connectionCols+` FROM connections c WHERE c.environment_id = $1 AND c.id = $2 AND c.deleted_at IS NULL`, env, id)
+	return one(tx, scanConnection, `SELECT `+connectionCols+connectionFrom+` WHERE c.environment_id = $1 AND c.id = $2 AND c.deleted_at IS NULL`, env, id)
 }
 
 // Connections lists an environment's connections in the order of their names.
@@ -22,7 +24,7 @@ func (tx *Tx) Connections(env latchkey.EnvironmentID, visible Visible, o latchke
 	w.add("c.deleted_at IS NULL")
 	w.after(o, "c.sort_key", "c.id")
 	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanConnection, with+`SELECT `+connectionCols+` FROM connections c`+w.String()+
+	items, err := all(tx, scanConnection, with+`SELECT `+connectionCols+connectionFrom+w.String()+
 		` ORDER BY c.sort_key, c.id LIMIT `+w.last(), w.args...)
 	return page(items, o, func(c latchkey.Connection) (string, string) { return latchkey.SortKey(c.Name), string(c.ID) }), err
 }
@@ -30,9 +32,9 @@ func (tx *Tx) Connections(env latchkey.EnvironmentID, visible Visible, o latchke
 // CreateConnection stores a new connection. It returns ErrExists when its
 // creator has one with the same name.
 func (tx *Tx) CreateConnection(env latchkey.EnvironmentID, c latchkey.Connection) error {
-	_, err := tx.exec(`INSERT INTO connections (id, environment_id, name, sort_key, target_kind, target_id, driver, credential_id, owner_id, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, 'machine', $5, $6, $7, $8, $8, $9, $9)`,
-		c.ID, env, c.Name, latchkey.SortKey(c.Name), c.Target.Machine, c.Driver, c.Credential, c.Owner, ms(tx.Now))
+	_, err := tx.exec(`INSERT INTO connections (id, environment_id, name, sort_key, target_kind, target_id, driver, ssh_server, credential_id, owner_id, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, 'machine', $5, $6, $7, $8, $9, $9, $10, $10)`,
+		c.ID, env, c.Name, latchkey.SortKey(c.Name), c.Target.Machine, c.Driver, c.SSHServer, c.Credential, c.Owner, ms(tx.Now))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"slices"
 	"time"
 
 	"latchkey.dev/latchkey"
@@ -14,15 +15,15 @@ type Run struct {
 	LeaseExpires *time.Time
 }
 
-const runCols = `r.id, r.environment_id, r.flow_id, f.name, r.revision, r.connection_id, r.machine_id, m.name, m.shared_uid, r.state, r.error_code, r.error_message,
+const runCols = `r.id, r.environment_id, r.kind, COALESCE(r.flow_id, ''), COALESCE(f.name, ''), COALESCE(r.revision, 0), r.connection_id, r.machine_id, m.name, m.shared_uid, r.state, r.error_code, r.error_message,
 	r.exit_code, r.inputs, r.owner_id, r.started_by, r.releases, r.queued_at, r.claimed_at, r.started_at, r.finished_at, r.cancel_asked_at IS NOT NULL,
 	r.log_bytes, r.log_truncated, r.claim_id, r.lease_expires_at`
 
-const runFrom = ` FROM runs r JOIN flows f ON f.id = r.flow_id JOIN machines m ON m.id = r.machine_id`
+const runFrom = ` FROM runs r LEFT JOIN flows f ON f.id = r.flow_id JOIN machines m ON m.id = r.machine_id`
 
 func scanRun(s scanner) (r Run, err error) {
 	var e latchkey.RunError
-	err = s.Scan(&r.ID, &r.Environment, &r.Flow, &r.FlowName, &r.Revision, &r.Connection, &r.Machine, &r.MachineName, &r.SharedUID, &r.State, &e.Code, &e.Message,
+	err = s.Scan(&r.ID, &r.Environment, &r.Kind, &r.Flow, &r.FlowName, &r.Revision, &r.Connection, &r.Machine, &r.MachineName, &r.SharedUID, &r.State, &e.Code, &e.Message,
 		&r.ExitCode, jsonText{&r.Inputs}, &r.Owner, &r.StartedBy, &r.Releases, timestamp{&r.QueuedAt}, nullTime{&r.ClaimedAt}, nullTime{&r.StartedAt},
 		nullTime{&r.FinishedAt}, &r.CancelAsked, &r.LogBytes, &r.LogTruncated, &r.Claim, nullTime{&r.LeaseExpires})
 	if e.Code != "" {
@@ -38,6 +39,7 @@ func (tx *Tx) Run(id latchkey.RunID) (Run, error) {
 
 // A RunFilter chooses runs; zero fields choose all.
 type RunFilter struct {
+	Kind       latchkey.RunKind
 	State      latchkey.RunState
 	Flow       latchkey.FlowID
 	Connection latchkey.ConnectionID
@@ -53,7 +55,7 @@ func (tx *Tx) Runs(env latchkey.EnvironmentID, visible Visible, f RunFilter, o l
 		w.add("(r.owner_id = ? OR r.started_by = ?)", visible.Who, visible.Who)
 	}
 	for _, c := range []struct{ column, value string }{
-		{"r.state", string(f.State)}, {"r.flow_id", string(f.Flow)}, {"r.connection_id", string(f.Connection)}, {"r.machine_id", string(f.Machine)},
+		{"r.kind", string(f.Kind)}, {"r.state", string(f.State)}, {"r.flow_id", string(f.Flow)}, {"r.connection_id", string(f.Connection)}, {"r.machine_id", string(f.Machine)},
 	} {
 		if c.value != "" {
 			w.add(c.column+" = ?", c.value)
@@ -77,10 +79,19 @@ func (tx *Tx) CreateRun(r Run) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO runs (id, environment_id, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, state, queued_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', $10)`,
-		r.ID, r.Environment, r.Flow, r.Revision, r.Connection, r.Machine, r.Owner, r.StartedBy, inputs, ms(tx.Now))
+	var flow, revision any // none of a test
+	if r.Kind == latchkey.RunFlow {
+		flow, revision = r.Flow, r.Revision
+	}
+	_, err = tx.exec(`INSERT INTO runs (id, environment_id, kind, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, state, queued_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', $11)`,
+		r.ID, r.Environment, r.Kind, flow, revision, r.Connection, r.Machine, r.Owner, r.StartedBy, inputs, ms(tx.Now))
 	return err
+}
+
+// LatestTest returns the newest test of a connection, or ErrNotFound.
+func (tx *Tx) LatestTest(id latchkey.ConnectionID) (Run, error) {
+	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.connection_id = $1 AND r.kind = 'test' ORDER BY r.id DESC LIMIT 1`, id)
 }
 
 // NextQueued returns the queued run of a machine that has waited longest, or
@@ -132,15 +143,20 @@ func (tx *Tx) FinishRun(id latchkey.RunID, state latchkey.RunState, exitCode *in
 		WHERE id = $1 AND state IN ('queued', 'running')`, id, state, exitCode, e.Code, e.Message, ms(tx.Now))
 }
 
-// LostRuns returns running runs whose lease has expired, and queued runs that
-// were queued before the given time, at most limit of each.
-func (tx *Tx) LostRuns(queuedBefore time.Time, limit int) ([]Run, error) {
+// LostRuns returns running runs whose lease has expired, and queued flows and
+// tests that were queued before the given times, at most limit of each.
+func (tx *Tx) LostRuns(flowsBefore, testsBefore time.Time, limit int) ([]Run, error) {
 	lost, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'running' AND r.lease_expires_at < $1 ORDER BY r.lease_expires_at LIMIT $2`, ms(tx.Now), limit)
 	if err != nil {
 		return nil, err
 	}
-	waited, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'queued' AND r.queued_at < $1 ORDER BY r.queued_at LIMIT $2`, ms(queuedBefore), limit)
-	return append(lost, waited...), err
+	waited, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'queued' AND r.queued_at < $1 ORDER BY r.queued_at LIMIT $2`, ms(flowsBefore), limit)
+	if err != nil {
+		return nil, err
+	}
+	tests, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'queued' AND r.kind = 'test' AND r.queued_at < $1 AND r.queued_at >= $2 ORDER BY r.queued_at LIMIT $3`,
+		ms(testsBefore), ms(flowsBefore), limit)
+	return slices.Concat(lost, waited, tests), err
 }
 
 // OpenRunsOf returns how many runs have not ended of the connection, the flow or

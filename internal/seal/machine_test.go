@@ -34,6 +34,8 @@ func testPolicy() latchkey.Policy {
 		Drivers:   []latchkey.Driver{latchkey.DriverNone},
 		Handovers: []latchkey.Handover{latchkey.HandoverDescriptor, latchkey.HandoverFile},
 		RunAs:     "robot",
+
+		SSHServers: []latchkey.SSHServer{{Name: "erp", Commands: []string{"/opt/*"}}},
 	}
 }
 

@@ -40,7 +40,11 @@ func (t transcript) policy(p latchkey.Policy) transcript {
 	t = list(t, p.Commands)
 	t = list(t, p.Drivers)
 	t = list(t, p.Handovers)
-	return t.text(p.RunAs)
+	t = t.text(p.RunAs).number(int64(len(p.SSHServers)))
+	for _, s := range p.SSHServers {
+		t = list(t.text(s.Name), s.Commands)
+	}
+	return t
 }
 
 func list[S ~string](t transcript, items []S) transcript {

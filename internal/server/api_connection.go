@@ -39,3 +39,31 @@ func (s *server) updateConnection(ctx context.Context, who latchkey.Caller, in *
 func (s *server) deleteConnection(ctx context.Context, who latchkey.Caller, in *connectionIn) (*none, error) {
 	return done(s.b.DeleteConnection(ctx, who, in.Env, in.ID))
 }
+
+type connectionTestIn struct {
+	InConnection
+	Wait  string `query:"wait" example:"30s" doc:"how long to wait for the result: 30s unless given, at most 45s"`
+	Force bool   `query:"force" doc:"make one more attempt after the target has refused the secret three times; for the connection's owner"`
+}
+
+func (s *server) testConnection(ctx context.Context, who latchkey.Caller, in *connectionTestIn) (*one[latchkey.ConnectionTest], error) {
+	wait, err := parseWait(in.Wait, latchkey.DefaultTestWait, latchkey.MaxTestWait)
+	if err != nil {
+		return nil, err
+	}
+	return show(s.b.TestConnection(ctx, who, in.Env, in.ID, in.Force, wait))
+}
+
+type connectionTestGetIn struct {
+	InConnection
+	Run  latchkey.RunID `query:"run" doc:"run of the test"`
+	Wait string         `query:"wait" example:"30s" doc:"how long to wait for the test's end, at most 45s; no time unless given"`
+}
+
+func (s *server) connectionTest(ctx context.Context, who latchkey.Caller, in *connectionTestGetIn) (*one[latchkey.ConnectionTest], error) {
+	wait, err := parseWait(in.Wait, 0, latchkey.MaxTestWait)
+	if err != nil {
+		return nil, err
+	}
+	return show(s.b.ConnectionTest(ctx, who, in.Env, in.ID, in.Run, wait))
+}

@@ -22,6 +22,7 @@ type runIn struct{ InRun }
 type runsIn struct {
 	InEnv
 	Paging
+	Kind       latchkey.RunKind      `query:"kind" enum:"flow,test" doc:"flow, the default, or test: only runs of this kind"`
 	State      latchkey.RunState     `query:"state" enum:"queued,running,succeeded,failed,cancelled,timed-out" doc:"only runs in this state"`
 	Flow       latchkey.FlowID       `query:"flow" doc:"only runs of this flow"`
 	Connection latchkey.ConnectionID `query:"connection" doc:"only runs through this connection"`
@@ -30,7 +31,7 @@ type runsIn struct {
 
 func (s *server) runs(ctx context.Context, who latchkey.Caller, in *runsIn) (*listOf[latchkey.Run], error) {
 	return list(s.b.Runs(ctx, who, in.Env, broker.RunFilter{
-		State: in.State, Flow: in.Flow, Connection: in.Connection, Machine: in.Machine,
+		Kind: in.Kind, State: in.State, Flow: in.Flow, Connection: in.Connection, Machine: in.Machine,
 	}, in.options()))
 }
 
@@ -54,16 +55,25 @@ type runLogIn struct {
 }
 
 func (s *server) runLog(ctx context.Context, who latchkey.Caller, in *runLogIn) (*one[latchkey.RunLog], error) {
-	var wait latchkey.Duration
-	if in.Wait != "" {
-		if err := wait.UnmarshalText([]byte(in.Wait)); err != nil {
-			return nil, latchkey.Invalid("wait", "%v", err)
-		}
+	wait, err := parseWait(in.Wait, 0, maxLogWait)
+	if err != nil {
+		return nil, err
 	}
-	d := min(max(time.Duration(wait), 0), maxLogWait)
-	log, err := s.b.RunLog(ctx, who, in.Env, in.ID, in.Offset, d)
+	log, err := s.b.RunLog(ctx, who, in.Env, in.ID, in.Offset, wait)
 	if log.Chunks == nil {
 		log.Chunks = []latchkey.LogChunk{}
 	}
 	return show(log, err)
+}
+
+// parseWait reads how long a request may wait.
+func parseWait(text string, unset, limit time.Duration) (time.Duration, error) {
+	if text == "" {
+		return unset, nil
+	}
+	var wait latchkey.Duration
+	if err := wait.UnmarshalText([]byte(text)); err != nil {
+		return 0, latchkey.Invalid("wait", "%v", err)
+	}
+	return min(max(time.Duration(wait), 0), limit), nil
 }

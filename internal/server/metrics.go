@@ -54,6 +54,8 @@ func newMetrics(reg *prometheus.Registry, counts *broker.Counts, version string)
 		counter("checks_total", "Checks of secret references, by result.", "result", "unknown", &counts.ChecksUnknown),
 		counter("sign_ins_total", "Attempts to sign in, by outcome.", "outcome", "ok", &counts.SignIns),
 		counter("sign_ins_total", "Attempts to sign in, by outcome.", "outcome", "denied", &counts.SignInsDenied),
+		counter("target_sign_ins_total", "Sign-ins of agents at the targets of connections, by outcome.", "outcome", "ok", &counts.TargetSignIns),
+		counter("target_sign_ins_total", "Sign-ins of agents at the targets of connections, by outcome.", "outcome", "refused", &counts.TargetSignInsRefused),
 	}
 	for _, c := range all {
 		if err := reg.Register(c); err != nil {

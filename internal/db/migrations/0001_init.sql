@@ -263,6 +263,7 @@ CREATE TABLE connections (
     target_kind    TEXT NOT NULL CHECK (target_kind IN ('machine', 'group')),
     target_id      TEXT NOT NULL,
     driver         TEXT NOT NULL,
+    ssh_server     TEXT NOT NULL DEFAULT '',
     credential_id  TEXT NOT NULL REFERENCES credentials (id),
     owner_id       TEXT NOT NULL REFERENCES principals (id),
     created_by     TEXT NOT NULL REFERENCES principals (id),
@@ -274,6 +275,18 @@ CREATE UNIQUE INDEX connections_name ON connections (environment_id, created_by,
 CREATE INDEX connections_list ON connections (environment_id, sort_key, id);
 CREATE INDEX connections_credential ON connections (credential_id);
 CREATE INDEX connections_target ON connections (target_id);
+
+-- How often in a row a target refused a credential, since it last let it in.
+-- version is the vault's id of the secret that was refused last.
+CREATE TABLE sign_in_refusals (
+    credential_id TEXT NOT NULL REFERENCES credentials (id),
+    machine_id    TEXT NOT NULL REFERENCES machines (id),
+    ssh_server    TEXT NOT NULL,
+    version       TEXT NOT NULL,
+    refusals      BIGINT NOT NULL,
+    last_at       BIGINT NOT NULL,
+    PRIMARY KEY (credential_id, machine_id, ssh_server)
+);
 
 CREATE TABLE flows (
     id             TEXT PRIMARY KEY,
@@ -306,8 +319,9 @@ CREATE TABLE flow_revisions (
 CREATE TABLE runs (
     id               TEXT PRIMARY KEY,
     environment_id   TEXT NOT NULL REFERENCES environments (id),
-    flow_id          TEXT NOT NULL REFERENCES flows (id),
-    revision         BIGINT NOT NULL,
+    kind             TEXT NOT NULL CHECK (kind IN ('flow', 'test')),
+    flow_id          TEXT REFERENCES flows (id),
+    revision         BIGINT,
     connection_id    TEXT NOT NULL REFERENCES connections (id),
     machine_id       TEXT NOT NULL REFERENCES machines (id),
     owner_id         TEXT NOT NULL REFERENCES principals (id),
@@ -327,7 +341,8 @@ CREATE TABLE runs (
     cancel_asked_at  BIGINT,
     log_bytes        BIGINT NOT NULL DEFAULT 0,
     log_truncated    BOOLEAN NOT NULL DEFAULT FALSE,
-    FOREIGN KEY (flow_id, revision) REFERENCES flow_revisions (flow_id, revision)
+    FOREIGN KEY (flow_id, revision) REFERENCES flow_revisions (flow_id, revision),
+    CHECK ((kind = 'flow') = (flow_id IS NOT NULL) AND (kind = 'flow') = (revision IS NOT NULL))
 );
 CREATE INDEX runs_list ON runs (environment_id, id);
 CREATE INDEX runs_queue ON runs (machine_id, id) WHERE state = 'queued';
@@ -336,6 +351,7 @@ CREATE INDEX runs_leases ON runs (lease_expires_at) WHERE state = 'running';
 CREATE INDEX runs_waiting ON runs (queued_at) WHERE state = 'queued';
 CREATE INDEX runs_flow ON runs (flow_id, id);
 CREATE INDEX runs_connection ON runs (connection_id, id);
+CREATE INDEX runs_tests ON runs (connection_id, id) WHERE kind = 'test';
 
 CREATE TABLE run_logs (
     run_id     TEXT NOT NULL REFERENCES runs (id),
