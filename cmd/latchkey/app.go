@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"latchkey.dev/client"
 	"latchkey.dev/latchkey"
@@ -23,13 +22,20 @@ type app struct {
 	// Flags of every command.
 	server      string
 	environment string
+	profile     string // its name
 	tokenFile   string
 	caFile      string
 	insecure    bool
 	json        bool
+	quiet       bool
+	color       string
+
+	newProfile bool // the profile that is asked for need not exist
 }
 
-func newApp(std stdio, environ []string) *app { return &app{std: std, environ: environ} }
+func newApp(std stdio, environ []string) *app {
+	return &app{std: std, environ: environ, color: colorAuto}
+}
 
 // getenv is os.Getenv on the environment of this invocation.
 func (a *app) getenv(name string) string {
@@ -49,18 +55,9 @@ a run needs them, without anyone seeing them on the way.
   latchkey serve --data DIR      start a server
   latchkey login --server URL    sign in; the other commands then use that server
 
-Commands take ids or names. Lists are tables, or JSON with --json. The exit code is
-0 when it was done, 1 when it failed and 2 when the command line is wrong.
-
-Environment:
-  LATCHKEY_SERVER        address of the server, before that of the profile
-  LATCHKEY_TOKEN         API token, before that of the profile
-  LATCHKEY_TOKEN_FILE    file that holds the API token
-  LATCHKEY_ENVIRONMENT   environment to work in, before that of the profile
-
-The profile that login writes is latchkey/config.json in the folder for
-configuration ($XDG_CONFIG_HOME, or ~/.config). Its token is sent to the server
-that it was made at, and to no other.`
+Commands take ids or names. Results are tables and fields for people, or JSON for
+programs with --json; more in latchkey help output. Exit codes are in latchkey help
+exit-codes, environment variables in latchkey help environment-variables.`
 
 // rootCommand returns the whole command tree.
 func (a *app) rootCommand() *cobra.Command {
@@ -73,8 +70,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Version:       version(),
 		Args:          cobra.ArbitraryArgs,
 		RunE:          groupRun,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			return checkEnviron(a.environ)
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return errors.Join(checkEnviron(a.environ), a.checkColor(cmd))
 		},
 	}
 	root.SetIn(a.std.in)
@@ -86,12 +83,18 @@ func (a *app) rootCommand() *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&a.server, "server", "", "address of the server, such as https://latchkey.example.org")
 	f.StringVarP(&a.environment, "environment", "e", "", "environment to work in, by id or name; default: the profile's, else the only one there is")
+	f.StringVar(&a.profile, "profile", "", "profile to use; default: the current one")
 	f.StringVar(&a.tokenFile, "token-file", "", "file that holds the API token to use")
 	f.StringVar(&a.caFile, "ca-file", "", "PEM file of the authorities that the server's certificate may come from, instead of the system's")
 	f.BoolVar(&a.insecure, "insecure", false, "allow http:// to other machines: whoever is on the way sees everything")
 	f.BoolVar(&a.json, "json", false, "print JSON for programs")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "no messages and no progress: only results and errors")
+	f.StringVar(&a.color, "color", colorAuto, "colours: auto (on terminals only), always or never")
 
 	completeFlag(root, "environment", a.completeEnvironments())
+	completeFlag(root, "profile", a.completeProfiles())
+	completeFlag(root, "server", a.completeServers())
+	completeFlag(root, "color", oneOf(colorAuto, colorAlways, colorNever))
 
 	root.AddGroup(
 		&cobra.Group{ID: groupServer, Title: "Server:"},
@@ -107,8 +110,11 @@ func (a *app) rootCommand() *cobra.Command {
 	add(groupServer, a.quickstartCommand(), a.serveCommand(), a.adminCommand(), a.agentCommand())
 	add(groupChain, a.environmentCommand(), a.vaultCommand(), a.variableCommand(), a.credentialCommand(),
 		a.machineCommand(), a.connectionCommand(), a.flowCommand(), a.runCommand())
-	add(groupAccess, a.loginCommand(), a.linkCommand(), a.logoutCommand(), a.whoamiCommand(), a.userCommand(), a.tokenCommand(), a.auditCommand())
-	root.AddCommand(a.openapiCommand(), a.versionCommand(), a.proofCommand())
+	add(groupAccess, a.loginCommand(), a.linkCommand(), a.logoutCommand(), a.whoamiCommand(), a.profileCommand(), a.userCommand(), a.tokenCommand(), a.auditCommand())
+	root.AddCommand(a.openapiCommand(), a.versionCommand(), a.manCommand(), a.proofCommand())
+	root.AddCommand(helpTopics()...)
+	helpCompletion(root)
+	completeNothingElse(root)
 	return root
 }
 
@@ -154,6 +160,13 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// atMost returns the check for positional arguments that may be left out.
+func atMost(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		return exactly(names[:min(len(args), len(names))]...)(cmd, args)
+	}
+}
+
 // A usageError is a command line that was not understood.
 type usageError struct{ error }
 
@@ -177,6 +190,13 @@ func (e hinted) Unwrap() error { return e.error }
 // hint adds the command to try next to err.
 func hint(err error, try string) error { return hinted{err, try} }
 
+// Codes that the program ends with, beside 0 and those of other programs.
+const (
+	codeFailed      = 1
+	codeUsage       = 2
+	codeInterrupted = 130 // as a shell has it for SIGINT
+)
+
 // report prints err for a person and returns the exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
@@ -185,57 +205,87 @@ func (a *app) report(ctx context.Context, err error) int {
 	if code, ok := errors.AsType[exitCode](err); ok {
 		return int(code)
 	}
+	prefix := "latchkey:"
+	if a.colors(a.std.err) {
+		prefix = paint(red, prefix)
+	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintln(a.std.err, "latchkey: interrupted")
-		return 1
+		fmt.Fprintln(a.std.err, prefix, "interrupted")
+		return codeInterrupted
 	}
 	for _, line := range message(err) {
-		fmt.Fprintln(a.std.err, "latchkey: "+line)
+		fmt.Fprintln(a.std.err, prefix, clean(line))
 	}
 	if h, ok := errors.AsType[hinted](err); ok {
-		fmt.Fprintln(a.std.err, "latchkey: try: "+h.try)
-	} else if errors.Is(err, latchkey.ErrUnauthenticated) {
-		fmt.Fprintln(a.std.err, "latchkey: try: latchkey login")
+		fmt.Fprintln(a.std.err, "latchkey: try:", cleanLine(h.try))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
-		return 2
+		return codeUsage
 	}
-	return 1
+	return codeFailed
 }
 
 // message returns an error as lines: what failed, then each faulty field, then
-// what would help.
+// who was refused by which check, then what would help.
 func message(err error) []string {
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		if _, ok := err.(*latchkey.Error); !ok {
-			var lines []string
-			for _, e := range j.Unwrap() {
-				lines = append(lines, message(e)...)
-			}
-			return lines
+	switch e := err.(type) {
+	case usageError:
+		return message(e.error)
+	case hinted:
+		return message(e.error)
+	case *latchkey.Error: // it joins its kind and its cause, which are told apart below
+	case interface{ Unwrap() []error }:
+		var lines []string
+		for _, e := range e.Unwrap() {
+			lines = append(lines, message(e)...)
 		}
+		return lines
 	}
 	e, ok := errors.AsType[*latchkey.Error](err)
 	if !ok {
-		return strings.Split(strings.TrimSuffix(err.Error(), "."), "\n")
+		return textLines(err.Error())
 	}
 	msg := e.Msg
 	if e.Err != nil {
 		msg += ": " + e.Err.Error()
 	}
-	lines := []string{strings.TrimSuffix(msg, ".")}
-	for _, f := range e.Fields {
-		lines = append(lines, "  "+f.Field+": "+f.Message)
+	if doing, ok := strings.CutSuffix(err.Error(), e.Error()); ok {
+		msg = doing + msg
 	}
-	if e.Remedy != "" && !strings.Contains(e.Msg, e.Remedy) {
-		lines = append(lines, strings.TrimSuffix(e.Remedy, "."))
+	lines := textLines(msg)
+	for _, f := range e.Fields {
+		lines = append(lines, "  "+cleanLine(f.Field)+": "+cleanLine(f.Message))
+	}
+	if errors.Is(e, latchkey.ErrDenied) {
+		for _, f := range []field{{"identity", e.Identity}, {"check", e.Check}} {
+			if f.value != "" && !strings.Contains(e.Msg, f.value) {
+				lines = append(lines, "  "+f.name+": "+cleanLine(f.value))
+			}
+		}
+	}
+	if e.Remedy != "" && !strings.Contains(e.Msg, strings.TrimSuffix(e.Remedy, ".")) {
+		lines = append(lines, textLines(e.Remedy)...)
+	}
+	return lines
+}
+
+// textLines returns the lines of a text. Those after the first are set in, so
+// that none looks like a message of its own.
+func textLines(s string) []string {
+	lines := strings.Split(strings.TrimSuffix(strings.TrimSpace(s), "."), "\n")
+	for i := range lines {
+		if i > 0 {
+			lines[i] = "  " + lines[i]
+		}
 	}
 	return lines
 }
 
 // say tells a person something that is not the command's result.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.std.err, "latchkey: "+format+"\n", args...)
+	if !a.quiet {
+		fmt.Fprintln(a.std.err, "latchkey: "+clean(fmt.Sprintf(format, args...)))
+	}
 }
 
 // client returns the client for the server and token that flags, environment
@@ -246,7 +296,7 @@ func (a *app) client() (*client.Client, error) {
 		return nil, err
 	}
 	if c.token.IsZero() {
-		return nil, hint(errors.New("not signed in"), "latchkey login --server "+c.server)
+		return nil, hint(errors.New("not signed in"), a.loginCommandLine(c.server))
 	}
 	return c.client()
 }
@@ -273,7 +323,7 @@ func (a *app) connect() (connectTo, error) {
 	}
 	c := connectTo{server: firstOf(a.server, a.getenv("LATCHKEY_SERVER"), p.Server), caFile: a.caFile, insecure: a.insecure}
 	if c.server == "" {
-		return c, hint(errors.New("no server is chosen"), "latchkey login --server http://127.0.0.1:8080")
+		return c, a.noServer()
 	}
 	// What the profile holds belongs to its own server.
 	if sameServer(c.server, p.Server) {
@@ -385,10 +435,4 @@ func firstOf(texts ...string) string {
 		}
 	}
 	return ""
-}
-
-// isTerminal reports whether a person is at the other end.
-func isTerminal(v any) bool {
-	f, ok := v.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,8 +14,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"latchkey.dev/latchkey"
 )
@@ -151,13 +155,19 @@ func TestMessages(t *testing.T) {
 		{"child", exitCode(7), 7, ""},
 		{"fields", latchkey.Invalid("secret.vault", "is an address"), 1, "latchkey: the request is not valid\nlatchkey:   secret.vault: is an address\n"},
 		{"remedy", &latchkey.Error{Kind: latchkey.ErrDenied, Msg: "no.", Remedy: "ask an admin."}, 1, "latchkey: no\nlatchkey: ask an admin\n"},
+		{"denied", &latchkey.Error{Kind: latchkey.ErrDenied, Msg: "ann may not", Identity: "user_1", Check: "credential.use"}, 1,
+			"latchkey: ann may not\nlatchkey:   identity: user_1\nlatchkey:   check: credential.use\n"},
+		{"wrapped", fmt.Errorf("write it: %w", &latchkey.Error{Kind: latchkey.ErrConflict, Msg: "the name is taken"}), 1, "latchkey: write it: the name is taken\n"},
+		{"escapes", errors.New("a\x1b[31mb\u202e\r\nlatchkey: done"), 1, "latchkey: a[31mb\nlatchkey:   latchkey: done\n"},
+		{"refused connection", &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "unreachable", Msg: "the server cannot be reached", Err: syscall.ECONNREFUSED}, 1,
+			"latchkey: nothing listens at the address: the server cannot be reached: connection refused\nlatchkey: try: latchkey serve --data DIR, if the server is to run on this machine\n"},
 		{"signed out", &latchkey.Error{Kind: latchkey.ErrUnauthenticated, Msg: "the token has expired"}, 1, "latchkey: the token has expired\nlatchkey: try: latchkey login\n"},
 		{"several", errors.Join(usagef("a"), usagef("b")), 2, "latchkey: a\nlatchkey: b\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a, _, stderr := testApp(t, "")
-			if code := a.report(t.Context(), tt.err); code != tt.code || stderr.String() != tt.want {
+			if code := a.report(t.Context(), a.advise(t.Context(), &cobra.Command{}, tt.err)); code != tt.code || stderr.String() != tt.want {
 				t.Errorf("report = %d, %q; want %d, %q", code, stderr, tt.code, tt.want)
 			}
 		})

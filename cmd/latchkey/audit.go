@@ -14,14 +14,60 @@ import (
 func (a *app) auditCommand() *cobra.Command {
 	cmd := group("audit", "who did what, when", `The audit log. Every operation is in it, and every release of a secret before it
 happens.`)
+	cmd.AddCommand(a.auditList(), a.auditExport())
+	return cmd
+}
+
+// auditFlags are the flags that choose entries of the audit log.
+type auditFlags struct {
+	action, outcome, actor, subject, run, machine, credential, since, until string
+}
+
+func (v *auditFlags) add(a *app, cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&v.action, "action", "", "only this action, such as release.granted, or release. for all that begin so")
+	fl.StringVar(&v.outcome, "outcome", "", "only this outcome: ok, denied or failed")
+	fl.StringVar(&v.actor, "actor", "", "only what this principal did, by id")
+	fl.StringVar(&v.subject, "subject", "", "only what was done to this thing, by id")
+	fl.StringVar(&v.run, "run", "", "only what belongs to this run")
+	fl.StringVar(&v.machine, "machine", "", "only what belongs to this machine, by id")
+	fl.StringVar(&v.credential, "credential", "", "only what belongs to this credential, by id")
+	fl.StringVar(&v.since, "since", "", "only from this time on: 2026-11-23T08:00:00Z, or 24h for a day ago")
+	fl.StringVar(&v.until, "until", "", "only before this time")
+	completeFlag(cmd, "action", completeActions())
+	completeFlag(cmd, "outcome", oneOf(latchkey.OutcomeOK, latchkey.OutcomeDenied, latchkey.OutcomeFailed))
+	completeFlag(cmd, "actor", completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.User, error] { return c.Users(ctx) },
+		func(u latchkey.User) string { return described(u.ID, u.Login) }))
+	completeFlag(cmd, "run", a.completeRuns(false))
+	completeFlag(cmd, "machine", completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Machine, error] {
+		return c.Machines(ctx, env)
+	}, func(m latchkey.Machine) string { return described(m.ID, m.Name) }))
+	completeFlag(cmd, "credential", completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Credential, error] {
+		return c.Credentials(ctx, env)
+	}, func(c latchkey.Credential) string { return described(c.ID, c.Name) }))
+}
+
+// fill puts what the flags say into a filter.
+func (v *auditFlags) fill(a *app, f *client.AuditFilter) (err error) {
+	f.Environment, f.Subject = a.environment, v.subject
+	f.Action, f.Outcome, f.Actor = latchkey.Action(v.action), latchkey.Outcome(v.outcome), latchkey.PrincipalID(v.actor)
+	f.Run, f.Machine, f.Credential = latchkey.RunID(v.run), latchkey.MachineID(v.machine), latchkey.CredentialID(v.credential)
+	if f.Since, err = parseWhen("--since", v.since); err != nil {
+		return err
+	}
+	f.Until, err = parseWhen("--until", v.until)
+	return err
+}
+
+func (a *app) auditList() *cobra.Command {
 	var f client.AuditFilter
-	var since, until, action, outcome, actor, run, machine, credential string
+	var v auditFlags
 	var limit int
-	list := &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "list entries of the audit log, newest first",
 		Long: `List shows entries of the audit log. Without an environment (-e) it shows what you may
-see of all of them.`,
+see of all of them. To copy the log take audit export.`,
 		Example: `  latchkey audit list -e erp --action release.granted --since 24h
   latchkey audit list --run run_… --oldest --json`,
 		Args: exactly(),
@@ -30,13 +76,7 @@ see of all of them.`,
 			if err != nil {
 				return err
 			}
-			f.Environment = a.environment
-			f.Action, f.Outcome, f.Actor = latchkey.Action(action), latchkey.Outcome(outcome), latchkey.PrincipalID(actor)
-			f.Run, f.Machine, f.Credential = latchkey.RunID(run), latchkey.MachineID(machine), latchkey.CredentialID(credential)
-			if f.Since, err = parseWhen("--since", since); err != nil {
-				return err
-			}
-			if f.Until, err = parseWhen("--until", until); err != nil {
+			if err := v.fill(a, &f); err != nil {
 				return err
 			}
 			return printList(a, first(limit, c.Audit(cmd.Context(), f)), []string{"TIME", "ACTION", "OUTCOME", "ACTOR", "SUBJECT", "REASON"},
@@ -45,27 +85,9 @@ see of all of them.`,
 				})
 		},
 	}
-	fl := list.Flags()
-	fl.StringVar(&action, "action", "", "only this action, such as release.granted")
-	fl.StringVar(&outcome, "outcome", "", "only this outcome: ok, denied or failed")
-	fl.StringVar(&actor, "actor", "", "only what this principal did, by id")
-	fl.StringVar(&f.Subject, "subject", "", "only what was done to this thing, by id")
-	fl.StringVar(&run, "run", "", "only what belongs to this run")
-	fl.StringVar(&machine, "machine", "", "only what belongs to this machine, by id")
-	fl.StringVar(&credential, "credential", "", "only what belongs to this credential, by id")
-	fl.StringVar(&since, "since", "", "only from this time on: 2026-11-23T08:00:00Z, or 24h for a day ago")
-	fl.StringVar(&until, "until", "", "only before this time")
-	fl.BoolVar(&f.Oldest, "oldest", false, "oldest first")
-	fl.IntVar(&limit, "limit", 100, "how many at most; 0 is all")
-	completeFlag(list, "outcome", oneOf(latchkey.OutcomeOK, latchkey.OutcomeDenied, latchkey.OutcomeFailed))
-	completeFlag(list, "run", a.completeRuns(false))
-	completeFlag(list, "machine", completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Machine, error] {
-		return c.Machines(ctx, env)
-	}, func(m latchkey.Machine) string { return described(m.ID, m.Name) }))
-	completeFlag(list, "credential", completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Credential, error] {
-		return c.Credentials(ctx, env)
-	}, func(c latchkey.Credential) string { return described(c.ID, c.Name) }))
-	cmd.AddCommand(list)
+	v.add(a, cmd)
+	cmd.Flags().BoolVar(&f.Oldest, "oldest", false, "oldest first")
+	cmd.Flags().IntVar(&limit, "limit", 100, "how many at most; 0 is all")
 	return cmd
 }
 

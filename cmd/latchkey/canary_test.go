@@ -30,13 +30,13 @@ func forms(value string) map[string][]byte {
 		"in base64":  []byte(strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(value)), "=")),
 		"in an URL":  []byte(url.QueryEscape(value)),
 		"in hex":     []byte(hex.EncodeToString([]byte(value))),
-		"in UTF-16":  utf16(value),
+		"in UTF-16":  inUTF16(value),
 		"backwards":  reversed,
 		"URL base64": []byte(base64.RawURLEncoding.EncodeToString([]byte(value))),
 	}
 }
 
-func utf16(s string) []byte {
+func inUTF16(s string) []byte {
 	var b []byte
 	for _, r := range []byte(s) {
 		b = append(b, r, 0)

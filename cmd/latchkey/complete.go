@@ -3,61 +3,136 @@ package main
 import (
 	"context"
 	"iter"
+	"maps"
+	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"latchkey.dev/client"
 	"latchkey.dev/latchkey"
 )
 
-// maxCompletions bounds what a shell is offered.
-const maxCompletions = 200
+const (
+	// maxCompletions bounds what a shell is offered.
+	maxCompletions = 200
+	// completionTime bounds how long a shell waits for the server.
+	completionTime = 2 * time.Second
+)
 
-// A completion offers what an argument or the value of a flag may be.
+// A completion offers what an argument or the value of a flag may be. What it
+// cannot find out it does not offer: nobody wants an error in the middle of a
+// line.
 type completion = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
+
+// completeWith offers what find returns, for the arguments before which there
+// are at positions others.
+func completeWith(position int, find func(cmd *cobra.Command, args []string) iter.Seq2[string, error]) completion {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		const directive = cobra.ShellCompDirectiveNoFileComp
+		if len(args) != position {
+			return nil, directive
+		}
+		before := cmd.Context()
+		ctx, cancel := context.WithTimeout(before, completionTime)
+		defer cancel()
+		cmd.SetContext(ctx)
+		defer cmd.SetContext(before)
+		var offered []string
+		seen := map[string]bool{}
+		for text, err := range find(cmd, args) {
+			if err != nil || len(offered) == maxCompletions {
+				break
+			}
+			name, description, _ := strings.Cut(text, "\t")
+			if cleanLine(name) != name || name == "" || seen[name] || !strings.HasPrefix(name, typed) {
+				continue // what a terminal would act on is not offered
+			}
+			seen[name] = true
+			if description = cleanLine(description); description != "" {
+				name = cobra.CompletionWithDesc(name, description)
+			}
+			offered = append(offered, name)
+		}
+		return offered, directive
+	}
+}
+
+// completeOnce offers what find returns for a command's first argument.
+func completeOnce(find func(*cobra.Command) ([]string, error)) completion {
+	return completeWith(0, func(cmd *cobra.Command, _ []string) iter.Seq2[string, error] {
+		texts, err := find(cmd)
+		return func(yield func(string, error) bool) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, s := range texts {
+				if !yield(s, nil) {
+					return
+				}
+			}
+		}
+	})
+}
 
 // completeNames offers the names of things in the environment for a command's
 // first argument. A thing whose name is "" is not offered.
 func completeNames[T any](a *app, list func(context.Context, *client.Client, string) iter.Seq2[T, error], name func(T) string) completion {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
+	return completeWith(0, func(cmd *cobra.Command, _ []string) iter.Seq2[string, error] {
 		c, env, err := a.within(cmd.Context())
 		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+			return noTexts
 		}
-		return names(list(cmd.Context(), c, env), name, typed), cobra.ShellCompDirectiveNoFileComp
-	}
+		return texts(list(cmd.Context(), c, env), name)
+	})
 }
 
 // completeTenant is completeNames for things outside environments.
 func completeTenant[T any](a *app, list func(context.Context, *client.Client) iter.Seq2[T, error], name func(T) string) completion {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
+	return completeWith(0, func(cmd *cobra.Command, _ []string) iter.Seq2[string, error] {
 		c, err := a.client()
 		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+			return noTexts
 		}
-		return names(list(cmd.Context(), c), name, typed), cobra.ShellCompDirectiveNoFileComp
+		return texts(list(cmd.Context(), c), name)
+	})
+}
+
+func noTexts(func(string, error) bool) {}
+
+func texts[T any](items iter.Seq2[T, error], text func(T) string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for item, err := range items {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			if !yield(text(item), nil) {
+				return
+			}
+		}
 	}
 }
 
-func names[T any](items iter.Seq2[T, error], name func(T) string, typed string) []string {
-	var offered []string
-	for item, err := range items {
-		if err != nil || len(offered) == maxCompletions {
-			break
+// positions completes each argument by a completion of its own.
+func positions(each ...completion) completion {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) >= len(each) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		if n := name(item); n != "" && strings.HasPrefix(n, typed) && !slices.Contains(offered, n) {
-			offered = append(offered, n)
-		}
+		return each[len(args)](cmd, args, typed)
 	}
-	return offered
+}
+
+// first0 makes the completion of a first argument one of any argument.
+func first0(c completion) completion {
+	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return c(cmd, nil, typed)
+	}
 }
 
 // oneOf offers fixed values.
@@ -69,25 +144,169 @@ func oneOf[T ~string](values ...T) completion {
 	return cobra.FixedCompletions(texts, cobra.ShellCompDirectiveNoFileComp)
 }
 
-// described offers an id, and shows a name beside it.
-func described[ID ~string](id ID, name string) string {
-	return cobra.CompletionWithDesc(string(id), name)
+// described offers an id or a name, and shows a text beside it.
+func described[ID ~string](id ID, text string) string {
+	return cobra.CompletionWithDesc(string(id), text)
 }
 
-// completeFlag gives a flag the completion of an argument.
+// completeFlag gives a flag the completion of a first argument.
 func completeFlag(cmd *cobra.Command, name string, c completion) {
-	err := cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-		return c(cmd, nil, typed)
-	})
-	if err != nil {
+	completeFlagAfter(cmd, name, first0(c))
+}
+
+// completeFlagAfter gives a flag a completion that depends on the arguments.
+func completeFlagAfter(cmd *cobra.Command, name string, c completion) {
+	if err := cmd.RegisterFlagCompletionFunc(name, c); err != nil {
 		panic(err) // the command has no such flag
 	}
 }
 
+// isFileFlag reports whether a flag's value is the name of a file or a folder.
+func isFileFlag(name string) bool {
+	return slices.Contains([]string{"data", "dir", "file", "output", "tls-cert", "tls-key", "master-key", "recipient", "identity"}, name) || strings.HasSuffix(name, "-file")
+}
+
+// completeNothingElse keeps shells from offering files where none are meant.
+func completeNothingElse(cmd *cobra.Command) {
+	if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 && !cmd.HasSubCommands() && !takesFiles(cmd) {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if _, ok := cmd.GetFlagCompletionFunc(f.Name); !ok && !isFileFlag(f.Name) && f.NoOptDefVal == "" {
+			completeFlag(cmd, f.Name, cobra.NoFileCompletions)
+		}
+	})
+	for _, c := range cmd.Commands() {
+		completeNothingElse(c)
+	}
+}
+
+// takesFiles reports whether a command's arguments may be files.
+func takesFiles(cmd *cobra.Command) bool {
+	for _, word := range []string{"FILE", "DIR", "COMMAND", "PROGRAM"} {
+		if slices.Contains(strings.FieldsFunc(cmd.Use, func(r rune) bool { return strings.ContainsRune(" []…", r) }), word) {
+			return true
+		}
+	}
+	return false
+}
+
 func completeExposure() completion {
-	return oneOf(latchkey.ExposureSession, latchkey.ExposureDescriptor, latchkey.ExposureFile, latchkey.ExposureEnvironment)
+	return oneOf(
+		described(latchkey.ExposureSession, "only the agent's sign-in sees the secret"),
+		described(latchkey.ExposureDescriptor, "the flow may read it from a descriptor"),
+		described(latchkey.ExposureFile, "the flow may read it from a file in memory"),
+		described(latchkey.ExposureEnvironment, "the flow may have it in its environment"))
 }
 
 func completeTypes() completion {
 	return oneOf(latchkey.TypeText, latchkey.TypeNumber, latchkey.TypeBoolean, latchkey.TypeJSON, latchkey.TypeSecret)
+}
+
+func completeEnvironmentRoles() completion {
+	return oneOf(
+		described("admin", "machines, members and the environment"),
+		described("maker", "variables, credentials, connections and flows"),
+		described("user", "what is shared with them"),
+		described("auditor", "sees every component and the audit log"))
+}
+
+func completeVaultRoles() completion {
+	return oneOf(
+		described(string(latchkey.VaultAdministrator), "everything in the vault"),
+		described(string(latchkey.VaultSecretsOfficer), "everything with secrets, but not roles"),
+		described(string(latchkey.VaultSecretsUser), "reads values"),
+		described(string(latchkey.VaultReader), "sees names, not values"))
+}
+
+// completeActions offers the actions of the audit log.
+func completeActions() completion {
+	return completeOnce(func(*cobra.Command) ([]string, error) {
+		var actions []string
+		for action := range maps.Keys(latchkey.Permissions) {
+			actions = append(actions, string(action))
+			if noun, _, ok := strings.Cut(string(action), "."); ok {
+				actions = append(actions, described(noun+".", "all that begin with it"))
+			}
+		}
+		slices.Sort(actions)
+		return slices.Compact(actions), nil
+	})
+}
+
+// completeServers offers the servers of profiles.
+func (a *app) completeServers() completion {
+	return completeOnce(func(*cobra.Command) ([]string, error) {
+		infos, err := a.profileInfos()
+		var servers []string
+		for _, i := range infos {
+			if _, err := url.Parse(i.Server); err == nil {
+				servers = append(servers, described(i.Server, i.Name))
+			}
+		}
+		return servers, err
+	})
+}
+
+// completeVaultIDs offers the ARM ids of embedded vaults, and any.
+func (a *app) completeVaultIDs() completion {
+	ids := completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.EmbeddedVault, error] {
+		return c.Vaults(ctx)
+	},
+		func(v latchkey.EmbeddedVault) string { return described(v.ARMID, v.Name) })
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		offered, directive := ids(cmd, args, typed)
+		if typed == "" {
+			offered = append(offered, described("*", "any vault of the tenant"))
+		}
+		return offered, directive
+	}
+}
+
+// completeSecrets offers the secrets of the vault that name returns: those that
+// exist, or those that are deleted.
+func (a *app) completeSecrets(position int, deleted bool, name func(*cobra.Command, []string) string) completion {
+	return completeWith(position, func(cmd *cobra.Command, args []string) iter.Seq2[string, error] {
+		path := "/secrets"
+		if deleted {
+			path = "/deletedsecrets"
+		}
+		return a.vaultTexts(cmd.Context(), name(cmd, args), path, func(b secretBundle) string { return described(b.name(), b.ContentType) })
+	})
+}
+
+// completeVersions offers the versions of the secret that the arguments name.
+func (a *app) completeVersions() completion {
+	return completeWith(2, func(cmd *cobra.Command, args []string) iter.Seq2[string, error] {
+		path, err := secretPath("secrets", args[1], "")
+		if err != nil {
+			return noTexts
+		}
+		return a.vaultTexts(cmd.Context(), args[0], path+"/versions", func(b secretBundle) string {
+			return described(b.version(), unixTime(b.attributes().Created))
+		})
+	})
+}
+
+func (a *app) vaultTexts(ctx context.Context, name, path string, text func(secretBundle) string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		c, err := a.client()
+		if err != nil {
+			return
+		}
+		v, err := openVault(ctx, c, name)
+		if err != nil {
+			return
+		}
+		defer v.close()
+		texts(v.list(ctx, path), text)(yield)
+	}
+}
+
+// firstArgument is the vault of most commands about secrets.
+func firstArgument(_ *cobra.Command, args []string) string { return args[0] }
+
+// completeSecretOf offers a vault, and then its secrets.
+func (a *app) completeSecretOf(deleted bool) completion {
+	return positions(a.completeVaults(), a.completeSecrets(1, deleted, firstArgument))
 }

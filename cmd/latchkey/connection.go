@@ -27,7 +27,7 @@ owns it, and owns the runs through it.`, "connections", "conn")
 func (a *app) completeConnections() completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Connection, error] {
 		return c.Connections(ctx, env)
-	}, func(c latchkey.Connection) string { return c.Name })
+	}, func(c latchkey.Connection) string { return described(c.Name, string(c.Driver)) })
 }
 
 func (a *app) connectionCreate() *cobra.Command {

@@ -30,7 +30,7 @@ uses it sees one.`, "credentials", "cred")
 func (a *app) completeCredentials() completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Credential, error] {
 		return c.Credentials(ctx, env)
-	}, func(c latchkey.Credential) string { return c.Name })
+	}, func(c latchkey.Credential) string { return described(c.Name, c.Description) })
 }
 
 func (a *app) credentialCreate() *cobra.Command {

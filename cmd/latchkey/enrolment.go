@@ -40,7 +40,7 @@ func (a *app) enrolmentRevoke() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "revoke the enrolment token "+args[0]); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "revoke the enrolment token "+args[0]); err != nil {
 			return err
 		}
 		return c.RevokeEnrolmentToken(cmd.Context(), env, latchkey.EnrolmentTokenID(args[0]))

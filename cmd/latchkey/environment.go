@@ -30,7 +30,7 @@ func (a *app) completeEnvironments() completion {
 	return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.Environment, error] {
 		return c.Environments(ctx)
 	},
-		func(e latchkey.Environment) string { return e.Name })
+		func(e latchkey.Environment) string { return described(e.Name, e.DisplayName) })
 }
 
 func (a *app) environmentCreate() *cobra.Command {
@@ -54,6 +54,7 @@ func (a *app) environmentCreate() *cobra.Command {
 	f.StringVar(&in.DisplayName, "display-name", "", "name to show; defaults to the name")
 	f.StringVar(&in.Prefix, "prefix", "", "prefix of the variables' unique names; defaults to new")
 	f.StringSliceVar(&in.Vaults, "vault", nil, "ARM id of a vault that references may name, or * for any; repeatable; defaults to *")
+	completeFlag(cmd, "vault", a.completeVaultIDs())
 	return cmd
 }
 
@@ -116,6 +117,7 @@ func (a *app) environmentUpdate() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&displayName, "display-name", "", "name to show")
 	cmd.Flags().StringSliceVar(&vaults, "vault", nil, "ARM id of a vault that references may name, or * for any; repeatable; replaces the list")
+	completeFlag(cmd, "vault", a.completeVaultIDs())
 	return cmd
 }
 
@@ -127,7 +129,7 @@ func (a *app) environmentDelete() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "delete the environment "+args[0]); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "delete the environment "+args[0]); err != nil {
 			return err
 		}
 		return c.DeleteEnvironment(cmd.Context(), args[0])
@@ -148,15 +150,16 @@ func (a *app) environmentUse() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := a.loadProfile()
-			if err != nil {
-				return err
-			}
-			if !sameServer(p.Server, c.Server()) {
-				return hint(usagef("the profile is not of this server"), "latchkey login --server "+c.Server())
-			}
-			p.Environment = e.Name
-			return a.saveProfile(p)
+			return a.changeProfiles(func(all *profiles) error {
+				name, _ := a.chosenProfile(*all)
+				p, ok := all.Named[name]
+				if !ok || !sameServer(p.Server, c.Server()) {
+					return hint(usagef("the profile is not of this server"), "latchkey login --server "+c.Server())
+				}
+				p.Environment = e.Name
+				all.Named[name] = p
+				return nil
+			})
 		},
 	}
 }
@@ -176,12 +179,7 @@ func (a *app) memberCommand() *cobra.Command {
 	}
 	set := &cobra.Command{
 		Use: "set USER ROLE", Short: "give an account a role in the environment, instead of the one it has", Args: exactly("USER", "ROLE"),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-			if len(args) == 1 {
-				return []string{"admin", "maker", "user", "auditor"}, cobra.ShellCompDirectiveNoFileComp
-			}
-			return a.completeUsers()(cmd, args, typed)
-		},
+		ValidArgsFunction: positions(a.completeUsers(), completeEnvironmentRoles()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -197,7 +195,7 @@ func (a *app) memberCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "remove "+args[0]+" from the environment "+env); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "remove "+args[0]+" from the environment "+env); err != nil {
 			return err
 		}
 		return c.RemoveMember(cmd.Context(), env, args[0])

@@ -47,7 +47,7 @@ ask for. No shell is involved. Every change is a new revision.`, "flows")
 func (a *app) completeFlows() completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Flow, error] {
 		return c.Flows(ctx, env)
-	}, func(f latchkey.Flow) string { return f.Name })
+	}, func(f latchkey.Flow) string { return described(f.Name, short(quoteCommand(f.Command))) })
 }
 
 // nameAndCommand checks for NAME -- PROGRAM ARGUMENTS….

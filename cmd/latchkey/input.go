@@ -16,22 +16,32 @@ import (
 )
 
 // confirm asks before something is deleted. Without a terminal it takes --yes.
-func (a *app) confirm(sure bool, what string) error {
+func (a *app) confirm(ctx context.Context, sure bool, what string) error {
 	if sure {
 		return nil
 	}
 	if !isTerminal(a.std.in) || !isTerminal(a.std.err) {
 		return usagef("there is nobody to ask whether to %s: add --yes", what)
 	}
-	fmt.Fprintf(a.std.err, "%s? Type yes: ", strings.ToUpper(what[:1])+what[1:])
-	line, err := bufio.NewReader(a.std.in).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return err
+	fmt.Fprintf(a.std.err, "%s? Type yes: ", cleanLine(strings.ToUpper(what[:1])+what[1:]))
+	answer := make(chan string, 1)
+	go func() { // ends with the terminal's next line, at the latest with the process
+		line, err := bufio.NewReader(a.std.in).ReadString('\n')
+		if err != nil && err != io.EOF {
+			line = ""
+		}
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.std.err)
+		return ctx.Err()
+	case line := <-answer:
+		if line != "yes" {
+			return errors.New("nothing was done")
+		}
+		return nil
 	}
-	if strings.TrimSpace(line) != "yes" {
-		return errors.New("nothing was done")
-	}
-	return nil
 }
 
 // sureFlag adds --yes to a command that deletes.

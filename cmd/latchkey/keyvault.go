@@ -26,6 +26,12 @@ const keyVaultVersion = "2025-07-01"
 // tags are well below.
 const maxVaultAnswer = 4 << 20
 
+// What is kept of a failure that a vault explains.
+const (
+	maxVaultMessage = 4000
+	maxVaultCode    = 100
+)
+
 // A keyVault speaks Key Vault's REST interface to one embedded vault.
 type keyVault struct {
 	base  string // https://{vault}.{domain}
@@ -210,8 +216,8 @@ func vaultProblem(status int, body []byte) error {
 	}
 	e := &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "vault-" + fmt.Sprint(status), Msg: fmt.Sprintf("the vault answers %d %s", status, http.StatusText(status))}
 	if json.Unmarshal(body, &p) == nil && p.Error.Message != "" {
-		e.Code = p.Error.Code
-		e.Msg = strings.TrimSpace(strings.ReplaceAll(p.Error.Message, "\r\n", "\n"))
+		e.Code = boundedText(p.Error.Code, maxVaultCode)
+		e.Msg = strings.TrimSpace(boundedText(p.Error.Message, maxVaultMessage))
 	}
 	switch status {
 	case http.StatusBadRequest:
@@ -226,6 +232,15 @@ func vaultProblem(status int, body []byte) error {
 		e.Kind = latchkey.ErrConflict
 	}
 	return e
+}
+
+// boundedText returns what is kept of a text from the network: not more than so
+// many bytes, and nothing that a terminal would act on.
+func boundedText(s string, most int) string {
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return clean(s)
 }
 
 // secretPath returns the path of a secret, and of one version if it is not "".

@@ -26,13 +26,16 @@ the commands that follow.
 With --user it asks for the password, or reads it from a pipe, and keeps a token
 that lasts twelve hours. With --token-file or --token-stdin it keeps an API token
 that exists already, such as the one in admin-token in a new server's data folder.
-With -e it keeps the environment to work in as well.
+With -e it keeps the environment to work in as well. With --profile it keeps all that
+under a name, beside other profiles, and makes it the current one.
 
 To sign a browser in afterwards, with the same account, open what latchkey link prints.`,
 		Example: `  latchkey login --server http://127.0.0.1:8080 --token-file latchkey-data/admin-token
-  latchkey login --server https://latchkey.example.org --user alice`,
+  latchkey login --server https://latchkey.example.org --user alice
+  latchkey login --profile test --server https://test.example.org --user alice -e erp`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.newProfile = true
 			return a.login(cmd.Context(), login, tokenStdin)
 		},
 	}
@@ -164,23 +167,7 @@ func (a *app) logoutCommand() *cobra.Command {
 		Short: "forget the profile and revoke the token that login made",
 		Args:  exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, loadErr := a.loadProfile()
-			if err := a.removeProfile(); err != nil {
-				return err
-			}
-			if loadErr != nil || p.TokenID == "" || p.Token == "" {
-				a.say("the profile is removed")
-				return nil
-			}
-			c, err := connectTo{p.Server, latchkey.NewSecret(p.Token), p.CAFile, p.Insecure}.client()
-			if err == nil {
-				err = c.RevokeToken(cmd.Context(), latchkey.TokenID(p.TokenID))
-			}
-			if err != nil && !errors.Is(err, latchkey.ErrUnauthenticated) {
-				return fmt.Errorf("the profile is removed, but its token could not be revoked: %w", err)
-			}
-			a.say("the profile is removed and its token revoked")
-			return nil
+			return a.forget(cmd, "")
 		},
 	}
 }

@@ -35,7 +35,7 @@ file allows. It joins an environment with an enrolment token.`, "machines")
 func (a *app) completeMachines() completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Machine, error] {
 		return c.Machines(ctx, env)
-	}, func(m latchkey.Machine) string { return m.Name })
+	}, func(m latchkey.Machine) string { return described(m.Name, string(m.Status)) })
 }
 
 func (a *app) machineToken() *cobra.Command {

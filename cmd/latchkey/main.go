@@ -21,14 +21,14 @@ type stdio struct {
 }
 
 // run carries out one command line and returns the exit code: 0 when it was
-// done, 1 when it failed, 2 when it was not understood. Commands that run
-// another program return that program's code.
+// done, 1 when it failed, 2 when it was not understood, 130 when it was
+// interrupted. Commands that run another program return that program's code.
 func run(args []string, std stdio, environ []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := newApp(std, environ)
 	root := a.rootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	return a.report(ctx, err)
+	cmd, err := root.ExecuteContextC(ctx)
+	return a.report(ctx, a.advise(ctx, cmd, err))
 }

@@ -1,20 +1,53 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"iter"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // printJSON writes v for programs.
 func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.std.out)
-	enc.SetIndent("", "  ")
+	b, err := marshalJSON(v, "  ")
+	if err != nil {
+		return err
+	}
+	_, err = a.std.out.Write(b)
+	return err
+}
+
+// marshalJSON returns v as JSON with a line break at the end. Characters that a
+// terminal would act on are escaped, which changes nothing for programs.
+func marshalJSON(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", indent)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	escaped := make([]byte, 0, b.Len())
+	for _, r := range b.String() {
+		switch {
+		case r == '\n' || !unicode.IsControl(r) && !unicode.Is(unicode.Cf, r):
+			escaped = utf8.AppendRune(escaped, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			escaped = fmt.Appendf(escaped, `\u%04x\u%04x`, high, low)
+		default:
+			escaped = fmt.Appendf(escaped, `\u%04x`, r)
+		}
+	}
+	return escaped, nil
 }
 
 // printList writes a list: a JSON array for programs, else a table with a line
@@ -33,22 +66,30 @@ func printList[T any](a *app, items iter.Seq2[T, error], header []string, row fu
 	return printTable(a, items, header, row)
 }
 
+// withoutErrors returns the items of a list that is there already.
+func withoutErrors[T any](items []T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, item := range items {
+			if !yield(item, nil) {
+				return
+			}
+		}
+	}
+}
+
 func printTable[T any](a *app, items iter.Seq2[T, error], header []string, row func(T) []string) error {
-	w := tabwriter.NewWriter(a.std.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(header, "\t"))
-	n := 0
+	t := table{header: header}
 	for item, err := range items {
 		if err != nil {
 			return err
 		}
-		n++
-		fmt.Fprintln(w, strings.Join(row(item), "\t"))
+		t.add(row(item))
 	}
-	if n == 0 {
+	if len(t.rows) == 0 {
 		a.say("there are none")
 		return nil
 	}
-	return w.Flush()
+	return t.write(a.std.out, terminalWidth(a.std.out), a.colors(a.std.out))
 }
 
 // A field is one line of what show prints.
@@ -60,11 +101,21 @@ func (a *app) printOne(v any, fields ...field) error {
 	if a.json {
 		return a.printJSON(v)
 	}
-	w := tabwriter.NewWriter(a.std.out, 0, 4, 2, ' ', 0)
+	return writeFields(a.std.out, a.colors(a.std.out), fields)
+}
+
+// writeFields writes a line for each field that is not empty.
+func writeFields(to io.Writer, colors bool, fields []field) error {
+	w := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
 	for _, f := range fields {
-		if f.value != "" {
-			fmt.Fprintf(w, "%s:\t%s\n", f.name, strings.ReplaceAll(f.value, "\n", "\n\t"))
+		value := strings.ReplaceAll(clean(f.value), "\t", " ")
+		if value == "" {
+			continue
 		}
+		if colors && slices.Contains(stateColumns, strings.ToUpper(f.name)) {
+			value = paint(stateColor(value), value)
+		}
+		fmt.Fprintf(w, "%s:\t%s\n", cleanLine(f.name), strings.ReplaceAll(value, "\n", "\n\t"))
 	}
 	return w.Flush()
 }

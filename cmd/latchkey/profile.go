@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,17 @@ type profile struct {
 	Insecure    bool   `json:"insecure,omitempty"`
 }
 
-const maxProfile = 64 << 10
+// profiles are the content of the file of profiles.
+type profiles struct {
+	Current string             `json:"current,omitempty"` // name of the one that is used
+	Named   map[string]profile `json:"profiles"`
+}
+
+const (
+	maxProfiles    = 1 << 20 // bytes of the file
+	maxProfileName = 64
+	defaultProfile = "default"
+)
 
 func (a *app) profilePath() (string, error) {
 	dir := a.getenv("XDG_CONFIG_HOME")
@@ -40,134 +51,165 @@ func (a *app) profilePath() (string, error) {
 	return filepath.Join(dir, "latchkey", "config.json"), nil
 }
 
-// loadProfile returns the profile, or an empty one.
-func (a *app) loadProfile() (profile, error) {
-	var p profile
+// checkProfileName refuses names that are hard to type or to show.
+func checkProfileName(name string) error {
+	ok := name != "" && len(name) <= maxProfileName && name[0] != '-' && strings.IndexFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
+	}) < 0
+	if !ok {
+		return usagef("the name of a profile is made of up to %d letters, digits, dots, hyphens and underscores", maxProfileName)
+	}
+	return nil
+}
+
+// readProfiles returns the profiles that are kept. The file of a version that
+// knew one profile only is that profile.
+func (a *app) readProfiles() (profiles, error) {
+	all := profiles{Named: map[string]profile{}}
 	path, err := a.profilePath()
 	if err != nil {
-		return p, nil // no home: flags and environment have to say it all
+		return all, nil // no home: flags and environment have to say it all
 	}
-	b, err := readFile(path, maxProfile)
+	b, err := readFile(path, maxProfiles)
 	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
+		return all, nil
 	}
 	if err != nil {
-		return p, fmt.Errorf("read profile: %w", err)
+		return all, fmt.Errorf("read profiles: %w", err)
 	}
-	if err := json.Unmarshal(b, &p); err != nil {
-		return p, hint(fmt.Errorf("profile %s is not valid JSON", path), "latchkey logout")
+	var file struct {
+		profiles
+		profile
+	}
+	if err := json.Unmarshal(b, &file); err != nil {
+		return all, hint(fmt.Errorf("the file of profiles %s is not valid JSON", path), "latchkey logout")
+	}
+	if file.Named != nil {
+		return file.profiles, nil
+	}
+	if file.profile != (profile{}) {
+		all.Current, all.Named[defaultProfile] = defaultProfile, file.profile
+	}
+	return all, nil
+}
+
+// chosenProfile returns the name of the profile to use, and whether it was
+// asked for.
+func (a *app) chosenProfile(all profiles) (name string, asked bool) {
+	if name := firstOf(a.profile, a.getenv("LATCHKEY_PROFILE")); name != "" {
+		return name, true
+	}
+	return firstOf(all.Current, defaultProfile), false
+}
+
+// loadProfile returns the profile to use. It is empty if there is none, unless
+// one was asked for.
+func (a *app) loadProfile() (profile, error) {
+	all, err := a.readProfiles()
+	if err != nil {
+		return profile{}, err
+	}
+	name, asked := a.chosenProfile(all)
+	p, ok := all.Named[name]
+	if asked && !ok && !a.newProfile {
+		return p, noProfile(all, name)
 	}
 	return p, nil
 }
 
-// saveProfile writes the profile for its owner only.
-func (a *app) saveProfile(p profile) error {
+func noProfile(all profiles, name string) error {
+	if err := checkProfileName(name); err != nil {
+		return err
+	}
+	if near := nearest(name, slices.Sorted(maps.Keys(all.Named))); near != "" {
+		return hint(usagef("there is no profile %q; did you mean %q?", name, near), "latchkey profile list")
+	}
+	return hint(usagef("there is no profile %q", name), "latchkey login --profile "+name+" --server URL")
+}
+
+// changeProfiles changes the file of profiles, which only its owner can read.
+// Commands that do so at the same time wait for each other.
+func (a *app) changeProfiles(change func(*profiles) error) (err error) {
 	path, err := a.profilePath()
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write profile: %w", err)
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("write profiles: %w", err)
 	}
-	b, err := json.MarshalIndent(p, "", "  ")
+	unlock, err := lockFolder(dir)
 	if err != nil {
-		return fmt.Errorf("write profile: %w", err)
+		return fmt.Errorf("write profiles: %w", err)
 	}
-	if err := writeFile(path, append(b, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write profile: %w", err)
+	defer func() { err = errors.Join(err, unlock()) }()
+	all, err := a.readProfiles()
+	if err != nil {
+		return err
+	}
+	if err := change(&all); err != nil {
+		return err
+	}
+	if len(all.Named) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove profiles: %w", err)
+		}
+		return nil
+	}
+	b, err := marshalJSON(all, "  ")
+	if err != nil {
+		return fmt.Errorf("write profiles: %w", err)
+	}
+	if err := writeFile(path, b, 0o600); err != nil {
+		return fmt.Errorf("write profiles: %w", err)
 	}
 	return nil
 }
 
-// removeProfile forgets the profile.
-func (a *app) removeProfile() error {
+// saveProfile keeps a profile under the name of the one to use. It is the
+// current one from then on, unless LATCHKEY_PROFILE chose it for one shell.
+func (a *app) saveProfile(p profile) error {
+	return a.changeProfiles(func(all *profiles) error {
+		name, _ := a.chosenProfile(*all)
+		if err := checkProfileName(name); err != nil {
+			return err
+		}
+		all.Named[name] = p
+		if _, ok := all.Named[all.Current]; !ok || a.profile != "" || a.getenv("LATCHKEY_PROFILE") == "" {
+			all.Current = name
+		}
+		return nil
+	})
+}
+
+// removeProfile forgets a profile and returns it; "" is the one to use. A file
+// that cannot be understood is removed as a whole.
+func (a *app) removeProfile(name string) (p profile, err error) {
 	path, err := a.profilePath()
 	if err != nil {
-		return err
+		return p, err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove profile: %w", err)
+	if _, err := a.readProfiles(); err != nil {
+		return p, os.Remove(path)
 	}
-	return nil
+	return p, a.changeProfiles(func(all *profiles) error {
+		if name == "" {
+			name, _ = a.chosenProfile(*all)
+		}
+		var ok bool
+		if p, ok = all.Named[name]; !ok && len(all.Named) > 0 {
+			return noProfile(*all, name)
+		}
+		delete(all.Named, name)
+		if all.Current == name {
+			all.Current = ""
+		}
+		return nil
+	})
 }
 
 // sameServer reports whether two addresses are the same but for a slash at the
 // end.
 func sameServer(a, b string) bool {
 	return a != "" && strings.TrimRight(a, "/") == strings.TrimRight(b, "/")
-}
-
-// knownVariables are the environment variables that this program reads itself.
-var knownVariables = []string{"LATCHKEY_SERVER", "LATCHKEY_TOKEN", "LATCHKEY_TOKEN_FILE", "LATCHKEY_ENVIRONMENT"}
-
-// flowVariables are what the agent sets for a flow, which may well run this
-// program.
-var flowVariables = []string{"LATCHKEY_RUN", "LATCHKEY_FLOW", "LATCHKEY_REVISION", "LATCHKEY_USERNAME", "LATCHKEY_PASSWORD", "LATCHKEY_MACHINE", "LATCHKEY_CREDENTIALS", "LATCHKEY_CREDENTIAL", "LATCHKEY_INPUT", "LATCHKEY_CONNECTION"}
-
-// ofFlow reports whether the agent may have set a variable.
-func ofFlow(name string) bool {
-	return slices.ContainsFunc(flowVariables, func(v string) bool { return name == v || strings.HasPrefix(name, v+"_") })
-}
-
-// checkEnviron refuses variables that look like ours and are not: a misspelt
-// one would otherwise do nothing, silently.
-func checkEnviron(environ []string) error {
-	var unknown []string
-	for _, e := range environ {
-		name, value, _ := strings.Cut(e, "=")
-		if value == "" || !strings.HasPrefix(name, "LATCHKEY_") || slices.Contains(knownVariables, name) ||
-			slices.ContainsFunc(serveSettings, func(s setting) bool { return s.variable() == name }) ||
-			ofFlow(name) || strings.HasPrefix(name, "LATCHKEY_TEST_") {
-			continue
-		}
-		unknown = append(unknown, name)
-	}
-	if len(unknown) == 0 {
-		return nil
-	}
-	slices.Sort(unknown)
-	try := "latchkey --help and latchkey serve --help, for the known ones"
-	if near := nearestVariable(unknown[0]); near != "" {
-		try = near + " in place of " + unknown[0]
-	}
-	return hint(usagef("unknown environment variable: %s", strings.Join(unknown, ", ")), try)
-}
-
-// nearestVariable returns the known variable that a name is probably meant to
-// be, or "".
-func nearestVariable(name string) string {
-	known := slices.Clone(knownVariables)
-	for _, s := range serveSettings {
-		known = append(known, s.variable())
-	}
-	const near = 2 // two letters in the wrong order are two edits
-	best, least := "", near+1
-	for _, k := range known {
-		if d := editDistance(name, k); d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// editDistance returns how many bytes to insert, remove or replace to make b of
-// a.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

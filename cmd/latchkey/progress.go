@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -56,4 +57,47 @@ func (p *progress) spin(text string) (stop func()) {
 		}
 	}()
 	return func() { close(end); <-ended }
+}
+
+// spin shows a person that the program waits for something, until the function
+// that it returns is called, once or more often.
+func (a *app) spin(text string) (stop func()) {
+	p := progress{a.std.err, a.redraws(a.std.err) && !a.quiet}
+	return sync.OnceFunc(p.spin(cleanLine(text)))
+}
+
+// A statusLine is one line on a terminal that says how far something is.
+// Elsewhere, and with --quiet, it shows nothing.
+type statusLine struct {
+	out   io.Writer // nil: shows nothing
+	width int
+	last  time.Time
+}
+
+// statusInterval is how often a status line changes at most.
+const statusInterval = 200 * time.Millisecond
+
+// newStatus returns a status line on standard error, unless the results go to
+// the same terminal.
+func (a *app) newStatus(results io.Writer) *statusLine {
+	if a.quiet || !a.redraws(a.std.err) || isTerminal(results) {
+		return &statusLine{}
+	}
+	return &statusLine{out: a.std.err, width: terminalWidth(a.std.err)}
+}
+
+func (s *statusLine) set(format string, args ...any) {
+	if s.out == nil || time.Since(s.last) < statusInterval {
+		return
+	}
+	s.last = time.Now()
+	fmt.Fprint(s.out, "\r"+cut(cleanLine(fmt.Sprintf(format, args...)), max(s.width-1, 20))+"\033[K")
+}
+
+// clear takes the line away.
+func (s *statusLine) clear() {
+	if s.out != nil && !s.last.IsZero() {
+		fmt.Fprint(s.out, "\r\033[K")
+		s.last = time.Time{}
+	}
 }

@@ -222,7 +222,7 @@ func (q *quickstart) startServer(ctx context.Context, c serverConfig) (string, e
 	c.Out = q.log
 	// An agent that is enrolled already knows the address of the run before.
 	var before addresses
-	if b, err := readFile(filepath.Join(c.Data, addressFile), maxProfile); err == nil {
+	if b, err := readFile(filepath.Join(c.Data, addressFile), maxProfiles); err == nil {
 		_ = json.Unmarshal(b, &before) // what cannot be read is as good as absent
 	}
 	_, last, _ := strings.Cut(before.URL, "://")

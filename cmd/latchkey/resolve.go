@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"strings"
 
@@ -18,18 +17,20 @@ func byName[ID ~string, T any](ref, prefix string, kind latchkey.Kind, items ite
 	if latchkey.HasPrefix(ref, prefix) {
 		return ID(ref), nil
 	}
-	var found []string
+	var found, names []string
 	for item, err := range items {
 		if err != nil {
 			return "", err
 		}
-		if id, name := key(item); name == ref {
+		id, name := key(item)
+		if name == ref {
 			found = append(found, string(id))
 		}
+		names = append(names, name)
 	}
 	switch len(found) {
 	case 0:
-		return "", hint(latchkey.NotFound(kind), fmt.Sprintf("latchkey %s list", kind))
+		return "", notFound(kind, ref, names)
 	case 1:
 		return ID(found[0]), nil
 	}
@@ -83,7 +84,7 @@ func deletes[ID ~string](a *app, cmd *cobra.Command, noun string, resolve func(c
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "delete the "+noun+" "+args[0]); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "delete the "+noun+" "+args[0]); err != nil {
 			return err
 		}
 		return remove(c, cmd.Context(), env, id)

@@ -133,12 +133,15 @@ func (a *app) follow(ctx context.Context, c *client.Client, env string, id latch
 	if a.json {
 		out = a.std.err // standard output is for the result
 	}
-	if err := copyLog(ctx, c, env, id, out, a.std.err); err != nil {
+	arrived := a.spin("waiting for the machine")
+	defer arrived()
+	if err := copyLog(ctx, c, env, id, before(arrived, a.output(out)), before(arrived, a.output(a.std.err))); err != nil {
 		if ctx.Err() != nil {
 			return hint(errors.New("stopped watching; the run goes on"), "latchkey run cancel "+string(id))
 		}
 		return err
 	}
+	arrived()
 	r, err := c.Run(ctx, env, id)
 	if err != nil {
 		return err
@@ -152,11 +155,20 @@ func (a *app) follow(ctx context.Context, c *client.Client, env string, id latch
 		a.say("run %s succeeded", id)
 		return nil
 	}
-	msg := fmt.Sprintf("run %s %s", id, r.State)
-	if r.Error != nil {
-		msg += ": " + strings.TrimSuffix(r.Error.Message, ".")
-	}
-	return errors.New(msg)
+	return runOutcome(r)
+}
+
+// A beforeWriter calls do before each writing.
+type beforeWriter struct {
+	do func()
+	w  io.Writer
+}
+
+func before(do func(), w io.Writer) io.Writer { return beforeWriter{do, w} }
+
+func (b beforeWriter) Write(p []byte) (int, error) {
+	b.do()
+	return b.w.Write(p)
 }
 
 const (
@@ -213,8 +225,15 @@ func copyLog(ctx context.Context, c *client.Client, env string, id latchkey.RunI
 func (a *app) runList() *cobra.Command {
 	var state, flow, connection, machine string
 	var limit int
+	var watch bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "list runs, newest first", Args: exactly(),
+		Long: `List shows runs, newest first. With --watch it goes on until an interrupt: on a terminal
+it shows the list anew every two seconds; elsewhere, and with --json, it writes a line for
+each of these runs and then for each that is new or changes its state. Of many runs that
+come at once it sees the newest --limit.`,
+		Example: `  latchkey run list --state failed
+  latchkey run list --watch --flow "Month end"`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			c, env, err := a.within(ctx)
@@ -237,14 +256,14 @@ func (a *app) runList() *cobra.Command {
 					return err
 				}
 			}
-			return printList(a, first(limit, c.Runs(ctx, env, filter)), []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED", "ERROR"},
-				func(r latchkey.Run) []string {
-					code := ""
-					if r.Error != nil {
-						code = r.Error.Code
-					}
-					return []string{string(r.ID), r.FlowName, r.MachineName, string(r.State), when(r.QueuedAt), whenPtr(r.FinishedAt), code}
-				})
+			list := func() iter.Seq2[latchkey.Run, error] { return first(limit, c.Runs(ctx, env, filter)) }
+			if watch {
+				if limit <= 0 {
+					return usagef("--watch needs a --limit")
+				}
+				return a.watchRuns(ctx, list, func(id latchkey.RunID) (latchkey.Run, error) { return c.Run(ctx, env, id) })
+			}
+			return printList(a, list(), runHeader, runRow)
 		},
 	}
 	f := cmd.Flags()
@@ -253,6 +272,7 @@ func (a *app) runList() *cobra.Command {
 	f.StringVar(&connection, "connection", "", "only runs through this connection")
 	f.StringVar(&machine, "machine", "", "only runs on this machine")
 	f.IntVar(&limit, "limit", 100, "how many at most; 0 is all")
+	f.BoolVarP(&watch, "watch", "w", false, "go on and show what changes, until an interrupt")
 	completeFlag(cmd, "state", oneOf(latchkey.RunQueued, latchkey.RunRunning, latchkey.RunSucceeded, latchkey.RunFailed, latchkey.RunCancelled, latchkey.RunTimedOut))
 	completeFlag(cmd, "flow", a.completeFlows())
 	completeFlag(cmd, "connection", a.completeConnections())
@@ -261,24 +281,38 @@ func (a *app) runList() *cobra.Command {
 }
 
 func (a *app) runShow() *cobra.Command {
-	return &cobra.Command{
+	var watch bool
+	cmd := &cobra.Command{
 		Use: "show RUN", Short: "show a run", Args: exactly("RUN"), ValidArgsFunction: a.completeRuns(false),
+		Long: `Show shows a run. With --watch it goes on until the run ends, and ends with the exit code
+0 if the run succeeded and 1 if not; on a terminal it shows the run anew, elsewhere, and
+with --json, it writes a line for each state. To see the output take run log --follow.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
+			if watch {
+				return a.watchRun(cmd.Context(), c, env, latchkey.RunID(args[0]))
+			}
 			r, err := c.Run(cmd.Context(), env, latchkey.RunID(args[0]))
 			if err != nil {
 				return err
 			}
-			fields := runFields(r)
-			for _, name := range slices.Sorted(maps.Keys(r.Inputs)) {
-				fields = append(fields, field{"Input " + name, r.Inputs[name]})
-			}
-			return a.printOne(r, fields...)
+			return a.printOne(r, shownRun(r)...)
 		},
 	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until the run ends")
+	return cmd
+}
+
+// shownRun is a run with its inputs.
+func shownRun(r latchkey.Run) []field {
+	fields := runFields(r)
+	for _, name := range slices.Sorted(maps.Keys(r.Inputs)) {
+		fields = append(fields, field{"Input " + name, r.Inputs[name]})
+	}
+	return fields
 }
 
 func (a *app) runLog() *cobra.Command {
@@ -293,7 +327,7 @@ func (a *app) runLog() *cobra.Command {
 			}
 			id := latchkey.RunID(args[0])
 			if follow {
-				return copyLog(ctx, c, env, id, a.std.out, a.std.err)
+				return copyLog(ctx, c, env, id, a.output(a.std.out), a.output(a.std.err))
 			}
 			all := latchkey.RunLog{Chunks: []latchkey.LogChunk{}}
 			for {
@@ -308,9 +342,9 @@ func (a *app) runLog() *cobra.Command {
 					case a.json:
 						all.Chunks = append(all.Chunks, chunk)
 					case chunk.Stream == "stderr":
-						io.WriteString(a.std.err, chunk.Text)
+						io.WriteString(a.output(a.std.err), chunk.Text)
 					default:
-						io.WriteString(a.std.out, chunk.Text)
+						io.WriteString(a.output(a.std.out), chunk.Text)
 					}
 				}
 				if !more {

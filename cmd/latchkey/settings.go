@@ -100,7 +100,11 @@ func (a *app) settingsFlags(cmd *cobra.Command, c *serverConfig, only ...string)
 		c.faults = append(c.faults, err)
 	}
 	// Unknown variables are reported with the other faults, not before them.
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return nil }
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkColor(cmd) }
+	if has("log-format") {
+		completeFlag(cmd, "log-format", oneOf("text", "json"))
+		completeFlag(cmd, "log-level", oneOf("debug", "info", "warn", "error"))
+	}
 }
 
 // parseBool reads a bool from an environment variable; unset is false.

@@ -75,7 +75,7 @@ func (a *app) tokenRevoke() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "revoke the token "+args[0]); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "revoke the token "+args[0]); err != nil {
 			return err
 		}
 		return c.RevokeToken(cmd.Context(), id)

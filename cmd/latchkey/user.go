@@ -33,7 +33,7 @@ func (a *app) userCommand() *cobra.Command {
 
 func (a *app) completeUsers() completion {
 	return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.User, error] { return c.Users(ctx) },
-		func(u latchkey.User) string { return u.Login })
+		func(u latchkey.User) string { return described(u.Login, u.DisplayName) })
 }
 
 func (a *app) userCreate() *cobra.Command {

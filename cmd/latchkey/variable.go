@@ -47,7 +47,8 @@ type variableFlags struct {
 	ref                                                   latchkey.SecretReference
 }
 
-func (v *variableFlags) add(f *pflag.FlagSet) {
+func (v *variableFlags) add(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&v.description, "description", "", "description")
 	f.StringVar(&v.value, "value", "", "current value; for a secret variable the ARM id of the secret")
 	f.StringVar(&v.defaultValue, "default", "", "default value, used while there is no current value")
@@ -56,6 +57,8 @@ func (v *variableFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&v.ref.ResourceGroup, "resource-group", "", "resource group of the secret's vault")
 	f.StringVar(&v.ref.Vault, "vault", "", "name of the secret's vault; alone with --secret-name it is an embedded vault")
 	f.StringVar(&v.ref.Secret, "secret-name", "", "name of the secret, without a version")
+	completeFlag(cmd, "vault", a.completeVaults())
+	completeFlag(cmd, "secret-name", a.completeSecrets(0, false, func(*cobra.Command, []string) string { return v.ref.Vault }))
 }
 
 // noReference is the present reference of a variable that is yet to be made.
@@ -128,7 +131,7 @@ vault, never a value; whether that secret may be read is checked after every cha
 func (a *app) completeVariables(kind latchkey.VariableType) completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Variable, error] {
 		return c.Variables(ctx, env, kind)
-	}, func(v latchkey.Variable) string { return v.Name })
+	}, func(v latchkey.Variable) string { return described(v.Name, v.DisplayName) })
 }
 
 func (a *app) variableCreate() *cobra.Command {
@@ -168,7 +171,7 @@ func (a *app) variableCreate() *cobra.Command {
 	f.StringVar(&in.Name, "name", "", "unique name with the environment's prefix; made from the display name when not given")
 	f.StringVar(&kind, "type", "text", "text, number, boolean, json or secret")
 	f.BoolVar(&wait, "wait", false, "wait for the check of a secret variable")
-	v.add(f)
+	v.add(a, cmd)
 	completeFlag(cmd, "type", completeTypes())
 	return cmd
 }
@@ -180,7 +183,9 @@ func (a *app) checked(ctx context.Context, c *client.Client, env string, v latch
 		return err
 	}
 	if wait {
-		if v, err = waitForCheck(ctx, c, env, v); err != nil {
+		stop := a.spin("waiting for the check")
+		v, err = waitForCheck(ctx, c, env, v)
+		if stop(); err != nil {
 			return err
 		}
 	}
@@ -313,7 +318,7 @@ stay what they are: --secret-name alone names another secret of the same vault.`
 	}
 	cmd.Flags().StringVar(&v.displayName, "display-name", "", "name to show")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the check of a secret variable")
-	v.add(cmd.Flags())
+	v.add(a, cmd)
 	return cmd
 }
 
@@ -325,7 +330,7 @@ func (a *app) variableDelete() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "delete the variable "+args[0]); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "delete the variable "+args[0]); err != nil {
 			return err
 		}
 		return c.DeleteVariable(cmd.Context(), env, args[0])

@@ -31,22 +31,21 @@ func (a *app) completeVaults() completion {
 	return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.EmbeddedVault, error] {
 		return c.Vaults(ctx)
 	},
-		func(v latchkey.EmbeddedVault) string { return v.Name })
+		func(v latchkey.EmbeddedVault) string { return described(v.Name, v.URL) })
 }
 
 // completeRoleAssignments offers a vault, and then the ids of its role
 // assignments.
 func (a *app) completeRoleAssignments() completion {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) != 1 {
-			return a.completeVaults()(cmd, args, typed)
+	return positions(a.completeVaults(), completeWith(1, func(cmd *cobra.Command, args []string) iter.Seq2[string, error] {
+		c, err := a.client()
+		if err != nil {
+			return noTexts
 		}
-		return completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.RoleAssignment, error] {
-			return c.RoleAssignments(ctx, args[0])
-		}, func(r latchkey.RoleAssignment) string {
+		return texts(c.RoleAssignments(cmd.Context(), args[0]), func(r latchkey.RoleAssignment) string {
 			return described(r.ID, firstOf(r.PrincipalName, string(r.Principal))+", "+string(r.Role))
-		})(cmd, nil, typed)
-	}
+		})
+	}))
 }
 
 func (a *app) vaultCreate() *cobra.Command {
@@ -112,7 +111,7 @@ func (a *app) vaultDelete() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "delete the vault "+args[0]+" and every secret in it"); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "delete the vault "+args[0]+" and every secret in it"); err != nil {
 			return err
 		}
 		return c.DeleteVault(cmd.Context(), args[0])
@@ -140,17 +139,8 @@ vault or one secret.`, "roles")
 	var secret string
 	assign := &cobra.Command{
 		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: exactly("VAULT", "PRINCIPAL", "ROLE"),
-		Example: `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-			switch len(args) {
-			case 0:
-				return a.completeVaults()(cmd, args, typed)
-			case 1:
-				return a.completeUsers()(cmd, nil, typed)
-			}
-			return []string{string(latchkey.VaultAdministrator), string(latchkey.VaultSecretsOfficer), string(latchkey.VaultSecretsUser), string(latchkey.VaultReader)},
-				cobra.ShellCompDirectiveNoFileComp
-		},
+		Example:           `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
+		ValidArgsFunction: positions(a.completeVaults(), first0(a.completeUsers()), completeVaultRoles()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -167,6 +157,12 @@ vault or one secret.`, "roles")
 		},
 	}
 	assign.Flags().StringVar(&secret, "secret", "", "name of the secret to limit it to")
+	completeFlagAfter(assign, "secret", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.completeSecrets(1, false, firstArgument)(cmd, args[:1], typed)
+	})
 	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeRoleAssignments()}
 	sure := sureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {
@@ -174,7 +170,7 @@ vault or one secret.`, "roles")
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*sure, "remove the role assignment "+args[1]); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "remove the role assignment "+args[1]); err != nil {
 			return err
 		}
 		return c.RemoveRole(cmd.Context(), args[0], latchkey.RoleAssignmentID(args[1]))

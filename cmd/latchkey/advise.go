@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+// adviceTime bounds what looking for names that are like an unknown one may
+// take.
+const adviceTime = 3 * time.Second
+
+// advise adds to a command's error what to try next, where the program knows.
+func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if _, ok := errors.AsType[hinted](err); ok {
+		return err
+	}
+	e, ok := errors.AsType[*latchkey.Error](err)
+	if !ok {
+		return err
+	}
+	server := ""
+	if to, err := a.connect(); err == nil {
+		server = to.server
+	}
+	switch {
+	case e.Code == client.CodeUnreachable:
+		return adviseUnreachable(err, server)
+	case e.Code == "http-404" || e.Code == "bad-answer":
+		return hint(err, "the address of a Latchkey server of this version: --server URL, or latchkey profile show")
+	case e.Code == "sign-in-throttled":
+		return err
+	case errors.Is(e, latchkey.ErrUnauthenticated):
+		return hint(err, a.loginCommandLine(server))
+	case errors.Is(e, latchkey.ErrNotFound):
+		return adviseNotFound(ctx, cmd, err)
+	}
+	return err
+}
+
+// adviseUnreachable tells the reasons apart for which nobody answers.
+func adviseUnreachable(err error, server string) error {
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, dns := errors.AsType[*net.DNSError](err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return hint(fmt.Errorf("nothing listens at %s: %w", firstOf(server, "the address"), err),
+			"latchkey serve --data DIR, if the server is to run on this machine")
+	case authority:
+		return hint(err, "the flag --ca-file FILE, if the server's certificate is of your own authority")
+	case dns:
+		return hint(err, "another address: --server URL, or latchkey profile show for the one that is kept")
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return hint(err, "--server "+strings.Replace(server, "https://", "http://", 1))
+	case strings.Contains(err.Error(), "malformed HTTP response"):
+		return hint(err, "--server "+strings.Replace(server, "http://", "https://", 1))
+	}
+	return hint(err, "latchkey whoami --server URL, to see whether another address answers")
+}
+
+// loginCommandLine returns the command that signs in to a server again.
+func (a *app) loginCommandLine(server string) string {
+	line := "latchkey login"
+	if name := firstOf(a.profile, a.getenv("LATCHKEY_PROFILE")); name != "" {
+		line += " --profile " + quoteWord(name)
+	}
+	if server != "" {
+		line += " --server " + quoteWord(server)
+	}
+	return line
+}
+
+// noServer is the error when nothing says which server to use.
+func (a *app) noServer() error {
+	try := "latchkey login --server http://127.0.0.1:8080"
+	if infos, err := a.profileInfos(); err == nil && len(infos) > 0 {
+		try = "latchkey profile use " + infos[0].Name
+	}
+	return hint(errors.New("no server is chosen"), try)
+}
+
+// adviseNotFound offers what is like the name that was not found. What a shell
+// would be offered for it are the names that there are.
+func adviseNotFound(ctx context.Context, cmd *cobra.Command, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, adviceTime)
+	defer cancel()
+	cmd.SetContext(ctx)
+	args := cmd.Flags().Args()
+	for i, arg := range args {
+		if cmd.ValidArgsFunction == nil {
+			break
+		}
+		offered, _ := cmd.ValidArgsFunction(cmd, args[:i], "")
+		if near := nearestOffered(arg, offered); near != "" {
+			return hint(err, didYouMean(near))
+		}
+	}
+	near := ""
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		complete, ok := cmd.GetFlagCompletionFunc(f.Name)
+		if !ok || near != "" {
+			return
+		}
+		values := []string{f.Value.String()}
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			values = several.GetSlice()
+		}
+		offered, _ := complete(cmd, args, "")
+		for _, v := range values {
+			near = firstOf(near, nearestOffered(v, offered))
+		}
+	})
+	if near != "" {
+		return hint(err, didYouMean(near))
+	}
+	for parent := cmd.Parent(); parent != nil; parent = parent.Parent() {
+		if list, _, findErr := parent.Find([]string{"list"}); findErr == nil && list.Name() == "list" && list != cmd {
+			return hint(err, list.CommandPath()+strings.TrimPrefix(list.Use, "list"))
+		}
+	}
+	return err
+}
+
+func didYouMean(name string) string { return quoteWord(name) + ", if that is what you mean" }
+
+// nearestOffered returns the name among completions that a name is probably
+// meant to be; "" if it is one of them, or like none.
+func nearestOffered(name string, completions []string) string {
+	names := make([]string, len(completions))
+	for i, c := range completions {
+		names[i], _, _ = strings.Cut(c, "\t")
+	}
+	if name == "" || slices.Contains(names, name) {
+		return ""
+	}
+	return nearest(name, names)
+}
+
+// notFound is the error for a name that is none of those that there are.
+func notFound(kind latchkey.Kind, name string, names []string) error {
+	err := latchkey.NotFound(kind)
+	if near := nearest(name, names); near != "" {
+		return hint(err, didYouMean(near))
+	}
+	return hint(err, fmt.Sprintf("latchkey %s list", kind))
+}
+
+// nearest returns the name among names that a name is probably meant to be, or
+// "": it differs in case or in a few letters, or is the only one that goes on.
+func nearest(name string, names []string) string {
+	if name == "" {
+		return ""
+	}
+	lower := strings.ToLower(name)
+	best, least := "", max(2, utf8.RuneCountInString(name)/4)+1
+	longer := map[string]bool{}
+	for _, n := range names {
+		l := strings.ToLower(n)
+		if d := editDistance(lower, l); d < least {
+			best, least = n, d
+		}
+		if len(name) >= 3 && strings.HasPrefix(l, lower) {
+			longer[n] = true
+		}
+	}
+	if best == "" && len(longer) == 1 {
+		for n := range maps.Keys(longer) {
+			best = n
+		}
+	}
+	if least >= utf8.RuneCountInString(name) && !strings.EqualFold(best, name) && !longer[best] {
+		return "" // nothing of it would be left
+	}
+	return best
+}

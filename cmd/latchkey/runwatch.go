@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey.dev/client"
+	"latchkey.dev/latchkey"
+)
+
+const (
+	watchPoll     = 2 * time.Second
+	watchFailures = 20 // in a row, before it is given up
+	// watchMissing bounds how many runs are asked for by themselves at a time.
+	watchMissing = 50
+)
+
+// A screen shows one text after another at the same place of a terminal.
+type screen struct{ out io.Writer }
+
+// The alternate screen leaves what was on the terminal before as it was.
+func openScreen(w io.Writer) screen {
+	fmt.Fprint(w, "\033[?1049h")
+	return screen{w}
+}
+
+func (s screen) show(text string) error {
+	text = strings.ReplaceAll(text, "\n", "\033[K\n")
+	_, err := fmt.Fprint(s.out, "\033[H"+text+"\033[J")
+	return err
+}
+
+func (s screen) close() { fmt.Fprint(s.out, "\033[?1049l") }
+
+// watching calls look again and again until it says that there is no more to
+// see, or ctx ends. It bears a server that is away for a while.
+func (a *app) watching(ctx context.Context, look func() (done bool, err error)) error {
+	for failures := 0; ; {
+		done, err := look()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, latchkey.ErrUnavailable) && failures < watchFailures:
+			failures++
+		case err != nil || done:
+			return err
+		default:
+			failures = 0
+		}
+		if err := sleep(ctx, watchPoll); err != nil {
+			return err
+		}
+	}
+}
+
+// runRow is a run's line in a table.
+func runRow(r latchkey.Run) []string {
+	code := ""
+	if r.Error != nil {
+		code = r.Error.Code
+	}
+	return []string{string(r.ID), r.FlowName, r.MachineName, string(r.State), when(r.QueuedAt), whenPtr(r.FinishedAt), code}
+}
+
+var runHeader = []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED", "ERROR"}
+
+// watchRuns shows the runs that list returns until ctx ends: on a terminal the
+// list itself, elsewhere a line for each run that is new or has changed. one
+// returns a run that the list has no longer.
+func (a *app) watchRuns(ctx context.Context, list func() iter.Seq2[latchkey.Run, error], one func(latchkey.RunID) (latchkey.Run, error)) error {
+	look := a.runChanges(list, one)
+	if !a.json && a.redraws(a.std.out) {
+		s := openScreen(a.std.out)
+		var last table
+		look = func() (bool, error) {
+			t := table{header: runHeader}
+			for r, err := range list() {
+				if err != nil {
+					return false, err
+				}
+				t.add(runRow(r))
+			}
+			last = t
+			return false, s.show(a.runScreen(t))
+		}
+		defer func() {
+			s.close()
+			_ = last.write(a.std.out, terminalWidth(a.std.out), a.colors(a.std.out)) // it is there to look at only
+		}()
+	}
+	err := a.watching(ctx, look)
+	if ctx.Err() != nil {
+		return nil // that is how it is ended
+	}
+	return err
+}
+
+// runScreen returns a table as it fits the terminal.
+func (a *app) runScreen(t table) string {
+	if height := terminalHeight(a.std.out); height > 3 && len(t.rows) > height-3 {
+		t.rows = t.rows[:height-3]
+	}
+	var b strings.Builder
+	_ = t.write(&b, terminalWidth(a.std.out), a.colors(a.std.out)) // a Builder takes everything
+	return b.String() + "\nevery " + watchPoll.String() + "; an interrupt ends it"
+}
+
+// runChanges returns what prints a line for each run that is new or has changed
+// since the last call.
+func (a *app) runChanges(list func() iter.Seq2[latchkey.Run, error], one func(latchkey.RunID) (latchkey.Run, error)) func() (bool, error) {
+	states := map[latchkey.RunID]latchkey.RunState{} // of the runs that were listed last, and of those that go on
+	return func() (bool, error) {
+		var runs []latchkey.Run
+		listed := map[latchkey.RunID]latchkey.RunState{}
+		for r, err := range list() {
+			if err != nil {
+				return false, err
+			}
+			runs = append(runs, r)
+			listed[r.ID] = r.State
+		}
+		asked := 0
+		for id, state := range states {
+			if _, ok := listed[id]; ok || state.Done() {
+				continue
+			}
+			if asked++; asked > watchMissing {
+				listed[id] = state // for the next time
+				continue
+			}
+			r, err := one(id)
+			if errors.Is(err, latchkey.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return false, err
+			}
+			runs = append(runs, r)
+			listed[id] = r.State
+		}
+		slices.SortStableFunc(runs, func(x, y latchkey.Run) int { return strings.Compare(string(x.ID), string(y.ID)) })
+		for _, r := range runs {
+			if before, ok := states[r.ID]; ok && before == r.State {
+				continue
+			}
+			if err := a.printChange(r); err != nil {
+				return false, err
+			}
+		}
+		states = listed
+		return false, nil
+	}
+}
+
+// printChange writes a line for a run's state.
+func (a *app) printChange(r latchkey.Run) error {
+	if a.json {
+		b, err := marshalJSON(r, "")
+		if err == nil {
+			_, err = a.std.out.Write(b)
+		}
+		return err
+	}
+	at := r.QueuedAt
+	for _, t := range []*time.Time{r.ClaimedAt, r.StartedAt, r.FinishedAt} {
+		if t != nil {
+			at = *t
+		}
+	}
+	code := ""
+	if r.Error != nil {
+		code = r.Error.Code
+	}
+	state := string(r.State)
+	if a.colors(a.std.out) {
+		state = paint(stateColor(state), state)
+	}
+	line := []string{when(at), string(r.ID), state, cleanLine(r.FlowName), cleanLine(r.MachineName), cleanLine(code)}
+	_, err := fmt.Fprintln(a.std.out, strings.TrimSpace(strings.Join(line, "  ")))
+	return err
+}
+
+// watchRun shows a run until it ends, and returns how it ended.
+func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id latchkey.RunID) error {
+	var last latchkey.Run
+	draw, end := a.printChange, func() {}
+	if !a.json && a.redraws(a.std.out) {
+		s := openScreen(a.std.out)
+		draw = func(r latchkey.Run) error {
+			var b strings.Builder
+			if err := writeFields(&b, a.colors(a.std.out), shownRun(r)); err != nil {
+				return err
+			}
+			return s.show(b.String())
+		}
+		end = func() {
+			s.close()
+			if last.ID != "" {
+				_ = a.printOne(last, shownRun(last)...) // it is there to look at only
+			}
+		}
+	}
+	err := a.watching(ctx, func() (bool, error) {
+		r, err := c.Run(ctx, env, id)
+		if err != nil {
+			return false, err
+		}
+		changed := r.State != last.State
+		last = r
+		if changed {
+			err = draw(r)
+		}
+		return r.State.Done(), err
+	})
+	end()
+	if err != nil {
+		return err
+	}
+	return runOutcome(last)
+}
+
+// runOutcome is an error unless a run succeeded.
+func runOutcome(r latchkey.Run) error {
+	if r.State == latchkey.RunSucceeded {
+		return nil
+	}
+	msg := fmt.Sprintf("run %s %s", r.ID, r.State)
+	if r.Error != nil {
+		msg += ": " + strings.TrimSuffix(r.Error.Message, ".")
+	}
+	return errors.New(msg)
+}
