@@ -54,6 +54,8 @@ type Broker struct {
 	checks    chan struct{} // wakes the loop that checks references
 	waiting   *waiters      // wakes long polls
 	reads     *sharedReads  // concurrent vault reads of one secret
+	standing  *standing     // what releases are granted from
+	ledger    *ledger       // puts releases on record
 	counts    Counts        // for metrics
 }
 
@@ -82,6 +84,8 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		checks:    make(chan struct{}, 1),
 		waiting:   newWaiters(),
 		reads:     newSharedReads(),
+		standing:  newStanding(),
+		ledger:    &ledger{db: c.DB},
 	}
 	err := b.db.Update(ctx, func(tx *db.Tx) error {
 		if err := b.checkKey(tx); err != nil {
@@ -224,13 +228,14 @@ func (b *Broker) Work(ctx context.Context) error {
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", b.endLostRuns) })
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
+	g.Go(func() error { return b.every(ctx, forgetInterval, "forget idle decisions", b.forgetIdle) })
 	return g.Wait()
 }
 
 const (
-	leaseInterval = 2 * time.Second
-	purgeInterval = 10 * time.Minute
-
+	leaseInterval   = 2 * time.Second
+	purgeInterval   = 10 * time.Minute
+	forgetInterval  = time.Minute
 	storageInterval = time.Second // to see that the storage is full, or has room again
 )
 

@@ -194,9 +194,10 @@ func status(r db.Run, now time.Time) latchkey.RunStatus {
 // once: the agent executes the run only if it does.
 func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.RunRequest) (st latchkey.RunStatus, err error) {
 	var stopped *latchkey.RunError
+	var r db.Run
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
-		r, err := o.running(id, req.Claim)
-		if err != nil {
+		var err error
+		if r, err = o.running(id, req.Claim); err != nil {
 			return err
 		}
 		if stopped, err = o.stopBeforeStart(r); err != nil || stopped != nil {
@@ -215,8 +216,9 @@ func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.R
 		b.waiting.wake(string(id))
 		if stopped != nil {
 			b.counts.RunsFinished.Add(1)
-			err = claimLost("the run has ended: %s", stopped.Message)
+			return st, claimLost("the run has ended: %s", stopped.Message)
 		}
+		b.standing.putRun(r)
 	}
 	return st, err
 }
@@ -336,6 +338,7 @@ func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, 
 		return o.Record(e)
 	})
 	if err == nil && !repeated {
+		b.standing.runs.Remove(id)
 		b.counts.RunsFinished.Add(1)
 		switch {
 		case req.SignedIn:

@@ -214,9 +214,6 @@ func (o *op) updateUser(was latchkey.User, u latchkey.UserUpdate, passwordHash s
 		if err := o.setIdentities(was, *u.ExternalIdentities); err != nil {
 			return now, err
 		}
-		if err := o.BumpEpochs(); err != nil {
-			return now, err
-		}
 		details["externalIdentities"] = strconv.Itoa(len(*u.ExternalIdentities))
 	}
 	if passwordHash != "" {
@@ -253,9 +250,6 @@ func (o *op) changeUser(was, now latchkey.User, details map[string]string) error
 		details["disabled"] = strconv.FormatBool(now.Disabled)
 	}
 	if was.TenantAdmin != now.TenantAdmin || was.Disabled != now.Disabled {
-		if err := o.BumpEpochs(); err != nil {
-			return err
-		}
 		n, err := o.TenantAdminCount()
 		if err != nil {
 			return err

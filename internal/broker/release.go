@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"latchkey.dev/internal/db"
@@ -21,13 +22,47 @@ const (
 
 // Release reads a credential for the machine of a claimed run and returns it
 // sealed to that machine. It is decided in the transaction that puts the grant
-// on record, before the vault is read; the outcome is on record before the
-// answer. If one of the two cannot be recorded, nothing is released.
+// on record, before the vault's answer leaves; the outcome is on record before
+// the answer. If one of the two cannot be recorded, nothing is released.
 func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.ReleaseRequest) (latchkey.Sealed, error) {
-	var g grant
+	g, delivered, err := b.grantStanding(ctx, s, id, req)
+	if errors.Is(err, errStale) {
+		g, err = b.grant(ctx, s, id, req)
+	}
+	if err != nil {
+		return latchkey.Sealed{}, err
+	}
+	b.counts.ReleasesGranted.Add(1)
+	if delivered != nil {
+		b.counts.ReleasesDelivered.Add(1)
+		return *delivered, nil
+	}
+	value, failure := b.read(ctx, g)
+	if failure == nil {
+		failure = g.refused.blocks(value.Version)
+	}
+	var sealed latchkey.Sealed
+	if failure == nil {
+		sealed, failure = b.sealRelease(s, g, value)
+	}
+	// The outcome is recorded also when the agent has gone away meanwhile.
+	if err := b.ledger.add(ctx, &ledgerEntry{events: []latchkey.AuditEvent{g.outcome(s.Address, value.Version, failure)}}); err != nil {
+		return latchkey.Sealed{}, errors.Join(fmt.Errorf("record the outcome of release %s: %w", g.id, err), failure)
+	}
+	if failure != nil {
+		b.counts.ReleasesFailed.Add(1)
+		return latchkey.Sealed{}, b.releaseError(ctx, g, failure)
+	}
+	b.counts.ReleasesDelivered.Add(1)
+	b.stand(g, value)
+	return sealed, nil
+}
+
+// grant decides about a release in the database and puts the decision on record.
+func (b *Broker) grant(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.ReleaseRequest) (g grant, err error) {
 	var denied *refusal
 	stepBack := false
-	err := b.agent(ctx, s, b.db.Update, func(o *agentOp) (err error) {
+	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) (err error) {
 		denied = nil
 		if stepBack = req.Counter <= o.session.ReleaseCounter; stepBack {
 			g = grant{machine: o.m}
@@ -47,56 +82,78 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 		}
 		return err
 	})
-	if err == nil && denied != nil {
+	switch {
+	case err != nil:
+		return g, err
+	case denied != nil:
 		b.counts.Denials.Add(1)
 		b.counts.ReleasesDenied.Add(1)
-		return latchkey.Sealed{}, denied.err
+		return g, denied.err
+	case stepBack:
+		return g, b.quarantine(ctx, g.machine, "its agent asked for a release with a counter that had been used: two agents hold its keys", s.Address)
 	}
-	if err == nil && stepBack {
-		err = b.quarantine(ctx, g.machine, "its agent asked for a release with a counter that had been used: two agents hold its keys", s.Address)
-	}
-	if err != nil {
-		return latchkey.Sealed{}, err
-	}
-	b.counts.ReleasesGranted.Add(1)
-
-	value, readErr := b.read(ctx, g)
-	if readErr == nil {
-		readErr = g.refused.blocks(value.Version)
-	}
-	sealed := latchkey.Sealed{
-		Suite: latchkey.AgentSuite, Release: g.release.ID, Run: g.run.ID, Claim: g.run.Claim, Machine: g.machine.ID,
-		Credential: g.credential.ID, Name: g.credential.Name, Version: value.Version, Exposure: g.credential.Exposure,
-		Expires: b.now().UTC().Truncate(time.Millisecond).Add(releaseTTL),
-	}
-	if readErr == nil {
-		readErr = s.Keys.SealRelease(latchkey.CredentialValues{Username: g.username, Password: value.Value}, &sealed)
-	}
-	// The outcome is recorded also when the agent has gone away meanwhile.
-	after, cancel := afterwards(ctx)
-	defer cancel()
-	err = b.db.Update(after, func(tx *db.Tx) error { return b.endRelease(tx, s, g, value.Version, readErr) })
-	if err != nil {
-		return latchkey.Sealed{}, errors.Join(fmt.Errorf("record the outcome of release %s: %w", g.release.ID, err), readErr)
-	}
-	if readErr != nil {
-		b.counts.ReleasesFailed.Add(1)
-		return latchkey.Sealed{}, b.releaseError(ctx, g, readErr)
-	}
-	b.counts.ReleasesDelivered.Add(1)
-	return sealed, nil
+	return g, nil
 }
 
 // A grant is a release that was decided and is on record.
 type grant struct {
-	release    db.Release
+	id         latchkey.ReleaseID
+	number     int // in its run, from 1
 	run        db.Run
 	machine    db.Machine
 	credential latchkey.Credential
 	username   string
 	reference  db.Reference
-	embedded   bool
-	refused    refusals // of the credential, by the run's target
+	vault      latchkey.VaultID // embedded, else ""
+	refused    refusals         // of the credential, by the run's target
+
+	// What it was decided at; see standing.
+	epoch    int64
+	revision int64
+}
+
+// event returns an audit entry about the release.
+func (g *grant) event(action latchkey.Action, address string) latchkey.AuditEvent {
+	o := op{who: machineCaller(g.machine, address)}
+	e := o.event(action, thing{latchkey.KindCredential, g.machine.Environment, string(g.credential.ID), g.credential.Name, ""})
+	e.Run, e.Claim, e.Release, e.Machine = g.run.ID, g.run.Claim, g.id, g.machine.ID
+	return e
+}
+
+// granted is the audit entry that is durable before the vault's answer leaves.
+func (g *grant) granted(address string) latchkey.AuditEvent {
+	e := g.event(latchkey.ActReleaseGranted, address)
+	e.Details = map[string]string{
+		"reference": g.reference.SecretReference.String(), "number": strconv.Itoa(g.number), "owner": string(g.run.Owner),
+		"startedBy": string(g.run.StartedBy), "flow": g.run.FlowName, "connection": string(g.run.Connection),
+	}
+	return e
+}
+
+// outcome is the audit entry about how the release ended.
+func (g *grant) outcome(address, version string, failure error) latchkey.AuditEvent {
+	action := latchkey.ActReleaseDelivered
+	if failure != nil {
+		action = latchkey.ActReleaseFailed
+	}
+	e := g.event(action, address)
+	e.Details = map[string]string{"reference": g.reference.SecretReference.String(), "number": strconv.Itoa(g.number)}
+	if failure != nil {
+		e.Outcome, e.Code, e.Reason = latchkey.OutcomeFailed, failureCode(failure), vaultMessage(failure)
+	} else {
+		e.Details[db.AuditVersion] = version
+	}
+	return e
+}
+
+// sealRelease seals the value of a granted release to the agent's session.
+func (b *Broker) sealRelease(s AgentSession, g grant, value vault.Value) (latchkey.Sealed, error) {
+	sealed := latchkey.Sealed{
+		Suite: latchkey.AgentSuite, Release: g.id, Run: g.run.ID, Claim: g.run.Claim, Machine: g.machine.ID,
+		Credential: g.credential.ID, Name: g.credential.Name, Version: value.Version, Exposure: g.credential.Exposure,
+		Expires: b.now().UTC().Truncate(time.Millisecond).Add(releaseTTL),
+	}
+	return sealed, s.Keys.SealRelease(latchkey.CredentialValues{Username: g.username, Password: value.Value}, &sealed)
 }
 
 // decideRelease decides about a release and records it.
@@ -120,22 +177,14 @@ func decideRelease(o *agentOp, id latchkey.RunID, req latchkey.ReleaseRequest) (
 	if d.code != "" {
 		return g, o.refuseRelease(g, req, d)
 	}
-	g.release = db.Release{
-		ID: latchkey.ReleaseID(latchkey.NewID("rel", o.Now)), Run: g.run.ID, Number: g.run.Releases + 1, Claim: g.run.Claim,
-		Credential: g.credential.ID, Reference: g.reference.ID, Machine: o.m.ID,
-	}
-	if err := o.CreateRelease(g.release); err != nil {
+	g.id, g.number = latchkey.ReleaseID(latchkey.NewID("rel", o.Now)), g.run.Releases+1
+	if err := o.CountRelease(g.run.ID, g.number); err != nil {
 		return g, err
 	}
 	if err := o.ExtendLease(g.run.ID); err != nil {
 		return g, err
 	}
-	e := releaseEvent(o.op, latchkey.ActReleaseGranted, g)
-	e.Details = map[string]string{
-		"reference": g.reference.SecretReference.String(), "number": fmt.Sprint(g.release.Number), "owner": string(g.run.Owner),
-		"startedBy": string(g.run.StartedBy), "flow": g.run.FlowName, "connection": string(g.run.Connection),
-	}
-	return g, o.Record(e)
+	return g, o.Record(g.granted(o.who.Address))
 }
 
 // denyRelease says why the run of g may not have a credential, and fills in
@@ -208,15 +257,18 @@ func resolve(o *agentOp, g *grant) (denial, error) {
 	if !allowsVault(e, g.reference.VaultRef()) {
 		return denial{code: "vault-not-listed", reason: "the environment does not list the vault of the reference", remedy: "an environment admin can add it to the environment's vaults"}, nil
 	}
-	_, g.embedded, err = embeddedVault(o.Tx, g.reference.VaultRef())
+	v, embedded, err := embeddedVault(o.Tx, g.reference.VaultRef())
+	if err != nil {
+		return denial{}, err
+	}
+	var vaults []latchkey.VaultID
+	if embedded {
+		g.vault = v.ID
+		vaults = append(vaults, v.ID)
+	}
+	epochs, err := o.Epochs([]latchkey.EnvironmentID{g.run.Environment}, vaults)
+	g.epoch, g.revision = epochs[string(g.run.Environment)], epochs[string(g.vault)]
 	return denial{}, err
-}
-
-// releaseEvent returns the audit entry about a release.
-func releaseEvent(o op, action latchkey.Action, g grant) latchkey.AuditEvent {
-	e := o.event(action, thing{latchkey.KindCredential, g.machine.Environment, string(g.credential.ID), g.credential.Name, ""})
-	e.Run, e.Claim, e.Release, e.Machine = g.run.ID, g.run.Claim, g.release.ID, g.machine.ID
-	return e
 }
 
 // refuseRelease returns a denied release, to be recorded.
@@ -233,32 +285,12 @@ func (b *Broker) read(ctx context.Context, g grant) (vault.Value, error) {
 	return b.reads.get(ctx, g.reference.Key(), func(ctx context.Context) (vault.Value, error) {
 		ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 		defer cancel()
-		v, err := b.openVault(g.reference.VaultRef(), g.embedded)
+		v, err := b.openVault(g.reference.VaultRef(), g.vault != "")
 		if err != nil {
 			return vault.Value{}, err
 		}
 		return v.Get(ctx, g.reference.Secret)
 	})
-}
-
-// endRelease records the outcome of a release.
-func (b *Broker) endRelease(tx *db.Tx, s AgentSession, g grant, version string, failure error) error {
-	o := op{tx, machineCaller(g.machine, s.Address)}
-	action := latchkey.ActReleaseDelivered
-	if failure != nil {
-		action, version = latchkey.ActReleaseFailed, ""
-	}
-	if err := tx.EndRelease(g.release.ID, version); err != nil {
-		return err
-	}
-	e := releaseEvent(o, action, g)
-	e.Details = map[string]string{"reference": g.reference.SecretReference.String(), "number": fmt.Sprint(g.release.Number)}
-	if failure != nil {
-		e.Outcome, e.Code, e.Reason = latchkey.OutcomeFailed, failureCode(failure), vaultMessage(failure)
-	} else {
-		e.Details["version"] = version
-	}
-	return tx.Record(e)
 }
 
 // vaultMessage says why a release failed, without a value.
@@ -277,7 +309,7 @@ func (b *Broker) releaseError(ctx context.Context, g grant, err error) error {
 	if blocked, ok := errors.AsType[*blockedError](err); ok {
 		return blocked.answer(g)
 	}
-	b.log.LogAttrs(ctx, slog.LevelWarn, "release failed", slog.String("release", string(g.release.ID)), slog.Any("error", err))
+	b.log.LogAttrs(ctx, slog.LevelWarn, "release failed", slog.String("release", string(g.id)), slog.Any("error", err))
 	e := &latchkey.Error{
 		Kind: latchkey.ErrUnavailable, Code: "vault", Err: err, Check: "vault", Identity: string(latchkey.ServiceIdentity),
 		Msg: fmt.Sprintf("the secret '%s' could not be read: %s", g.reference.SecretReference, vaultMessage(err)),

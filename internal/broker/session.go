@@ -153,6 +153,10 @@ func machineCaller(m db.Machine, address string) latchkey.Caller {
 // AgentSession returns the keys of a session, so that a request can be checked.
 // The session may have ended meanwhile: operations look at that.
 func (b *Broker) AgentSession(ctx context.Context, id latchkey.SessionID, address string) (AgentSession, error) {
+	if known, ok := b.standing.sessions.Get(id); ok {
+		known.Address = address
+		return known, nil
+	}
 	var s db.MachineSession
 	err := b.db.View(ctx, func(tx *db.Tx) (err error) {
 		s, err = tx.MachineSession(id)
@@ -168,7 +172,9 @@ func (b *Broker) AgentSession(ctx context.Context, id latchkey.SessionID, addres
 	if err != nil {
 		return AgentSession{}, fmt.Errorf("open session %s: %w", s.ID, err)
 	}
-	return AgentSession{ID: s.ID, Machine: s.Machine, Keys: seal.NewSession(secret), Address: address}, nil
+	known := AgentSession{ID: s.ID, Machine: s.Machine, Keys: seal.NewSession(secret), Address: address}
+	b.standing.sessions.Add(id, known)
+	return known, nil
 }
 
 func sessionExpired() error {

@@ -227,7 +227,7 @@ func (b *Broker) RemoveRole(ctx context.Context, who latchkey.Caller, vault stri
 		if err != nil {
 			return found(err, latchkey.KindRole)
 		}
-		if err := o.DeleteRoleAssignment(id); err != nil {
+		if err := o.DeleteRoleAssignment(v.ID, id); err != nil {
 			return err
 		}
 		return o.record(latchkey.ActVaultRemove, vaultThing(v), assignmentDetails(a))

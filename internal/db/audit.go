@@ -6,28 +6,59 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-const auditCols = `id, at, environment_id, action, outcome, code, reason, actor_id, actor_kind, actor_name, token_id, address, request_id,
-	subject_id, subject_kind, subject_name, run_id, claim_id, release_id, machine_id, credential_id, details`
+const auditCols = `id, at, environment_id, action, outcome, actor_id, subject_id, run_id, machine_id, credential_id, entry`
 
-func scanAudit(s scanner) (e latchkey.AuditEvent, err error) {
-	return e, s.Scan(&e.ID, timestamp{&e.At}, &e.Environment, &e.Action, &e.Outcome, &e.Code, &e.Reason,
-		&e.Actor, &e.ActorKind, &e.ActorName, &e.Token, &e.Address, &e.RequestID,
-		&e.Subject, &e.SubjectKind, &e.SubjectName, &e.Run, &e.Claim, &e.Release, &e.Machine, &e.Credential, jsonText{&e.Details})
+// AuditVersion is the detail of a delivered release that says which version of
+// the vault's secret was delivered.
+const AuditVersion = "version"
+
+// An auditEntry is the part of an audit event that no column holds.
+type auditEntry struct {
+	Code        string                 `json:"code,omitempty"`
+	Reason      string                 `json:"reason,omitempty"`
+	ActorKind   latchkey.PrincipalKind `json:"actorKind,omitempty"`
+	ActorName   string                 `json:"actorName,omitempty"`
+	Token       latchkey.TokenID       `json:"token,omitempty"`
+	Address     string                 `json:"address,omitempty"`
+	RequestID   string                 `json:"requestId,omitempty"`
+	SubjectKind latchkey.Kind          `json:"subjectKind,omitempty"`
+	SubjectName string                 `json:"subjectName,omitempty"`
+	Claim       latchkey.ClaimID       `json:"claim,omitempty"`
+	Release     latchkey.ReleaseID     `json:"release,omitempty"`
+	Details     map[string]string      `json:"details,omitempty"`
 }
 
-// Record adds an entry to the audit log. It sets the entry's id, its time and
-// its place in the committed order. Ids of one server keep the order in which
-// entries were added; of those of several servers the clocks decide.
-func (tx *Tx) Record(e latchkey.AuditEvent) error {
-	details, err := toJSON(e.Details)
+func scanAudit(s scanner) (e latchkey.AuditEvent, err error) {
+	var rest auditEntry
+	err = s.Scan(&e.ID, timestamp{&e.At}, &e.Environment, &e.Action, &e.Outcome, &e.Actor, &e.Subject, &e.Run, &e.Machine, &e.Credential, jsonText{&rest})
+	e.Code, e.Reason = rest.Code, rest.Reason
+	e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID = rest.ActorKind, rest.ActorName, rest.Token, rest.Address, rest.RequestID
+	e.SubjectKind, e.SubjectName, e.Claim, e.Release, e.Details = rest.SubjectKind, rest.SubjectName, rest.Claim, rest.Release, rest.Details
+	return e, err
+}
+
+// Record adds entries to the audit log. It sets their ids, their time and their
+// place in the committed order. Ids of one server keep the order in which entries
+// were added; of those of several servers the clocks decide.
+func (tx *Tx) Record(events ...latchkey.AuditEvent) error {
+	position, last, err := tx.newPosition(12)
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO audit (`+auditCols+`, position)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, `+tx.engine.newPosition()+`)`,
-		latchkey.NewOrderedID("aud", tx.Now, tx.records.Add(1)), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Code, e.Reason,
-		e.Actor, e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID,
-		e.Subject, e.SubjectKind, e.SubjectName, e.Run, e.Claim, e.Release, e.Machine, e.Credential, details)
+	rows := make([][]any, len(events))
+	for i, e := range events {
+		rest, err := toJSON(auditEntry{
+			e.Code, e.Reason, e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID, e.SubjectKind, e.SubjectName, e.Claim, e.Release, e.Details,
+		})
+		if err != nil {
+			return err
+		}
+		rows[i] = append([]any{
+			latchkey.NewOrderedID("aud", tx.Now, tx.records.Add(1)), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Actor, e.Subject,
+			e.Run, e.Machine, e.Credential, rest,
+		}, last...)
+	}
+	_, err = tx.execEach(`INSERT INTO audit (`+auditCols+`, position) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, `+position+`)`, rows)
 	return err
 }
 
@@ -64,8 +95,14 @@ func (tx *Tx) Audit(f AuditFilter, o latchkey.PageOptions) (latchkey.Page[latchk
 	equal("environment_id", string(f.Environment))
 	equal("outcome", string(f.Outcome))
 	equal("actor_id", string(f.Actor))
-	equal("subject_id", f.Subject)
-	// The indexes of runs and of credentials leave out entries without one.
+	// The indexes leave out entries without a run or a credential, and those of
+	// which the credential is the subject.
+	switch {
+	case latchkey.HasPrefix(f.Subject, "cred"):
+		w.add("subject_id = ? AND credential_id = ? AND credential_id <> ''", f.Subject, f.Subject)
+	case f.Subject != "":
+		w.add("subject_id = ? AND credential_id = ''", f.Subject)
+	}
 	if f.Run != "" {
 		w.add("run_id = ? AND run_id <> ''", f.Run)
 	}

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"fmt"
 
 	"latchkey.dev/latchkey"
 )
@@ -16,13 +17,14 @@ import (
 // as committed once every transaction with a smaller number has ended: from then
 // on nothing can come before it. Clocks play no part.
 
-// newPosition returns the SQL expression for the position of a row that is
-// being added.
-func (e engine) newPosition() string {
-	if e == enginePostgres {
-		return pgTransaction
+// newPosition returns the SQL expression for the position of rows that are being
+// added, in which $n stands for the argument that is to be added, if there is one.
+func (tx *Tx) newPosition(n int) (expression string, arg []any, err error) {
+	if tx.engine == enginePostgres {
+		return pgTransaction, nil, nil
 	}
-	return `(SELECT COALESCE(MAX(position), 0) + 1 FROM audit)`
+	next, err := one(tx, scanInt, `SELECT COALESCE(MAX(position), 0) + 1 FROM audit`)
+	return fmt.Sprintf("$%d", n), []any{next}, err
 }
 
 // PostgreSQL has no cast from its transaction numbers to other numbers.

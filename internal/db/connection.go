@@ -46,5 +46,8 @@ func (tx *Tx) RenameConnection(c latchkey.Connection) error {
 
 // DeleteConnection marks a connection as deleted.
 func (tx *Tx) DeleteConnection(id latchkey.ConnectionID) error {
-	return tx.execOne(`UPDATE connections SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+	if err := tx.execOne(`UPDATE connections SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("connections", string(id))
 }

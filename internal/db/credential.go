@@ -113,13 +113,19 @@ func (tx *Tx) UpdateCredential(c latchkey.Credential) error {
 	if err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8
-		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now))
+	if err := tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8
+		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("credentials", string(c.ID))
 }
 
 // DeleteCredential marks a credential as deleted.
 func (tx *Tx) DeleteCredential(id latchkey.CredentialID) error {
-	return tx.execOne(`UPDATE credentials SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+	if err := tx.execOne(`UPDATE credentials SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("credentials", string(id))
 }
 
 // CredentialUse returns how many connections that are not deleted use a

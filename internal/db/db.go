@@ -122,16 +122,10 @@ func openSQLite(path string) (*DB, error) {
 	}
 	// Writers begin immediate: a deferred transaction that writes after it has
 	// read fails at once when another has written meanwhile.
-	write, err := sql.Open("sqlite", dsn("&_txlock=immediate"))
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
+	write := openStatements(dsn("&_txlock=immediate"))
 	write.SetMaxOpenConns(1)
 	write.SetConnMaxLifetime(0)
-	read, err := sql.Open("sqlite", dsn("&_pragma=query_only(1)"))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open database: %w", err), write.Close())
-	}
+	read := openStatements(dsn("&_pragma=query_only(1)"))
 	read.SetMaxOpenConns(max(4, runtime.NumCPU()))
 	read.SetMaxIdleConns(max(4, runtime.NumCPU()))
 	return &DB{engine: engineSQLite, write: write, read: read}, nil
@@ -154,6 +148,7 @@ type Tx struct {
 	Now time.Time
 
 	ctx     context.Context
+	conn    *sql.Conn // that tx is on, where statements can be sent together; else nil
 	tx      *sql.Tx
 	engine  engine
 	records *atomic.Uint32 // the database's
@@ -198,7 +193,12 @@ func (d *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(
 }
 
 func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(*Tx) error) (err error) {
-	sqlTx, err := pool.BeginTx(ctx, opts)
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	defer conn.Close() // only gives it back
+	sqlTx, err := conn.BeginTx(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
@@ -210,6 +210,14 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 		}
 	}()
 	tx := &Tx{Now: d.now().UTC().Truncate(time.Millisecond), ctx: ctx, tx: sqlTx, engine: d.engine, records: &d.records}
+	switch {
+	case d.engine == enginePostgres:
+		tx.conn = conn
+	case !opts.ReadOnly:
+		// The statements of a change are short, and the driver starts a goroutine
+		// for each that can be interrupted. The end of ctx ends the transaction.
+		tx.ctx = context.WithoutCancel(ctx)
+	}
 	if err := f(tx); err != nil {
 		return err
 	}

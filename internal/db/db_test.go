@@ -339,7 +339,7 @@ func TestMappedErrors(t *testing.T) {
 			want error
 		}{
 			{"no row", func(tx *Tx) error { _, err := tx.Setting("none"); return err }, ErrNotFound},
-			{"no row changed", func(tx *Tx) error { return tx.BumpEpoch("env_none") }, ErrNotFound},
+			{"no row changed", func(tx *Tx) error { return tx.bumpEpoch("env_none") }, ErrNotFound},
 			{"primary key", func(tx *Tx) error { return tx.CreateSealedSetting("name", []byte{2}) }, ErrExists},
 			{"unique index", func(tx *Tx) error {
 				if err := tx.CreateUser(latchkey.User{ID: "user_1", Login: "ada"}, ""); err != nil {

@@ -52,13 +52,13 @@ func (tx *Tx) UpdateEnvironment(e latchkey.Environment) error {
 	if err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE environments SET display_name = $2, vaults = $3, updated_at = $4 WHERE id = $1`,
+	return tx.execOne(`UPDATE environments SET display_name = $2, vaults = $3, updated_at = $4, authz_epoch = authz_epoch + 1 WHERE id = $1`,
 		e.ID, e.DisplayName, vaults, ms(tx.Now))
 }
 
 // DeleteEnvironment marks an environment as deleted.
 func (tx *Tx) DeleteEnvironment(id latchkey.EnvironmentID) error {
-	return tx.execOne(`UPDATE environments SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+	return tx.execOne(`UPDATE environments SET deleted_at = $2, authz_epoch = authz_epoch + 1 WHERE id = $1`, id, ms(tx.Now))
 }
 
 // EnvironmentUse returns how many components an environment has that are not
@@ -101,7 +101,7 @@ func (tx *Tx) SetMember(env latchkey.EnvironmentID, who latchkey.PrincipalID, ro
 	if err != nil {
 		return err
 	}
-	return tx.BumpEpoch(env)
+	return tx.bumpEpoch(env)
 }
 
 // AdminCount returns how many enabled principals are admin of an environment.

@@ -60,6 +60,9 @@ func (tx *Tx) ReviseFlow(f latchkey.Flow, by latchkey.PrincipalID) error {
 		f.ID, f.Name, latchkey.SortKey(f.Name), f.Description, f.Revision, ms(tx.Now)); err != nil {
 		return err
 	}
+	if err := tx.bumpEpochOf("flows", string(f.ID)); err != nil {
+		return err
+	}
 	return tx.createRevision(f, by)
 }
 
@@ -80,5 +83,8 @@ func (tx *Tx) createRevision(f latchkey.Flow, by latchkey.PrincipalID) error {
 
 // DeleteFlow marks a flow as deleted.
 func (tx *Tx) DeleteFlow(id latchkey.FlowID) error {
-	return tx.execOne(`UPDATE flows SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+	if err := tx.execOne(`UPDATE flows SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("flows", string(id))
 }

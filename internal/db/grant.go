@@ -78,19 +78,7 @@ func (tx *Tx) CreateGrant(env latchkey.EnvironmentID, kind latchkey.Kind, subjec
 		id, env, kind, subject, to, role, by, ms(tx.Now)); err != nil {
 		return err
 	}
-	return tx.BumpEpoch(env)
-}
-
-// BumpEpoch notes that who may do what in an environment has changed.
-func (tx *Tx) BumpEpoch(env latchkey.EnvironmentID) error {
-	return tx.execOne(`UPDATE environments SET authz_epoch = authz_epoch + 1 WHERE id = $1`, env)
-}
-
-// BumpEpochs notes that what some principal may do has changed in every
-// environment: its groups may hold grants anywhere.
-func (tx *Tx) BumpEpochs() error {
-	_, err := tx.exec(`UPDATE environments SET authz_epoch = authz_epoch + 1`)
-	return err
+	return tx.bumpEpoch(env)
 }
 
 // Visible restricts a list to the things that a principal may see. Everything

@@ -133,8 +133,11 @@ func (tx *Tx) UpdateMachine(m Machine) error {
 	if m.Disabled {
 		disabled = ms(tx.Now)
 	}
-	return tx.execOne(`UPDATE machines SET name = $2, sort_key = $3, description = $4, disabled_at = $5, updated_at = $6 WHERE id = $1`,
-		m.ID, m.Name, latchkey.SortKey(m.Name), m.Description, disabled, ms(tx.Now))
+	if err := tx.execOne(`UPDATE machines SET name = $2, sort_key = $3, description = $4, disabled_at = $5, updated_at = $6 WHERE id = $1`,
+		m.ID, m.Name, latchkey.SortKey(m.Name), m.Description, disabled, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("machines", string(m.ID))
 }
 
 // DeleteMachine marks a machine and its principal as deleted and ends its
@@ -252,8 +255,16 @@ func (tx *Tx) CreateMachineSession(s MachineSession, m Machine) error {
 	if err := tx.endSession(m.ID); err != nil {
 		return err
 	}
-	if err := tx.execOne(`UPDATE machines SET session_counter = $2, os = $3, agent_version = $4, shared_uid = $5, policy = $6, last_seen_at = $7 WHERE id = $1`,
-		m.ID, m.SessionCounter, m.OS, m.AgentVersion, m.SharedUID, policy, ms(tx.Now)); err != nil {
+	// Of what the agent says of itself, releases depend on this alone.
+	if n, err := tx.exec(`UPDATE machines SET shared_uid = $2 WHERE id = $1 AND shared_uid <> $2`, m.ID, m.SharedUID); err != nil {
+		return err
+	} else if n > 0 {
+		if err := tx.bumpEpochOf("machines", string(m.ID)); err != nil {
+			return err
+		}
+	}
+	if err := tx.execOne(`UPDATE machines SET session_counter = $2, os = $3, agent_version = $4, policy = $5, last_seen_at = $6 WHERE id = $1`,
+		m.ID, m.SessionCounter, m.OS, m.AgentVersion, policy, ms(tx.Now)); err != nil {
 		return err
 	}
 	_, err = tx.exec(`INSERT INTO machine_sessions (id, machine_id, secret, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)`,
@@ -271,6 +282,53 @@ func (tx *Tx) endSession(id latchkey.MachineID) error {
 // for in a session.
 func (tx *Tx) SetReleaseCounter(id latchkey.SessionID, counter int64, nonce []byte) error {
 	return tx.execOne(`UPDATE machine_sessions SET release_counter = $2, release_nonce = $3 WHERE id = $1`, id, counter, nonce)
+}
+
+// CountRelease stores that a run had one more release, its number'th.
+func (tx *Tx) CountRelease(id latchkey.RunID, number int) error {
+	return tx.execOne(`UPDATE runs SET releases = $2 WHERE id = $1`, id, number)
+}
+
+// A ReleaseCount is what a release changes: the counter of its session and the
+// number of releases of its run.
+type ReleaseCount struct {
+	Session latchkey.SessionID
+	Counter int64
+	Nonce   []byte
+	Run     latchkey.RunID
+	Claim   latchkey.ClaimID
+	Machine latchkey.MachineID
+	Number  int
+}
+
+// CountReleases stores releases whose sessions are live and whose runs may go
+// on: started, neither cancelled nor given up, and with one release less than
+// Number. It returns the indexes of the others; then the transaction must not be
+// committed, since the halves of these may have been stored.
+func (tx *Tx) CountReleases(counts []ReleaseCount) (refused []int, err error) {
+	sessions, runs := make([][]any, len(counts)), make([][]any, len(counts))
+	now := ms(tx.Now)
+	for i, c := range counts {
+		sessions[i] = []any{c.Session, c.Counter, c.Nonce, now, c.Machine}
+		runs[i] = []any{c.Run, c.Number, c.Claim, c.Machine, now}
+	}
+	live, err := tx.execEach(`UPDATE machine_sessions SET release_counter = $2, release_nonce = $3
+		WHERE id = $1 AND release_counter < $2 AND replaced_at IS NULL AND expires_at > $4 AND machine_id = $5`, sessions)
+	if err != nil {
+		return nil, err
+	}
+	on, err := tx.execEach(`UPDATE runs SET releases = $2
+		WHERE id = $1 AND releases = $2 - 1 AND claim_id = $3 AND machine_id = $4 AND state = 'running'
+		AND started_at IS NOT NULL AND cancel_asked_at IS NULL AND lease_expires_at >= $5`, runs)
+	if err != nil {
+		return nil, err
+	}
+	for i := range counts {
+		if live[i] == 0 || on[i] == 0 {
+			refused = append(refused, i)
+		}
+	}
+	return refused, nil
 }
 
 // PurgeMachineSessions deletes at most limit sessions that ended before a time.

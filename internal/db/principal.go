@@ -137,9 +137,12 @@ func (tx *Tx) CreateUser(u latchkey.User, passwordHash string) error {
 // UpdateUser stores a user's display name, whether it is a tenant admin, and
 // whether it is disabled.
 func (tx *Tx) UpdateUser(u latchkey.User) error {
-	return tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, tenant_admin = $4, updated_at = $6,
+	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, tenant_admin = $4, updated_at = $6,
 		disabled_at = CASE WHEN $5 THEN COALESCE(disabled_at, $6) END WHERE id = $1`,
-		u.ID, u.DisplayName, latchkey.SortKey(u.DisplayName), u.TenantAdmin, u.Disabled, ms(tx.Now))
+		u.ID, u.DisplayName, latchkey.SortKey(u.DisplayName), u.TenantAdmin, u.Disabled, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochs()
 }
 
 // SetPassword stores the hash of a user's password.

@@ -69,8 +69,10 @@ func (tx *Tx) DropNewest(v latchkey.VariableID) error {
 // RetireReferences ends every reference of a variable: none is checked and none
 // is in force any more.
 func (tx *Tx) RetireReferences(v latchkey.VariableID) error {
-	_, err := tx.exec(`UPDATE secret_references SET newest = FALSE, in_force = FALSE, next_check_at = NULL WHERE variable_id = $1 AND (newest OR in_force)`, v)
-	return err
+	if _, err := tx.exec(`UPDATE secret_references SET newest = FALSE, in_force = FALSE, next_check_at = NULL WHERE variable_id = $1 AND (newest OR in_force)`, v); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("variables", string(v))
 }
 
 // RestartCheck has a reference checked anew, for the person who asks.
@@ -117,5 +119,8 @@ func (tx *Tx) PutInForce(r Reference) error {
 	if _, err := tx.exec(`UPDATE secret_references SET in_force = FALSE WHERE variable_id = $1 AND in_force`, r.Variable); err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE secret_references SET in_force = TRUE WHERE id = $1`, r.ID)
+	if err := tx.execOne(`UPDATE secret_references SET in_force = TRUE WHERE id = $1`, r.ID); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("variables", string(r.Variable))
 }

@@ -36,23 +36,29 @@ func (tx *Tx) AddRefusal(t SignInTarget, version string) error {
 		ON CONFLICT (credential_id, machine_id, ssh_server) DO UPDATE SET
 			refusals = CASE WHEN sign_in_refusals.version = excluded.version THEN sign_in_refusals.refusals + 1 ELSE 1 END,
 			version = excluded.version, last_at = excluded.last_at`, t.Credential, t.Machine, t.SSHServer, version, ms(tx.Now))
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("machines", string(t.Machine))
 }
 
 // LimitRefusals makes the count at most n; 0 forgets it.
 func (tx *Tx) LimitRefusals(t SignInTarget, n int) error {
+	query, args := `UPDATE sign_in_refusals SET refusals = $4 WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3 AND refusals > $4`,
+		[]any{t.Credential, t.Machine, t.SSHServer, n}
 	if n == 0 {
-		_, err := tx.exec(`DELETE FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3`, t.Credential, t.Machine, t.SSHServer)
+		query, args = `DELETE FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3`, args[:3]
+	}
+	if _, err := tx.exec(query, args...); err != nil {
 		return err
 	}
-	_, err := tx.exec(`UPDATE sign_in_refusals SET refusals = $4 WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3 AND refusals > $4`,
-		t.Credential, t.Machine, t.SSHServer, n)
-	return err
+	return tx.bumpEpochOf("machines", string(t.Machine))
 }
 
 // DeliveredVersion returns the version of a credential that was delivered last
 // to a run, or ErrNotFound.
 func (tx *Tx) DeliveredVersion(run latchkey.RunID, id latchkey.CredentialID) (string, error) {
-	return one(tx, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
-		`SELECT vault_version FROM releases WHERE run_id = $1 AND credential_id = $2 AND state = 'delivered' ORDER BY number DESC LIMIT 1`, run, id)
+	e, err := one(tx, scanAudit, `SELECT `+auditCols+` FROM audit
+		WHERE run_id = $1 AND run_id <> '' AND credential_id = $2 AND action = $3 ORDER BY id DESC LIMIT 1`, run, id, latchkey.ActReleaseDelivered)
+	return e.Details[AuditVersion], err
 }

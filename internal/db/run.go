@@ -195,34 +195,3 @@ func (tx *Tx) Log(id latchkey.RunID, offset int64, limit int) ([]latchkey.LogChu
 		return c, s.Scan(&c.Offset, &c.Stream, &c.Text, timestamp{&c.At})
 	}, `SELECT log_offset, stream, body, at FROM run_logs WHERE run_id = $1 AND log_offset >= $2 ORDER BY log_offset LIMIT $3`, id, offset, limit)
 }
-
-// A Release is one release of a credential to a run.
-type Release struct {
-	ID         latchkey.ReleaseID
-	Run        latchkey.RunID
-	Number     int
-	Claim      latchkey.ClaimID
-	Credential latchkey.CredentialID
-	Reference  latchkey.ReferenceID
-	Machine    latchkey.MachineID
-}
-
-// CreateRelease stores a granted release and counts it in its run.
-func (tx *Tx) CreateRelease(r Release) error {
-	if _, err := tx.exec(`INSERT INTO releases (id, run_id, number, claim_id, credential_id, reference_id, machine_id, state, granted_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, 'granted', $8)`,
-		r.ID, r.Run, r.Number, r.Claim, r.Credential, r.Reference, r.Machine, ms(tx.Now)); err != nil {
-		return err
-	}
-	return tx.execOne(`UPDATE runs SET releases = $2 WHERE id = $1`, r.Run, r.Number)
-}
-
-// EndRelease stores the outcome of a release: the version that was delivered,
-// or "" when it failed.
-func (tx *Tx) EndRelease(id latchkey.ReleaseID, version string) error {
-	state := "delivered"
-	if version == "" {
-		state = "failed"
-	}
-	return tx.execOne(`UPDATE releases SET state = $2, vault_version = $3, ended_at = $4 WHERE id = $1`, id, state, version, ms(tx.Now))
-}

@@ -76,13 +76,19 @@ func (tx *Tx) CreateVariable(env latchkey.EnvironmentID, v latchkey.Variable) er
 
 // UpdateVariable stores what may change of a variable.
 func (tx *Tx) UpdateVariable(v latchkey.Variable) error {
-	return tx.execOne(`UPDATE variables SET display_name = $2, sort_key = $3, description = $4, default_value = $5, current_value = $6, updated_at = $7
-		WHERE id = $1`, v.ID, v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.DefaultValue, v.Value, ms(tx.Now))
+	if err := tx.execOne(`UPDATE variables SET display_name = $2, sort_key = $3, description = $4, default_value = $5, current_value = $6, updated_at = $7
+		WHERE id = $1`, v.ID, v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.DefaultValue, v.Value, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("variables", string(v.ID))
 }
 
 // DeleteVariable marks a variable as deleted.
 func (tx *Tx) DeleteVariable(id latchkey.VariableID) error {
-	return tx.execOne(`UPDATE variables SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+	if err := tx.execOne(`UPDATE variables SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochOf("variables", string(id))
 }
 
 // VariableUse returns how many credentials that are not deleted use a variable.

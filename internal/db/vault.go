@@ -45,12 +45,18 @@ func (tx *Tx) CreateVault(v latchkey.EmbeddedVault) error {
 	_, err := tx.exec(`INSERT INTO vaults (id, name, name_key, subscription_id, resource_group, reference_key, retention_days, created_by, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		v.ID, v.Name, strings.ToLower(v.Name), v.SubscriptionID, v.ResourceGroup, v.Reference().Key(), v.RetentionDays, v.CreatedBy, ms(tx.Now))
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.bumpEpochs() // references that named a vault of Azure's name this one now
 }
 
 // DeleteVault marks an embedded vault as deleted.
 func (tx *Tx) DeleteVault(id latchkey.VaultID) error {
-	return tx.execOne(`UPDATE vaults SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now))
+	if err := tx.execOne(`UPDATE vaults SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochs()
 }
 
 // VaultUse returns how many secrets an embedded vault has, deleted ones
@@ -127,12 +133,18 @@ func (tx *Tx) CreateRoleAssignment(vault latchkey.VaultID, a latchkey.RoleAssign
 	_, err := tx.exec(`INSERT INTO vault_role_assignments (id, vault_id, secret_key, secret, principal_id, role, created_by, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		a.ID, vault, strings.ToLower(a.Secret), a.Secret, a.Principal, a.Role, a.CreatedBy, ms(tx.Now))
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.bumpRevision(vault)
 }
 
-// DeleteRoleAssignment removes a role assignment.
-func (tx *Tx) DeleteRoleAssignment(id latchkey.RoleAssignmentID) error {
-	return tx.execOne(`DELETE FROM vault_role_assignments WHERE id = $1`, id)
+// DeleteRoleAssignment removes a role assignment of a vault.
+func (tx *Tx) DeleteRoleAssignment(vault latchkey.VaultID, id latchkey.RoleAssignmentID) error {
+	if err := tx.execOne(`DELETE FROM vault_role_assignments WHERE id = $1 AND vault_id = $2`, id, vault); err != nil {
+		return err
+	}
+	return tx.bumpRevision(vault)
 }
 
 // A StoredSecret is one version of a secret of an embedded vault with its
@@ -230,7 +242,10 @@ func (tx *Tx) AddSecretVersion(vault latchkey.VaultID, v StoredSecret) error {
 	_, err = tx.exec(`INSERT INTO vault_secret_versions (vault_id, name_key, number, version, value, content_type, enabled, not_before, expires_at, tags, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)`,
 		vault, key, v.Number, v.Version, v.Value, v.ContentType, v.Enabled, msOrNull(v.NotBefore), msOrNull(v.Expires), tags, ms(tx.Now))
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.bumpRevision(vault)
 }
 
 // UpdateSecretVersion stores what may change of a version: its attributes.
@@ -239,9 +254,12 @@ func (tx *Tx) UpdateSecretVersion(vault latchkey.VaultID, v StoredSecret) error 
 	if err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE vault_secret_versions SET content_type = $4, enabled = $5, not_before = $6, expires_at = $7, tags = $8, updated_at = $9
+	if err := tx.execOne(`UPDATE vault_secret_versions SET content_type = $4, enabled = $5, not_before = $6, expires_at = $7, tags = $8, updated_at = $9
 		WHERE vault_id = $1 AND name_key = $2 AND number = $3`,
-		vault, strings.ToLower(v.Name), v.Number, v.ContentType, v.Enabled, msOrNull(v.NotBefore), msOrNull(v.Expires), tags, ms(tx.Now))
+		vault, strings.ToLower(v.Name), v.Number, v.ContentType, v.Enabled, msOrNull(v.NotBefore), msOrNull(v.Expires), tags, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpRevision(vault)
 }
 
 // SetSecretDeleted marks a secret as deleted until it is purged at a time, or,
@@ -251,8 +269,11 @@ func (tx *Tx) SetSecretDeleted(vault latchkey.VaultID, name string, purgeAt *tim
 	if purgeAt != nil {
 		deletedAt = &tx.Now
 	}
-	return tx.execOne(`UPDATE vault_secrets SET deleted_at = $3, purge_at = $4 WHERE vault_id = $1 AND name_key = $2`,
-		vault, strings.ToLower(name), msOrNull(deletedAt), msOrNull(purgeAt))
+	if err := tx.execOne(`UPDATE vault_secrets SET deleted_at = $3, purge_at = $4 WHERE vault_id = $1 AND name_key = $2`,
+		vault, strings.ToLower(name), msOrNull(deletedAt), msOrNull(purgeAt)); err != nil {
+		return err
+	}
+	return tx.bumpRevision(vault)
 }
 
 // PurgeSecret removes a secret with all its versions.
