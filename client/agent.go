@@ -190,8 +190,9 @@ func (s *MachineSession) Claim(ctx context.Context, req latchkey.ClaimRequest) (
 	return resp.Run, nil
 }
 
-// Start says that the run's process is about to start. When it is refused with
-// ErrConflict the run is no longer the machine's, and must not start.
+// Start says that the run's process is about to start. It can be repeated with the
+// same attempt until it is answered. When it is refused with ErrConflict the run is
+// no longer the machine's, and must not start.
 func (s *MachineSession) Start(ctx context.Context, run latchkey.RunID, req latchkey.RunRequest) (latchkey.RunStatus, error) {
 	return s.about(ctx, run, "start", req)
 }

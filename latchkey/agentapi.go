@@ -104,7 +104,16 @@ type ClaimResponse struct {
 // A RunRequest is what every request about a claimed run begins with.
 type RunRequest struct {
 	Claim ClaimID `json:"claim"`
+
+	// Attempt is random text that the agent makes when it is about to start the
+	// run, keeps in memory only, and sends with start until it is answered. A start
+	// that was answered by nobody is granted again to who knows it: that agent has
+	// not begun. Other requests have none.
+	Attempt string `json:"attempt,omitempty"`
 }
+
+// MaxAttempt bounds the attempt of a RunRequest, in bytes.
+const MaxAttempt = 64
 
 // A RunStatus answers requests about a claimed run.
 type RunStatus struct {

@@ -64,6 +64,10 @@ func flow(mode string, args []string) int {
 		block(args)
 	case "tick":
 		return exitOf(tick(args))
+	case "mark":
+		return exitOf(mark(args[0]))
+	case "print":
+		return exitOf(printBytes(args[0]))
 	case "block":
 		fmt.Println("ready")
 		block(args)
@@ -161,6 +165,29 @@ func tick(args []string) error {
 		time.Sleep(every)
 	}
 	return nil
+}
+
+// mark appends to a file that the flow was executed.
+func mark(name string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString("x"); err != nil {
+		return err
+	}
+	fmt.Println("executed")
+	return f.Close()
+}
+
+// printBytes prints so many bytes at once.
+func printBytes(n string) error {
+	size, err := strconv.Atoi(n)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(os.Stdout, strings.Repeat("0123456789abcdef", size/16))
+	return err
 }
 
 // A flowReport is what a flow sees. Values are keyed digests.

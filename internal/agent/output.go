@@ -98,16 +98,22 @@ func (o *output) take() (stream, text string, ok, end bool) {
 		return "", "", false, o.closed
 	}
 	p := &o.pieces[0]
-	n := len(p.text)
-	if n > latchkey.MaxLogChunk {
-		for n = latchkey.MaxLogChunk; !utf8.RuneStart(p.text[n]); n-- {
-		}
-	}
-	stream, text = p.stream, p.text[:n]
-	if p.text = p.text[n:]; p.text == "" {
+	stream, text = p.stream, prefix(p.text, latchkey.MaxLogChunk)
+	if p.text = p.text[len(text):]; p.text == "" {
 		o.pieces = o.pieces[1:]
 	}
 	return stream, text, true, false
+}
+
+// prefix returns the beginning of a text, at most size bytes and whole characters.
+func prefix(text string, size int) string {
+	if len(text) <= size {
+		return text
+	}
+	for !utf8.RuneStart(text[size]) {
+		size--
+	}
+	return text[:size]
 }
 
 // writer returns a stream of the output. What is written is masked, and made

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -57,13 +58,14 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 		t.finish(reports, latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: latchkey.RunErrPolicy, Message: reason}})
 		return
 	}
+	start := latchkey.RunRequest{Claim: run.Claim, Attempt: rand.Text()}
 	err := t.persist(reports, latchkey.RunLease, func(s *client.MachineSession) error {
-		_, err := s.Start(reports, run.Run, latchkey.RunRequest{Claim: run.Claim})
+		_, err := s.Start(reports, run.Run, start)
 		return err
 	})
 	if err != nil {
-		// Not the machine's any more, or perhaps started by the attempt whose
-		// answer was lost: whatever it is, it must not be executed.
+		// Not the machine's any more, or perhaps started without an answer: whatever
+		// it is, it must not be executed.
 		t.log.LogAttrs(ctx, slog.LevelWarn, "run dropped before it began", slog.Any("error", err))
 		return
 	}
@@ -100,7 +102,10 @@ func (t *task) persist(ctx context.Context, while time.Duration, f func(*client.
 // ends.
 func (t *task) beat(running, reports context.Context, end context.CancelCauseFunc) {
 	// By a timer of its own: a request to a server that does not answer takes long.
-	silence := startSilence(func() { end(errSilent) })
+	silence := startSilence(func() {
+		t.log.LogAttrs(running, slog.LevelWarn, "the server could not be reached for too long: the flow is ended", slog.Duration("silence", latchkey.RunLease))
+		end(errSilent)
+	})
 	defer silence.stop()
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
@@ -243,17 +248,32 @@ func (t *task) finish(ctx context.Context, r latchkey.FinishRequest) {
 	t.log.LogAttrs(ctx, slog.LevelInfo, "run ended", slog.String("state", string(r.State)))
 }
 
+// minChunk is the least output that is sent at once over a slow network.
+const minChunk = 2 << 10
+
 // ship sends output to the server until all is sent.
 func (t *task) ship(ctx context.Context, end context.CancelCauseFunc) {
 	var offset int64
+	var stream, text string
+	size := latchkey.MaxLogChunk
 	for {
-		stream, text, ok := t.out.next(ctx)
-		if !ok {
-			return
+		if text == "" {
+			var ok bool
+			if stream, text, ok = t.out.next(ctx); !ok {
+				return
+			}
 		}
 		var status latchkey.RunStatus
+		var part string
 		err := t.persist(ctx, latchkey.RunLease, func(s *client.MachineSession) (err error) {
-			status, err = s.Log(ctx, t.run.Run, latchkey.LogRequest{Claim: t.run.Claim, Offset: offset, Stream: stream, Text: text})
+			part = prefix(text, size)
+			status, err = s.Log(ctx, t.run.Run, latchkey.LogRequest{Claim: t.run.Claim, Offset: offset, Stream: stream, Text: part})
+			switch {
+			case err == nil:
+				size = min(2*size, latchkey.MaxLogChunk)
+			case unanswered(err): // perhaps too much for this network within the time of a request
+				size = max(size/2, minChunk)
+			}
 			return err
 		})
 		if err != nil {
@@ -267,7 +287,8 @@ func (t *task) ship(ctx context.Context, end context.CancelCauseFunc) {
 		if status.Cancel {
 			end(errCancelled)
 		}
-		offset += int64(len(text))
+		offset += int64(len(part))
+		text = text[len(part):]
 	}
 }
 

@@ -247,8 +247,13 @@ func (f *fixture) get(t *testing.T, id latchkey.RunID) latchkey.Run {
 // await waits until a run has ended with the given state and code of error.
 func (f *fixture) await(t *testing.T, id latchkey.RunID, state latchkey.RunState, code string) latchkey.Run {
 	t.Helper()
+	return f.awaitWithin(t, 25*time.Second, id, state, code)
+}
+
+func (f *fixture) awaitWithin(t *testing.T, limit time.Duration, id latchkey.RunID, state latchkey.RunState, code string) latchkey.Run {
+	t.Helper()
 	var r latchkey.Run
-	eventually(t, 25*time.Second, "end of the run", func() bool {
+	eventually(t, limit, "end of the run", func() bool {
 		r = f.get(t, id)
 		return r.State.Done()
 	})

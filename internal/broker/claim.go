@@ -191,8 +191,11 @@ func status(r db.Run, now time.Time) latchkey.RunStatus {
 }
 
 // StartClaimed notes that the agent is about to start a claimed run. It succeeds
-// once: the agent executes the run only if it does.
+// for one attempt: the agent executes the run only if it does.
 func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.RunRequest) (st latchkey.RunStatus, err error) {
+	if len(req.Attempt) > latchkey.MaxAttempt || !storable(req.Attempt) {
+		return st, latchkey.Invalid("attempt", "must be at most %d bytes of UTF-8 without NUL", latchkey.MaxAttempt)
+	}
 	var stopped *latchkey.RunError
 	var r db.Run
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
@@ -203,7 +206,7 @@ func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.R
 		if stopped, err = o.stopBeforeStart(r); err != nil || stopped != nil {
 			return err
 		}
-		if err := o.MarkRunStarted(id); err != nil {
+		if err := o.MarkRunStarted(id, req.Attempt); err != nil {
 			if errors.Is(err, db.ErrNotFound) {
 				err = claimLost("the run has been started before")
 			}
@@ -270,6 +273,12 @@ func (b *Broker) Heartbeat(ctx context.Context, s AgentSession, id latchkey.RunI
 	return st, err
 }
 
+// storable reports whether a database keeps text: PostgreSQL takes no NUL and only
+// UTF-8.
+func storable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+}
+
 // AppendLog adds output to a run's log. Output at an offset that the log has
 // passed is known already and is dropped, so that a request can be repeated.
 func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.LogRequest) (st latchkey.RunStatus, err error) {
@@ -278,7 +287,7 @@ func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunI
 		return st, latchkey.Invalid("stream", "must be stdout or stderr")
 	case len(req.Text) > latchkey.MaxLogChunk:
 		return st, latchkey.Invalid("text", "must be at most %d bytes", latchkey.MaxLogChunk)
-	case !utf8.ValidString(req.Text) || strings.ContainsRune(req.Text, 0):
+	case !storable(req.Text):
 		return st, latchkey.Invalid("text", "must be valid UTF-8 without NUL")
 	}
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {

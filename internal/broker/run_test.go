@@ -34,8 +34,11 @@ func TestClaimIsGivenOutOnce(t *testing.T) {
 	if _, err := c.Broker.StartClaimed(t.Context(), c.Machine.Session(), r.ID, req); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Broker.StartClaimed(t.Context(), c.Machine.Session(), r.ID, req)
-	wantCode(t, err, latchkey.ErrConflict, "claim-lost")
+	for _, attempt := range []string{"", "two"} {
+		req.Attempt = attempt
+		_, err = c.Broker.StartClaimed(t.Context(), c.Machine.Session(), r.ID, req)
+		wantCode(t, err, latchkey.ErrConflict, "claim-lost")
+	}
 	started, err := c.Broker.Claim(t.Context(), c.Machine.Session(), latchkey.ClaimRequest{})
 	if err != nil || started.Run != nil {
 		t.Errorf("claim after the run was started = %+v, %v; want none", started.Run, err)
@@ -208,4 +211,41 @@ func TestCancel(t *testing.T) {
 	}
 	_, err = c.Broker.CancelRun(t.Context(), c.Admin, c.Env, queued.ID)
 	wantCode(t, err, latchkey.ErrConflict, "ended")
+}
+
+// TestStartIsRepeatable loses the answer to a start: the attempt that made it may
+// ask again, and nobody else.
+func TestStartIsRepeatable(t *testing.T) {
+	latchkeytest.EachDB(t, func(t *testing.T, url string) {
+		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url}).Chain(t)
+		r := c.Start(t)
+		resp, err := c.Broker.Claim(t.Context(), c.Machine.Session(), latchkey.ClaimRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := func(attempt string) error {
+			_, err := c.Broker.StartClaimed(t.Context(), c.Machine.Session(), r.ID, latchkey.RunRequest{Claim: resp.Run.Claim, Attempt: attempt})
+			return err
+		}
+		if err := start("one"); err != nil {
+			t.Fatal(err)
+		}
+		first, err := c.Broker.Run(t.Context(), c.Admin, c.Env, r.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := start("one"); err != nil {
+			t.Errorf("the same start again: %v", err)
+		}
+		wantCode(t, start("two"), latchkey.ErrConflict, "claim-lost")
+		wantCode(t, start(""), latchkey.ErrConflict, "claim-lost")
+		wantCode(t, start(strings.Repeat("x", latchkey.MaxAttempt+1)), latchkey.ErrInvalid, "invalid")
+		wantCode(t, start("\x00"), latchkey.ErrInvalid, "invalid")
+		again, err := c.Broker.Run(t.Context(), c.Admin, c.Env, r.ID)
+		if err != nil || !again.StartedAt.Equal(*first.StartedAt) {
+			t.Errorf("started at %v, after a repeated start %v, %v; want the same", first.StartedAt, again.StartedAt, err)
+		}
+		c.Machine.Finish(t, resp.Run)
+		wantCode(t, start("one"), latchkey.ErrConflict, "claim-lost")
+	})
 }

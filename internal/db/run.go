@@ -119,9 +119,11 @@ func (tx *Tx) ClaimRun(id latchkey.RunID, claim latchkey.ClaimID) error {
 }
 
 // MarkRunStarted notes that the agent is about to start a claimed run. It
-// returns ErrNotFound when it has been started before.
-func (tx *Tx) MarkRunStarted(id latchkey.RunID) error {
-	return tx.execOne(`UPDATE runs SET started_at = $2 WHERE id = $1 AND state = 'running' AND started_at IS NULL`, id, ms(tx.Now))
+// returns ErrNotFound when it has been started before by another attempt; "" is
+// never the same attempt.
+func (tx *Tx) MarkRunStarted(id latchkey.RunID, attempt string) error {
+	return tx.execOne(`UPDATE runs SET started_at = COALESCE(started_at, $2), start_attempt = $3
+		WHERE id = $1 AND state = 'running' AND (started_at IS NULL OR start_attempt = $3 AND start_attempt <> '')`, id, ms(tx.Now), attempt)
 }
 
 // ExtendLease notes that the agent of a run was heard of.

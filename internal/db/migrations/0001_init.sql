@@ -333,6 +333,7 @@ CREATE TABLE runs (
     error_message    TEXT NOT NULL DEFAULT '',
     exit_code        BIGINT,
     claim_id         TEXT NOT NULL DEFAULT '',
+    start_attempt    TEXT NOT NULL DEFAULT '',
     releases         BIGINT NOT NULL DEFAULT 0,
     queued_at        BIGINT NOT NULL,
     claimed_at       BIGINT,
