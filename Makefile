@@ -2,7 +2,7 @@
 export PKGS ?= ./...
 export FUZZTIME ?= 10s
 
-.PHONY: help test check build fuzz clean
+.PHONY: help test check build fuzz packages image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -19,5 +19,8 @@ build: ## build the programs into bin/
 fuzz: ## run every fuzz target for FUZZTIME
 	@scripts/fuzz
 
-clean: ## remove what build made
-	rm -rf bin
+packages: ## make deb and rpm packages in dist/ (VERSION, SOURCE_DATE_EPOCH)
+	go -C tools run ./packages .. ../dist
+
+clean: ## remove what the others made
+	rm -rf bin dist

@@ -69,7 +69,9 @@ func newGCM(key []byte) cipher.AEAD {
 
 // LoadKey reads the key in the file at path, as CreateKey writes it. A file that
 // others than its owner can read is refused, except on Windows, whose modes do
-// not say. The error is [fs.ErrNotExist] when there is no file.
+// not say. One that belongs to somebody else may be readable by its group: so
+// systemd and Kubernetes hand a file to a service without giving it away. The
+// error is [fs.ErrNotExist] when there is no file.
 func LoadKey(path string) (*Key, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -83,7 +85,11 @@ func LoadKey(path string) (*Key, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("key file %s is not a regular file", path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
+	private := fs.FileMode(0o077)
+	if !ours(info) {
+		private = 0o037
+	}
+	if mode := info.Mode().Perm(); mode&private != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("key file %s can be used by others than its owner (mode %04o): run chmod 600 on it", path, mode)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
