@@ -136,6 +136,14 @@ const (
 	ActTokenRevoke Action = "token.revoke"
 	ActSignIn      Action = "sign-in"
 	ActAuditRead   Action = "audit.read"
+
+	// Of whoever holds the database.
+	ActBackupCreate    Action = "backup.create"
+	ActBackupRestore   Action = "backup.restore"
+	ActMasterKeyAdd    Action = "master-key.add"
+	ActMasterKeyUse    Action = "master-key.use" // seal with another master key from now on
+	ActMasterKeyRewrap Action = "master-key.rewrap"
+	ActMasterKeyRetire Action = "master-key.retire"
 )
 
 // A Permission says who may do an action: whoever has at least Role on the

@@ -42,6 +42,7 @@ const (
 	RunErrQueueTimeout = "queue-timeout"  // no machine claimed it in time
 	RunErrCancelled    = "cancelled"      // somebody cancelled it
 	RunErrRefused      = "no-longer-allowed"
+	RunErrRestored     = "restored" // the database was restored, or is a copy; the run is not repeated
 
 	// Of the driver ssh. None of them is tried again by itself.
 	RunErrUnreachable = "target-unreachable" // the SSH server was not reached
@@ -95,7 +96,7 @@ type Run struct {
 
 // A RunError says why a run did not succeed.
 type RunError struct {
-	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, timeout, queue-timeout, cancelled or no-longer-allowed; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused or connection-lost"`
+	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, timeout, queue-timeout, cancelled, no-longer-allowed or restored; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused or connection-lost"`
 	Message string `json:"message"`
 }
 

@@ -67,8 +67,6 @@ const (
 	sealedServerKey     = "server-key"
 )
 
-const keyCheckText = "latchkey master key"
-
 // New returns a Broker. At the first start it gives the installation its
 // identity; later it refuses a master key other than the one used then.
 func New(ctx context.Context, c Config) (*Broker, error) {
@@ -88,6 +86,9 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		ledger:    &ledger{db: c.DB},
 	}
 	err := b.db.Update(ctx, func(tx *db.Tx) error {
+		if err := tx.NotRestoring(); err != nil {
+			return err
+		}
 		if err := b.checkKey(tx); err != nil {
 			return err
 		}
@@ -116,15 +117,6 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		return nil, err
 	}
 	return b, nil
-}
-
-// checkKey compares the master key with the one of the first start.
-func (b *Broker) checkKey(tx *db.Tx) error {
-	text, err := b.sealedSetting(tx, sealedKeyCheck, func() ([]byte, error) { return []byte(keyCheckText), nil })
-	if err != nil || string(text) != keyCheckText {
-		return errors.New("the master key is not the one that this database was sealed with: give the right key file")
-	}
-	return nil
 }
 
 // Sealed reports whether a database has been used with a master key: then it is
@@ -156,7 +148,7 @@ func (b *Broker) sealedSetting(tx *db.Tx, name string, create func() ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	if box, err = b.key.Seal(text, binding...); err != nil {
+	if box, err = b.seal(tx, text, binding...); err != nil {
 		return nil, err
 	}
 	return text, tx.CreateSealedSetting(name, box)
@@ -229,6 +221,7 @@ func (b *Broker) Work(ctx context.Context) error {
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
 	g.Go(func() error { return b.every(ctx, forgetInterval, "forget idle decisions", b.forgetIdle) })
+	g.Go(func() error { return b.every(ctx, keyInterval, "follow the master key", b.followKey) })
 	return g.Wait()
 }
 
@@ -236,6 +229,7 @@ const (
 	leaseInterval   = 2 * time.Second
 	purgeInterval   = 10 * time.Minute
 	forgetInterval  = time.Minute
+	keyInterval     = 2 * time.Second
 	storageInterval = time.Second // to see that the storage is full, or has room again
 )
 

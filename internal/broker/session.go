@@ -79,10 +79,6 @@ func (b *Broker) OpenSession(ctx context.Context, req latchkey.SessionRequest, a
 		return resp, &latchkey.Error{Kind: latchkey.ErrConflict, Code: "clock",
 			Msg: fmt.Sprintf("the machine's clock is %s off the server's; set it right", skew.Abs().Round(time.Second))}
 	}
-	box, err := b.key.Seal(secret, "machine_sessions", "secret", string(resp.Session))
-	if err != nil {
-		return resp, err
-	}
 	var reason string
 	err = b.db.Update(ctx, func(tx *db.Tx) (err error) {
 		if m, err = tx.Machine(req.Machine); err != nil {
@@ -94,6 +90,10 @@ func (b *Broker) OpenSession(ctx context.Context, req latchkey.SessionRequest, a
 		if reason = ""; req.Counter <= m.SessionCounter {
 			reason = fmt.Sprintf("its agent opened session %d, but session %d had been opened before: two agents hold its keys, or its state was restored from a copy", req.Counter, m.SessionCounter)
 			return nil
+		}
+		box, err := b.seal(tx, secret, "machine_sessions", "secret", string(resp.Session))
+		if err != nil {
+			return err
 		}
 		m.SessionCounter, m.OS, m.AgentVersion, m.SharedUID, m.Policy = req.Counter, req.OS, req.Version, req.SharedUID, req.Policy
 		if err := tx.CreateMachineSession(db.MachineSession{ID: resp.Session, Machine: m.ID, Secret: box, ExpiresAt: resp.ExpiresAt}, m); err != nil {

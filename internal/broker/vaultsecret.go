@@ -157,7 +157,7 @@ func (b *Broker) SetSecret(ctx context.Context, who latchkey.Caller, vault, name
 			},
 			Number: last.Number + 1,
 		}
-		if next.Value, err = b.key.Seal([]byte(value.Reveal()), sealBinding(o.v.ID, next.Name, next.Version)...); err != nil {
+		if next.Value, err = b.seal(o.Tx, []byte(value.Reveal()), sealBinding(o.v.ID, next.Name, next.Version)...); err != nil {
 			return err
 		}
 		if err := o.AddSecretVersion(o.v.ID, next); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -73,7 +74,8 @@ func (b *Broker) AuthenticateVault(ctx context.Context, token string) (latchkey.
 		return refuse("token-invalid", "the access token is not valid")
 	}
 	var claims jwt.Claims
-	if err := parsed.Claims(b.key.Derive("vault access token"), &claims); err != nil {
+	issued := slices.ContainsFunc(b.key.DeriveAll("vault access token"), func(key []byte) bool { return parsed.Claims(key, &claims) == nil })
+	if !issued {
 		return refuse("token-invalid", "the access token was not issued by this service")
 	}
 	err = claims.ValidateWithLeeway(jwt.Expected{Issuer: b.vaultIssuer(), AnyAudience: jwt.Audience{vaultAudience}, Time: b.now()}, time.Minute)

@@ -25,20 +25,9 @@ func (d *DB) migrate(ctx context.Context, c Config) error {
 
 // migrateTo brings the schema up to date with the given migrations.
 func (d *DB) migrateTo(ctx context.Context, c Config, migrations fs.FS) error {
-	dialect := goose.DialectSQLite3
-	opts := []goose.ProviderOption{goose.WithLogger(goose.NopLogger())}
-	if d.engine == enginePostgres {
-		dialect = goose.DialectPostgres
-		// Of several servers that start together, one migrates.
-		locker, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return err
-		}
-		opts = append(opts, goose.WithSessionLocker(locker))
-	}
-	provider, err := goose.NewProvider(dialect, d.write, migrations, opts...)
+	provider, err := d.provider(migrations)
 	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return err
 	}
 	have, want, err := provider.GetVersions(ctx)
 	if err != nil {
@@ -65,4 +54,24 @@ func (d *DB) migrateTo(ctx context.Context, c Config, migrations fs.FS) error {
 		c.Log.LogAttrs(ctx, slog.LevelInfo, "migrated the database", slog.Int64("version", r.Source.Version), slog.Duration("took", r.Duration))
 	}
 	return nil
+}
+
+// provider returns what runs migrations on the database.
+func (d *DB) provider(migrations fs.FS) (*goose.Provider, error) {
+	dialect := goose.DialectSQLite3
+	opts := []goose.ProviderOption{goose.WithLogger(goose.NopLogger())}
+	if d.engine == enginePostgres {
+		dialect = goose.DialectPostgres
+		// Of several servers that start together, one migrates.
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, goose.WithSessionLocker(locker))
+	}
+	provider, err := goose.NewProvider(dialect, d.write, migrations, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	return provider, nil
 }

@@ -90,6 +90,15 @@ func (m *Machine) Open(t testing.TB, sharedUID bool) error {
 	return nil
 }
 
+// At returns the machine with an agent that has come to speak to another
+// service, as it does when the address of its server leads there. It opens no
+// session.
+func (m *Machine) At(s *Service) *Machine {
+	c := *m
+	c.s = s
+	return &c
+}
+
 // Session returns the machine's session for a request that is made now.
 func (m *Machine) Session() broker.AgentSession {
 	s := m.session

@@ -29,6 +29,9 @@ type Options struct {
 	// DatabaseURL is the database; "" is a new SQLite file.
 	DatabaseURL string
 
+	// Key is the master key; nil is a new one.
+	Key *seal.Key
+
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
@@ -40,12 +43,14 @@ type Options struct {
 // A Service is a running service.
 type Service struct {
 	DB     *db.DB
+	URL    string    // of the database
+	Key    *seal.Key // master key
 	Broker *broker.Broker
 	Vaults http.Handler // the embedded vaults' REST face
 	Admin  latchkey.Caller
 	Log    *Log
 
-	// AdminToken is the first admin's API token.
+	// AdminToken is an API token of the first admin.
 	AdminToken string
 
 	now func() time.Time
@@ -88,14 +93,17 @@ func New(t testing.TB, o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{Log: new(Log), now: o.Now}
+	if o.Key == nil {
+		o.Key = seal.NewKey()
+	}
+	s := &Service{Log: new(Log), URL: o.DatabaseURL, Key: o.Key, now: o.Now}
 	log := slog.New(slog.NewTextHandler(s.Log, nil))
 	var err error
 	if s.DB, err = db.Open(ctx, db.Config{URL: o.DatabaseURL, Log: log, Now: o.Now}); err != nil {
 		t.Fatal(err)
 	}
 	s.Broker, err = broker.New(ctx, broker.Config{
-		DB: s.DB, Key: seal.NewKey(), Log: log, Now: o.Now, OpenVault: s.openVault(o), VaultURL: vaultURL,
+		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), VaultURL: vaultURL,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +113,11 @@ func New(t testing.TB, o Options) *Service {
 	}
 	if _, s.AdminToken, err = s.Broker.Bootstrap(ctx); err != nil {
 		t.Fatal(err)
+	}
+	if s.AdminToken == "" {
+		if s.AdminToken, err = s.Broker.AdminToken(ctx, "admin", 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if s.Admin, err = s.Broker.Authenticate(ctx, s.AdminToken); err != nil {
 		t.Fatal(err)

@@ -1,29 +1,24 @@
 package seal
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 const (
-	keySize    = 32
-	keyIDSize  = 8
-	keyFileTag = "latchkey-master-key-1"
-	maxKeyFile = 256
+	keySize   = 32
+	keyIDSize = 8
 
 	boxFormat   = 1
 	aeadCost    = 12 + 16 // nonce and tag of AES-GCM
@@ -31,26 +26,60 @@ const (
 	boxHead     = 1 + keyIDSize + wrappedSize
 )
 
-// A Key is the master key: it wraps the data key of every record that is sealed
-// at rest, and other keys of the service are derived from it.
+// A Key is what the master key file holds: one master key, or several while the
+// service changes from one to the next. A master key wraps the data key of every
+// record that is sealed at rest, and other keys of the service are derived from
+// it. One of them seals; each opens what it has sealed.
+//
+// A Key's methods may be called concurrently.
 type Key struct {
+	path string // of the file that it was loaded from, or ""
+
+	loading sync.Mutex           // held while ring is changed
+	ring    atomic.Pointer[ring] // never changed itself, only replaced
+}
+
+// A ring is the keys of a Key. Those of the file come in the file's order.
+type ring struct {
+	keys    []*masterKey
+	sealing *masterKey // nil when the one that should seal is missing
+	missing string     // its id then
+	file    fs.FileInfo
+}
+
+// A masterKey is one master key.
+type masterKey struct {
 	secret []byte // never used itself, only what is derived from it
 	id     [keyIDSize]byte
 	wrap   cipher.AEAD // of data keys
 }
 
 // NewKey returns a random key: for tests, and for the first start.
-func NewKey() *Key {
+func NewKey() *Key { return newKey(newSecret()) }
+
+func newSecret() []byte {
 	secret := make([]byte, keySize)
 	rand.Read(secret)
-	return newKey(secret)
+	return secret
 }
 
-func newKey(secret []byte) *Key {
-	k := &Key{secret: secret}
-	copy(k.id[:], k.Derive("latchkey master key id"))
-	k.wrap = newGCM(k.Derive("latchkey data key wrapping"))
+// newKey returns the key of secrets in the order of a file. The newest seals.
+func newKey(secrets ...[]byte) *Key {
+	r := &ring{}
+	for _, s := range secrets {
+		r.keys = append(r.keys, newMasterKey(s))
+	}
+	r.sealing = r.keys[len(r.keys)-1]
+	k := &Key{}
+	k.ring.Store(r)
 	return k
+}
+
+func newMasterKey(secret []byte) *masterKey {
+	m := &masterKey{secret: secret}
+	copy(m.id[:], derive(secret, "latchkey master key id"))
+	m.wrap = newGCM(derive(secret, "latchkey data key wrapping"))
+	return m
 }
 
 // newGCM returns AES-256-GCM with random nonces. The length of key is ours, so
@@ -67,115 +96,104 @@ func newGCM(key []byte) cipher.AEAD {
 	return aead
 }
 
-// LoadKey reads the key in the file at path, as CreateKey writes it. A file that
-// others than its owner can read is refused, except on Windows, whose modes do
-// not say. One that belongs to somebody else may be readable by its group: so
-// systemd and Kubernetes hand a file to a service without giving it away. The
-// error is [fs.ErrNotExist] when there is no file.
-func LoadKey(path string) (*Key, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open key file: %w", err)
+// ID returns a short fingerprint of the master key that seals, which does not
+// reveal it.
+func (k *Key) ID() string {
+	r := k.ring.Load()
+	if r.sealing == nil {
+		return r.missing
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("open key file: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("key file %s is not a regular file", path)
-	}
-	private := fs.FileMode(0o077)
-	if !ours(info) {
-		private = 0o037
-	}
-	if mode := info.Mode().Perm(); mode&private != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("key file %s can be used by others than its owner (mode %04o): run chmod 600 on it", path, mode)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read key file %s: %w", path, err)
-	}
-	key, err := parseKey(b)
-	if err != nil {
-		return nil, fmt.Errorf("key file %s %w", path, err)
-	}
-	return key, nil
+	return r.sealing.name()
 }
 
-func parseKey(b []byte) (*Key, error) {
-	if len(b) > maxKeyFile {
-		return nil, errors.New("is too large to be a master key")
+// IDs returns the fingerprints of all master keys, in the order of the file.
+func (k *Key) IDs() []string {
+	var ids []string
+	for _, m := range k.ring.Load().keys {
+		ids = append(ids, m.name())
 	}
-	text, ok := strings.CutPrefix(strings.TrimRight(string(b), "\r\n"), keyFileTag+" ")
-	if !ok {
-		return nil, fmt.Errorf("is not a master key: it must be one line that begins with %s", keyFileTag)
-	}
-	secret, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(secret) != keySize || strings.ContainsAny(text, "\r\n") {
-		return nil, fmt.Errorf("is not a master key: %s must be followed by %d bytes in base64", keyFileTag, keySize)
-	}
-	return newKey(secret), nil
+	return ids
 }
 
-// CreateKey makes a key and writes it to a new file at path, which only its
-// owner can read. When it returns, the file is whole and on the disk; a crash
-// leaves either no file or a whole one. The error is [fs.ErrExist] when there is
-// a file already.
-func CreateKey(path string) (*Key, error) {
-	if _, err := os.Lstat(path); err == nil {
-		return nil, &fs.PathError{Op: "create key file", Path: path, Err: fs.ErrExist}
+// Holds reports whether the master key with an id is there. It looks into the
+// file again if need be.
+func (k *Key) Holds(id string) bool { return k.find(id) != nil }
+
+// Use chooses the master key that seals from now on. When it is not there, not
+// even in the file, that is the error, and Seal fails until Use finds it.
+func (k *Key) Use(id string) error {
+	if k.ID() == id && k.ring.Load().sealing != nil {
+		return nil
 	}
-	k := NewKey()
-	text := keyFileTag + " " + base64.StdEncoding.EncodeToString(k.secret) + "\n"
-	if err := createDurably(path, []byte(text)); err != nil {
-		return nil, fmt.Errorf("create key file: %w", err)
+	m := k.find(id)
+	k.loading.Lock()
+	defer k.loading.Unlock()
+	r := *k.ring.Load()
+	r.sealing, r.missing = m, id
+	k.ring.Store(&r)
+	if m == nil {
+		return k.lacks(id)
 	}
-	return k, nil
+	return nil
 }
 
-// createDurably writes a file of mode 0600 beside path and links it there, which
-// fails when path exists.
-func createDurably(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-key-*")
-	if err != nil {
-		return err
+// lacks is the error of a master key that is not there.
+func (k *Key) lacks(id string) error {
+	if k.path == "" {
+		return fmt.Errorf("the master key %s is missing", id)
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	return fmt.Errorf("the master key file %s lacks the key %s: put the file of another server, or of the last latchkey master-key add, in its place", k.path, id)
+}
+
+func (m *masterKey) name() string { return hex.EncodeToString(m.id[:]) }
+
+// find returns the master key with an id, or nil. It looks into the file again
+// when the key is unknown and the file has changed.
+func (k *Key) find(id string) *masterKey {
+	if m := k.ring.Load().find(id); m != nil || k.path == "" {
+		return m
 	}
-	if err := os.Link(f.Name(), path); err != nil {
-		// A file system without links: the check and the rename leave a gap that
-		// only two first starts at the same moment could fall into.
-		if _, statErr := os.Lstat(path); !errors.Is(statErr, fs.ErrNotExist) {
-			return err
-		}
-		if err := os.Rename(f.Name(), path); err != nil {
-			return err
+	k.reload()
+	return k.ring.Load().find(id)
+}
+
+func (r *ring) find(id string) *masterKey {
+	for _, m := range r.keys {
+		if m.name() == id {
+			return m
 		}
 	}
-	if runtime.GOOS == "windows" {
-		return nil // directories cannot be synced there
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
-
-// ID returns a short fingerprint of the key, which does not reveal it.
-func (k *Key) ID() string { return hex.EncodeToString(k.id[:]) }
 
 // Format implements [fmt.Formatter] and never writes the key.
 func (k *Key) Format(f fmt.State, verb rune) { fmt.Fprintf(f, "master key %s", k.ID()) }
 
-// Derive returns 32 bytes that depend on the key and the label, for a use that
-// the label names. They reveal nothing about the key or other labels' bytes.
-func (k *Key) Derive(label string) []byte { return derive(k.secret, label) }
+// Derive returns 32 bytes that depend on the master key that seals and the
+// label, for a use that the label names. They reveal nothing about the key or
+// other labels' bytes.
+func (k *Key) Derive(label string) []byte {
+	r := k.ring.Load()
+	if r.sealing == nil {
+		return derive(newSecret(), label) // what nobody else can derive
+	}
+	return derive(r.sealing.secret, label)
+}
+
+// DeriveAll returns what Derive gives for each master key, the one that seals
+// first: for checking what another server, or this one before, derived.
+func (k *Key) DeriveAll(label string) [][]byte {
+	r := k.ring.Load()
+	var all [][]byte
+	for _, m := range r.keys {
+		if b := derive(m.secret, label); m == r.sealing {
+			all = slices.Insert(all, 0, b)
+		} else {
+			all = append(all, b)
+		}
+	}
+	return all
+}
 
 func derive(secret []byte, label string) []byte {
 	b, err := hkdf.Key(sha256.New, secret, nil, label, keySize)
@@ -188,43 +206,106 @@ func derive(secret []byte, label string) []byte {
 // Seal encrypts plaintext for the place that the binding strings name: table,
 // column, row and version. Open needs the same ones.
 //
-// The box is a format byte, the id of the key, the record's own data key sealed
-// by the master key, and the ciphertext.
+// The box is a format byte, the id of the master key, the record's own data key
+// sealed by the master key, and the ciphertext. The ciphertext does not depend
+// on the master key but through the data key, so that Rewrap need not open it.
 func (k *Key) Seal(plaintext []byte, binding ...string) ([]byte, error) {
-	dataKey := make([]byte, keySize)
-	rand.Read(dataKey)
+	r := k.ring.Load()
+	if r.sealing == nil {
+		return nil, k.lacks(r.missing)
+	}
+	return r.sealing.seal(plaintext, binding), nil
+}
+
+// SealWith is Seal with the master key that has an id.
+func (k *Key) SealWith(id string, plaintext []byte, binding ...string) ([]byte, error) {
+	m := k.find(id)
+	if m == nil {
+		return nil, k.lacks(id)
+	}
+	return m.seal(plaintext, binding), nil
+}
+
+func (m *masterKey) seal(plaintext []byte, binding []string) []byte {
+	dataKey := newSecret()
 	defer clear(dataKey)
-	box := make([]byte, 0, boxHead+len(plaintext)+aeadCost)
+	box := m.head(len(plaintext), dataKey, binding)
+	return newGCM(dataKey).Seal(box, nil, plaintext, bound("latchkey record", box[:1], binding))
+}
+
+// head returns the begin of a box, with room for a ciphertext of n bytes.
+func (m *masterKey) head(n int, dataKey []byte, binding []string) []byte {
+	box := make([]byte, 0, boxHead+n+aeadCost)
 	box = append(box, boxFormat)
-	box = append(box, k.id[:]...)
-	box = k.wrap.Seal(box, nil, dataKey, bound("latchkey data key", box, binding))
-	return newGCM(dataKey).Seal(box, nil, plaintext, bound("latchkey record", box, binding)), nil
+	box = append(box, m.id[:]...)
+	return m.wrap.Seal(box, nil, dataKey, bound("latchkey data key", box, binding))
+}
+
+var errBox = errors.New("does not open: the record was changed or belongs elsewhere")
+
+// dataKey returns the data key of a box.
+func (k *Key) dataKey(box []byte, binding []string) ([]byte, error) {
+	id, err := BoxKey(box)
+	if err != nil {
+		return nil, err
+	}
+	m := k.find(id)
+	if m == nil {
+		return nil, fmt.Errorf("sealed with another master key: with %s, this one is %s", id, strings.Join(k.IDs(), ", "))
+	}
+	head, wrapped := box[:1+keyIDSize], box[1+keyIDSize:boxHead]
+	dataKey, err := m.wrap.Open(nil, nil, wrapped, bound("latchkey data key", head, binding))
+	if err != nil {
+		return nil, errBox
+	}
+	return dataKey, nil
 }
 
 // Open decrypts a box that Seal made for the same binding. It fails when the box
-// was changed, belongs elsewhere, or was sealed with another master key; the
-// error then says which key.
+// was changed, belongs elsewhere, or was sealed with a master key that is not
+// there; the error then says which key.
 func (k *Key) Open(box []byte, binding ...string) ([]byte, error) {
-	if len(box) < boxHead+aeadCost {
-		return nil, errors.New("does not open: too short for a sealed record")
-	}
-	if box[0] != boxFormat {
-		return nil, fmt.Errorf("does not open: format %d is unknown", box[0])
-	}
-	if id := box[1 : 1+keyIDSize]; !bytes.Equal(id, k.id[:]) {
-		return nil, fmt.Errorf("sealed with another master key: with %x, this one is %s", id, k.ID())
-	}
-	head, wrapped := box[:1+keyIDSize], box[1+keyIDSize:boxHead]
-	dataKey, err := k.wrap.Open(nil, nil, wrapped, bound("latchkey data key", head, binding))
+	dataKey, err := k.dataKey(box, binding)
 	if err != nil {
-		return nil, errors.New("does not open: the record was changed or belongs elsewhere")
+		return nil, err
 	}
 	defer clear(dataKey)
-	plaintext, err := newGCM(dataKey).Open(nil, nil, box[boxHead:], bound("latchkey record", box[:boxHead], binding))
+	plaintext, err := newGCM(dataKey).Open(nil, nil, box[boxHead:], bound("latchkey record", box[:1], binding))
 	if err != nil {
-		return nil, errors.New("does not open: the record was changed or belongs elsewhere")
+		return nil, errBox
 	}
 	return plaintext, nil
+}
+
+// Rewrap returns a box that holds the same record and whose data key is sealed
+// by the master key that seals now. It does not open the record. A box that is
+// sealed by that key already is returned as it is.
+func (k *Key) Rewrap(box []byte, binding ...string) ([]byte, error) {
+	r := k.ring.Load()
+	if r.sealing == nil {
+		return nil, k.lacks(r.missing)
+	}
+	id, err := BoxKey(box)
+	if err != nil || id == r.sealing.name() {
+		return box, err
+	}
+	dataKey, err := k.dataKey(box, binding)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(dataKey)
+	return append(r.sealing.head(len(box)-boxHead-aeadCost, dataKey, binding), box[boxHead:]...), nil
+}
+
+// BoxKey returns the id of the master key that a box is sealed with.
+func BoxKey(box []byte) (id string, err error) {
+	if len(box) < boxHead+aeadCost {
+		return "", errors.New("does not open: too short for a sealed record")
+	}
+	if box[0] != boxFormat {
+		return "", fmt.Errorf("does not open: format %d is unknown", box[0])
+	}
+	return hex.EncodeToString(box[1 : 1+keyIDSize]), nil
 }
 
 // bound returns the associated data of a box.

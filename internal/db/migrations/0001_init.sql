@@ -17,6 +17,15 @@ CREATE TABLE sealed_settings (
     box   BYTEA NOT NULL
 );
 
+-- The master keys that anything may be sealed with, by their ids. The key itself
+-- is never here. The one that seals is the one to seal with.
+CREATE TABLE master_keys (
+    id         TEXT PRIMARY KEY,
+    seals      BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX master_keys_seals ON master_keys (seals) WHERE seals;
+
 CREATE TABLE principals (
     id           TEXT PRIMARY KEY,
     kind         TEXT NOT NULL CHECK (kind IN ('user', 'service-principal', 'group', 'machine')),
