@@ -41,7 +41,7 @@ way. The audit log shows it as local administration.`,
 	a.settingsFlags(token, &c, "data", "database", "master-key")
 	token.Flags().StringVar(&login, "user", "admin", "login of the account")
 	token.Flags().DurationVar(&expires, "expires-in", latchkey.AdminTokenTTL, "how long it lasts")
-	cmd.AddCommand(token)
+	cmd.AddCommand(token, a.adminRestoredCommand())
 	return cmd
 }
 

@@ -45,7 +45,7 @@ func document(b *strings.Builder, cmd *cobra.Command) {
 		text = strings.ToUpper(cmd.Short[:1]) + cmd.Short[1:] + "."
 	}
 	fmt.Fprintf(b, "```\n%s\n", text)
-	if cmd.Runnable() && !cmd.HasSubCommands() {
+	if cmd.Runnable() && cmd.HasParent() && !cmd.DisableFlagsInUseLine { // not a group
 		fmt.Fprintf(b, "\nUsage:\n  %s\n", cmd.UseLine())
 	}
 	if cmd.Example != "" {
