@@ -220,6 +220,9 @@ func contents(t *testing.T, text []byte) map[string][]string {
 			all[table] = []string{}
 		}
 		skip := table == "machine_sessions" || table == "environments" || strings.Contains(line, `"backup.`)
+		if table == "audit" { // their positions fit the database that they are in
+			line = line[:strings.LastIndexByte(line, ',')]
+		}
 		if strings.HasPrefix(line, "[") && !skip {
 			all[table] = append(all[table], line)
 		}

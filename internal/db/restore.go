@@ -73,7 +73,10 @@ func (d *DB) checkExisting(ctx context.Context) error {
 	case have != want:
 		return fmt.Errorf("the database has schema version %d, this program works with %d: use the program of the version that the server has", have, want)
 	}
-	return d.View(ctx, (*Tx).NotRestoring)
+	if err := d.View(ctx, (*Tx).NotRestoring); err != nil {
+		return err
+	}
+	return d.renumberAudit(ctx) // of a copy that no server has started on yet
 }
 
 // NotRestoring returns ErrRestoring when a restore into the database has not
@@ -153,8 +156,13 @@ func (tx *Tx) beginRestore(tables []Table) error {
 	return tx.SetSetting(settingRestoring, tx.Now.Format(time.RFC3339))
 }
 
-// Migrate brings the schema of a database from OpenEmpty up to date.
-func (d *DB) Migrate(ctx context.Context) error { return d.upTo(ctx, 0) }
+// Migrate brings a database from OpenEmpty, once it is filled, up to date.
+func (d *DB) Migrate(ctx context.Context) error {
+	if err := d.upTo(ctx, 0); err != nil {
+		return err
+	}
+	return d.renumberAudit(ctx)
+}
 
 // Load runs f in a transaction that fills a database from OpenEmpty. Like
 // Update, it may run f several times.
