@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -169,7 +170,7 @@ func (d *DB) Migrate(ctx context.Context) error {
 func (d *DB) Load(ctx context.Context, f func(*Tx) error) error {
 	// Nobody else is there whom serializable would protect, and it would keep
 	// every row in mind.
-	return d.run(ctx, d.write, nil, f)
+	return d.run(ctx, d.write, &sql.TxOptions{}, f)
 }
 
 // EndRestore removes the mark of an unfinished database.
