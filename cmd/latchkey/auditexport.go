@@ -113,10 +113,10 @@ func (e *exporter) run(ctx context.Context) error {
 		err = nil // that is how it is ended
 	}
 	switch {
-	case err != nil && e.last != "":
-		e.say("%d entries were written, the last one is %s", e.written, e.last)
+	case err != nil && e.written > 0:
+		e.say("%s written, up to %s", counted(e.written, "entry", "entries"), e.last)
 	case err == nil:
-		e.say("%d entries", e.written)
+		e.say("%s written", counted(e.written, "entry", "entries"))
 	}
 	return err
 }
@@ -184,6 +184,14 @@ func (e *exporter) write(entries []latchkey.AuditEvent) error {
 	e.written += len(entries)
 	e.last = entries[len(entries)-1].ID
 	return nil
+}
+
+// counted writes how many of something there are.
+func counted(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, several)
 }
 
 // sleep waits for a while, or until ctx ends.

@@ -173,7 +173,7 @@ func completeNothingElse(cmd *cobra.Command) {
 	}
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		if _, ok := cmd.GetFlagCompletionFunc(f.Name); !ok && !isFileFlag(f.Name) && f.NoOptDefVal == "" {
-			completeFlag(cmd, f.Name, cobra.NoFileCompletions)
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions) // it has the flag
 		}
 	})
 	for _, c := range cmd.Commands() {
@@ -219,11 +219,16 @@ func completeVaultRoles() completion {
 		described(string(latchkey.VaultReader), "sees names, not values"))
 }
 
+// recorded are actions of the audit log that nobody needs a permission for.
+var recorded = []latchkey.Action{
+	latchkey.ActReleaseGranted, latchkey.ActReleaseDenied, latchkey.ActReleaseDelivered, latchkey.ActReleaseFailed, latchkey.ActSignIn,
+}
+
 // completeActions offers the actions of the audit log.
 func completeActions() completion {
 	return completeOnce(func(*cobra.Command) ([]string, error) {
 		var actions []string
-		for action := range maps.Keys(latchkey.Permissions) {
+		for _, action := range slices.AppendSeq(slices.Clone(recorded), maps.Keys(latchkey.Permissions)) {
 			actions = append(actions, string(action))
 			if noun, _, ok := strings.Cut(string(action), "."); ok {
 				actions = append(actions, described(noun+".", "all that begin with it"))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,8 +47,8 @@ func manPages(root *cobra.Command) map[string]string {
 	pages := map[string]string{}
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
-		if cmd.Hidden || cmd.Name() == "help" {
-			return
+		if cmd.Hidden || cmd.Name() == "help" || manName(cmd) == "latchkey-agent" && cmd.HasParent() {
+			return // latchkey agent is the same as latchkey-agent
 		}
 		pages[manName(cmd)+".1"] = manPage(cmd)
 		for _, c := range cmd.Commands() {
@@ -122,14 +123,22 @@ func manPage(cmd *cobra.Command) string {
 // roff escapes a text so that it is shown as it is: no character is an escape,
 // no line a request, and hyphens can be copied.
 func roff(s string) string {
-	s = strings.NewReplacer(`\`, `\e`, `-`, `\-`, `'`, `\(aq`, "`", "\\(ga", `^`, `\(ha`, `~`, `\(ti`, `"`, `\(dq`).Replace(s)
+	s = strings.NewReplacer(`\`, `\e`, `-`, `\-`, `'`, `\(aq`, "`", "\\(ga", `^`, `\(ha`, `~`, `\(ti`, `"`, `\(dq`, "\t", "    ").Replace(s)
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
 		if strings.HasPrefix(line, ".") {
 			lines[i] = `\&` + line
 		}
 	}
-	return strings.Join(lines, "\n")
+	var b strings.Builder
+	for _, r := range strings.Join(lines, "\n") {
+		if r < utf8.RuneSelf {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\[u%04X]`, r)
+		}
+	}
+	return b.String()
 }
 
 func quoteRoff(s string) string { return `"` + roff(s) + `"` }
