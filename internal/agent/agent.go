@@ -37,7 +37,7 @@ type Agent struct {
 	log       *slog.Logger
 	server    *client.Machine
 	keys      *seal.MachineKeys
-	policy    latchkey.Policy
+	policy    policy
 	sharedUID bool
 	unlock    func() error
 	slots     chan struct{} // one for each run under way
@@ -79,7 +79,7 @@ func New(c Config) (_ *Agent, err error) {
 	if a.policy, err = loadPolicy(c.Dir); err != nil {
 		return nil, err
 	}
-	if a.sharedUID, err = sharedUID(a.policy); err != nil {
+	if a.sharedUID, err = sharedUID(a.policy.Policy); err != nil {
 		return nil, err
 	}
 	if c.Server == "" {
@@ -105,7 +105,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("keep track of processes: %w", err)
 	}
 	a.endLeftovers(ctx)
-	if len(a.policy.Commands) == 0 {
+	if len(a.policy.Commands) == 0 && len(a.policy.SSH) == 0 {
 		a.log.LogAttrs(ctx, slog.LevelWarn, "the policy allows no command, so no flow can run", slog.String("policy", filepath.Join(a.dir, policyFile)))
 	}
 	a.log.LogAttrs(ctx, slog.LevelInfo, "agent started", slog.String("machine", string(a.state.Machine)), slog.String("name", a.state.Name), slog.Bool("sharedUid", a.sharedUID))

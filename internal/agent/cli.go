@@ -61,7 +61,7 @@ it and cannot change it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	cmd.AddCommand(enrolCommand(), runCommand(), statusCommand(), versionCommand())
+	cmd.AddCommand(enrolCommand(), runCommand(), sshCommand(), statusCommand(), versionCommand())
 	return cmd
 }
 
@@ -111,7 +111,7 @@ input for -.`,
 				fmt.Fprintln(out, "Flows run as the agent's own user (shared-uid): only credentials that allow it can be used here.")
 			}
 			if len(policy.Commands) == 0 {
-				fmt.Fprintf(out, "No flow can run yet: add programs to commands in %s.\n", c.Dir+string(os.PathSeparator)+policyFile)
+				fmt.Fprintf(out, "No flow can run here yet: add programs to commands in %s, or a server with %s ssh add.\n", c.Dir+string(os.PathSeparator)+policyFile, cmd.Parent().CommandPath())
 			}
 			fmt.Fprintf(out, "Next: %s run --dir %s\n", cmd.Parent().CommandPath(), c.Dir)
 			return nil
@@ -234,8 +234,8 @@ func statusOf(dir string) (Status, error) {
 	}
 	p, err := loadPolicy(dir)
 	if err == nil {
-		st.Policy = &p
-		st.SharedUID, err = sharedUID(p)
+		st.Policy = &p.Policy
+		st.SharedUID, err = sharedUID(p.Policy)
 	}
 	if err != nil {
 		st.PolicyError = err.Error()
@@ -269,6 +269,9 @@ func statusCommand() *cobra.Command {
 			}
 			if st.Policy != nil {
 				fmt.Fprintf(out, "commands     %s\n", strings.Join(st.Policy.Commands, " "))
+				for _, s := range st.Policy.SSHServers {
+					fmt.Fprintf(out, "ssh server   %s: %s\n", s.Name, strings.Join(s.Commands, " "))
+				}
 			}
 			return nil
 		},

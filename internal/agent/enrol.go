@@ -114,10 +114,10 @@ func ensurePolicy(c EnrolConfig) (latchkey.Policy, error) {
 		// Before a file is made of it, which would stand in the way of the next try.
 		p, parseErr := parsePolicy(text)
 		if parseErr != nil {
-			return p, parseErr
+			return p.Policy, parseErr
 		}
-		if _, err := sharedUID(p); err != nil {
-			return p, err
+		if _, err := sharedUID(p.Policy); err != nil {
+			return p.Policy, err
 		}
 		err = writeFile(file, text)
 	} else if err == nil && (len(c.Commands) > 0 || c.RunAs != "") && !bytes.Equal(old, text) { // equal: an enrolment that was refused is repeated
@@ -126,7 +126,8 @@ func ensurePolicy(c EnrolConfig) (latchkey.Policy, error) {
 	if err != nil {
 		return latchkey.Policy{}, err
 	}
-	return loadPolicy(c.Dir)
+	p, err := loadPolicy(c.Dir)
+	return p.Policy, err
 }
 
 func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }

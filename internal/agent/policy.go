@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
-	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -16,11 +16,11 @@ import (
 
 // loadPolicy reads the machine's policy file. A key that is not known is an
 // error: a misspelt restriction must not be a missing one.
-func loadPolicy(dir string) (latchkey.Policy, error) {
+func loadPolicy(dir string) (policy, error) {
 	file := filepath.Join(dir, policyFile)
 	b, err := readFile(file)
 	if err != nil {
-		return latchkey.Policy{}, fmt.Errorf("policy: %w", err)
+		return policy{}, fmt.Errorf("policy: %w", err)
 	}
 	p, err := parsePolicy(b)
 	if err != nil {
@@ -29,7 +29,7 @@ func loadPolicy(dir string) (latchkey.Policy, error) {
 	return p, nil
 }
 
-func parsePolicy(b []byte) (p latchkey.Policy, err error) {
+func parsePolicy(b []byte) (p policy, err error) {
 	d := toml.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
@@ -42,14 +42,12 @@ func parsePolicy(b []byte) (p latchkey.Policy, err error) {
 		}
 		return p, err
 	}
-	for _, c := range p.Commands {
-		if _, err := path.Match(c, ""); err != nil || !strings.HasPrefix(c, "/") && !strings.Contains(c, `:\`) {
-			return p, fmt.Errorf("commands: %q is not an absolute path, in which * may stand for any name", c)
-		}
+	if err := checkCommands(p.Commands); err != nil {
+		return p, err
 	}
 	for _, d := range p.Drivers {
-		if d != latchkey.DriverNone {
-			return p, fmt.Errorf("drivers: %q is not known; none is", d)
+		if !slices.Contains(latchkey.Drivers, d) {
+			return p, fmt.Errorf("drivers: %q is not known; none and ssh are", d)
 		}
 	}
 	for _, h := range p.Handovers {
@@ -59,7 +57,7 @@ func parsePolicy(b []byte) (p latchkey.Policy, err error) {
 			return p, fmt.Errorf("handovers: %q is not known; descriptor, file and environment are", h)
 		}
 	}
-	return p, nil
+	return p, p.checkServers()
 }
 
 // newPolicy returns the text of the policy file of a new machine.
@@ -79,7 +77,8 @@ commands = [`)
 	}
 	fmt.Fprintf(&b, `]
 
-# How the agent may sign in before it runs a flow. none: it does not.
+# How the agent may sign in before it runs a flow. none: it does not. ssh: to one
+# of the SSH servers below, which latchkey-agent ssh add writes.
 drivers = ["none"]
 
 # How flows may get values: on a file descriptor, in a file in memory, or in
@@ -99,7 +98,8 @@ run_as = %q
 // that the policy names.
 func sharedUID(p latchkey.Policy) (bool, error) {
 	if p.RunAs == "" {
-		return true, nil
+		// Without either no flow runs on the machine itself.
+		return len(p.Commands) > 0 && slices.Contains(p.Drivers, latchkey.DriverNone), nil
 	}
 	u, err := user.Lookup(p.RunAs)
 	if err != nil {

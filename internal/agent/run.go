@@ -54,7 +54,11 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 	if len(run.Command) > 0 {
 		program = run.Command[0]
 	}
-	if reason := a.policy.Refuses(program, run.Driver, run.SSHServer, run.Handover); reason != "" {
+	reason := a.policy.RefusesDriver(run.Driver, run.SSHServer)
+	if run.Kind != latchkey.RunTest {
+		reason = a.policy.Refuses(program, run.Driver, run.SSHServer, run.Handover)
+	}
+	if reason != "" {
 		t.finish(reports, latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: latchkey.RunErrPolicy, Message: reason}})
 		return
 	}
@@ -75,7 +79,15 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 	var background sync.WaitGroup
 	background.Go(func() { t.beat(running, reports, end) })
 	background.Go(func() { t.ship(reports, end) })
-	result := t.runFlow(running)
+	var result latchkey.FinishRequest
+	switch {
+	case run.Driver == latchkey.DriverSSH:
+		result = t.runOverSSH(running)
+	case run.Kind == latchkey.RunTest:
+		result = t.tryLocally()
+	default:
+		result = t.runFlow(running)
+	}
 	t.out.close()
 	end(nil)
 	background.Wait()
@@ -152,9 +164,6 @@ func (s silence) stop() { s.timer.Stop() }
 // runFlow gets the values that the flow is handed, runs it, and returns what to
 // report.
 func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
-	failed := func(code string, err error) latchkey.FinishRequest {
-		return latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: code, Message: clip(err.Error())}}
-	}
 	values, err := t.release(ctx)
 	if err != nil {
 		if context.Cause(ctx) != nil {
@@ -207,12 +216,39 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 		return failed(latchkey.RunErrStart, err)
 	case cause != nil:
 		return t.endedBy(cause)
-	case code != 0:
-		r := failed(latchkey.RunErrExit, fmt.Errorf("the flow ended with exit code %d", code))
-		r.ExitCode = &code
-		return r
 	}
-	return latchkey.FinishRequest{State: latchkey.RunSucceeded, ExitCode: &code}
+	return exited(code)
+}
+
+// tryLocally is a connection test where nothing signs in: it sees whether a flow
+// could begin.
+func (t *task) tryLocally() latchkey.FinishRequest {
+	account, err := runAccount(t.a.policy.RunAs)
+	if err == nil {
+		var work string
+		if work, err = account.workDir(t.a.state.Machine); err == nil {
+			err = os.RemoveAll(work)
+		}
+	}
+	if err != nil {
+		return failed(latchkey.RunErrStart, err)
+	}
+	return latchkey.FinishRequest{State: latchkey.RunSucceeded}
+}
+
+// failed returns the report of a run that failed.
+func failed(code string, err error) latchkey.FinishRequest {
+	return latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: code, Message: clip(err.Error())}}
+}
+
+// exited returns the report of a flow that ended by itself.
+func exited(code int) latchkey.FinishRequest {
+	if code == 0 {
+		return latchkey.FinishRequest{State: latchkey.RunSucceeded, ExitCode: &code}
+	}
+	r := failed(latchkey.RunErrExit, fmt.Errorf("the flow ended with exit code %d", code))
+	r.ExitCode = &code
+	return r
 }
 
 // endedBy returns the report of a run that was ended.
@@ -373,6 +409,11 @@ func (t *task) environ(account account, work string) []string {
 			env = append(env, name+"="+v)
 		}
 	}
+	return append(env, t.inputs()...)
+}
+
+// inputs returns the run's inputs as variables.
+func (t *task) inputs() (env []string) {
 	for _, name := range slices.Sorted(maps.Keys(t.run.Inputs)) {
 		env = append(env, "LATCHKEY_INPUT_"+strings.ToUpper(name)+"="+t.run.Inputs[name])
 	}

@@ -108,7 +108,7 @@ func (s *sessions) renew(ctx context.Context, old *client.MachineSession) error 
 	// the old one, which it may have replaced, is not used from here on.
 	s.current = nil
 	session, err := a.server.OpenSession(ctx, a.keys, a.state.ServerKey, &latchkey.SessionRequest{
-		Machine: a.state.Machine, Counter: a.state.Counter, At: time.Now(), OS: platform(), Version: Version(), SharedUID: a.sharedUID, Policy: a.policy,
+		Machine: a.state.Machine, Counter: a.state.Counter, At: time.Now(), OS: platform(), Version: Version(), SharedUID: a.sharedUID, Policy: a.policy.Policy,
 	})
 	if err != nil {
 		return err

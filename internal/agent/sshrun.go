@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"latchkey.dev/latchkey"
+)
+
+// runOverSSH signs in to the run's SSH server, runs the flow there, and returns
+// what to report. A connection test ends after the sign-in.
+func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
+	server := t.a.policy.server(t.run.SSHServer) // there, since the policy allows it
+	fail := func(err error) latchkey.FinishRequest {
+		if cause := context.Cause(ctx); cause != nil {
+			return t.endedBy(cause)
+		}
+		if e, ok := errors.AsType[*runError](err); ok {
+			return failed(e.code, e)
+		}
+		return failed(latchkey.RunErrRelease, err)
+	}
+	conn, err := server.dial(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	defer conn.Close()
+	v, err := t.releaseOne(ctx, t.run.Credential)
+	if err == nil && (handout{connection: v}).expired() {
+		err = errors.New("the released credential expired before the agent could sign in")
+	}
+	if err != nil {
+		return fail(err)
+	}
+	client, err := server.signIn(ctx, conn, v.CredentialValues)
+	if err != nil {
+		return fail(err)
+	}
+	defer client.Close()
+	t.log.LogAttrs(ctx, slog.LevelInfo, "signed in", slog.String("sshServer", server.Name))
+	s := &sshSession{task: t, server: server, client: client, user: v.Username, password: v.Password}
+	r := s.run
+	if t.run.Kind == latchkey.RunTest {
+		r = s.try
+	}
+	result := r(ctx)
+	result.SignedIn = true
+	return result
+}
+
+// An sshSession is a run that has signed in to its SSH server.
+type sshSession struct {
+	*task
+	server   *sshServer
+	client   *ssh.Client
+	user     string
+	password latchkey.Secret
+}
+
+// run runs the flow.
+func (s *sshSession) run(ctx context.Context) latchkey.FinishRequest {
+	run := s.task.run
+	patterns := maskPatterns(s.password.Reveal())
+	stdout, stderr := s.out.writer("stdout", patterns), s.out.writer("stderr", patterns)
+	limited, stop := context.WithTimeoutCause(ctx, time.Duration(run.Timeout), errTimedOut)
+	defer stop()
+	code, err := runRemote(limited, s.client, remote{run: run.Run, command: run.Command, env: s.remoteEnv(), stdout: stdout, stderr: stderr})
+	for _, w := range []io.Closer{stdout, stderr} {
+		if err := w.Close(); err != nil {
+			s.log.LogAttrs(ctx, slog.LevelError, "output not kept", slog.Any("error", err))
+		}
+	}
+	if cause := context.Cause(limited); cause != nil {
+		r := s.endedBy(cause)
+		if err != nil {
+			r.Error.Message += "; the SSH server was lost meanwhile, and ends the flow by itself"
+		}
+		return r
+	}
+	if err != nil {
+		return s.failed(err)
+	}
+	return exited(code)
+}
+
+// try opens a session that does nothing.
+func (s *sshSession) try(ctx context.Context) latchkey.FinishRequest {
+	limited, stop := context.WithTimeout(ctx, sshSignInTime)
+	defer stop()
+	code, complaint, err := tryRemote(limited, s.client)
+	switch cause := context.Cause(ctx); {
+	case cause != nil:
+		return s.endedBy(cause)
+	case err == nil && code != 0:
+		err = &notBegun{complaint: complaint}
+	case err == nil:
+		return latchkey.FinishRequest{State: latchkey.RunSucceeded}
+	}
+	return s.failed(err)
+}
+
+// failed says why the account's session did not do what it was asked for.
+func (s *sshSession) failed(err error) latchkey.FinishRequest {
+	n, begun := errors.AsType[*notBegun](err)
+	if !begun {
+		return failed(latchkey.RunErrLost, fmt.Errorf("the connection to the SSH server %s was lost; what the flow has done till then stays done, and the server ends the rest of it", s.server.Name))
+	}
+	if complaint := strings.ToLower(n.complaint); strings.Contains(complaint, "password has expired") || strings.Contains(complaint, "password change required") {
+		return failed(latchkey.RunErrExpired, passwordExpired(s.server.Name, s.user))
+	}
+	switch n.step {
+	case "missing":
+		return failed(latchkey.RunErrStart, fmt.Errorf("there is no program %s on the SSH server %s that %s may run", s.task.run.Command[0], s.server.Name, s.user))
+	case "no-folder":
+		return failed(latchkey.RunErrStart, fmt.Errorf("%s could not make a folder for the flow on the SSH server %s", s.user, s.server.Name))
+	}
+	said := ""
+	if text := serverText(n.complaint, s.password); text != "" {
+		said = "; it says: " + text
+	}
+	return failed(latchkey.RunErrAccount, fmt.Errorf("%s signed in to the SSH server %s, but cannot run anything there: it needs a shell like sh%s", s.user, s.server.Name, said))
+}
