@@ -40,10 +40,13 @@ stop() {
 	kill -s KILL -- "-$flow"
 }
 (
-	trap 'silent=0' USR1
+	trap 'kill "$nap"; exit' TERM
+	trap 'silent=0; kill "$nap"' USR1
 	silent=0
 	while [ "$silent" -lt 12 ]; do
-		sleep 5
+		sleep 5 &
+		nap=$!
+		wait "$nap"
 		silent=$((silent + 1))
 	done
 	stop
@@ -68,7 +71,9 @@ kill -s KILL -- "-$flow"
 kill "$timer" "$reader"
 # What has left the group is known by the run's mark, where /proc shows it.
 n=0
-while [ "$n" -lt 20 ] && found=$(grep -lszxF -e "$mark" /proc/[0-9]*/environ) && [ -n "$found" ]; do
+while [ "$n" -lt 20 ]; do
+	found=$(grep -lszxF -e "$mark" /proc/[0-9]*/environ)
+	[ -n "$found" ] || break
 	for p in $found; do
 		p=${p#/proc/}
 		kill -s KILL "${p%/environ}"

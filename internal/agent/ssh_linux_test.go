@@ -1,0 +1,319 @@
+package agent
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"latchkey.dev/internal/latchkeytest"
+	"latchkey.dev/internal/latchkeytest/sshd"
+	"latchkey.dev/latchkey"
+)
+
+// sshFixture is a machine whose flows run on a real SSH server, as the chain's
+// user with the chain's password. The credential is exposed to the sign-in only,
+// and no flow runs on the machine itself, which need not be shared then.
+func sshFixture(t *testing.T, server *sshd.Server, address string) *fixture {
+	t.Helper()
+	f := newService(t)
+	f.program = publicCopy(t)
+	f.enrol(t)
+	code, _, stderr := command(t, "", "ssh", "add", "--dir", f.dir, "--host-key", server.HostKey, "--allow-command", f.program, "--allow-command", "/nonexistent/*", "erp", address)
+	if code != 0 {
+		t.Fatalf("ssh add = %d: %s", code, stderr)
+	}
+	f.connectSSH(t)
+	return f
+}
+
+// connectSSH makes the connection once the server knows of the SSH server, which
+// the agent tells when it opens a session.
+func (f *fixture) connectSSH(t *testing.T) {
+	t.Helper()
+	a := f.agent(t)
+	eventually(t, 10*time.Second, "the machine's SSH server", func() bool {
+		m, err := f.Broker.Machine(t.Context(), f.Admin, f.Env, f.machine)
+		return err == nil && len(m.Policy.SSHServers) == 1
+	})
+	a.signal(t, syscall.SIGTERM)
+	c, err := f.Broker.CreateCredential(t.Context(), f.Admin, f.Env, latchkey.CredentialCreate{
+		Name: "ERP by SSH", Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureSession,
+		Slots: map[latchkey.Slot]string{latchkey.SlotUsername: f.Username.Name, latchkey.SlotPassword: f.Password.Name},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Connection, err = f.Broker.CreateConnection(t.Context(), f.Admin, f.Env, latchkey.ConnectionCreate{
+		Name: "ERP by SSH", Target: latchkey.Target{Machine: f.machine}, Driver: latchkey.DriverSSH, Credential: c.ID,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newSSHServer starts a server with the chain's user.
+func newSSHServer(t *testing.T, config ...string) *sshd.Server {
+	t.Helper()
+	return sshd.New(t, sshd.Options{Users: []sshd.User{{Name: latchkeytest.ChainUser, Password: latchkeytest.ChainPassword}}, Config: config})
+}
+
+// TestSSHRuns has flows on a real server end in every way by themselves.
+func TestSSHRuns(t *testing.T) {
+	t.Parallel()
+	server := newSSHServer(t)
+	f := sshFixture(t, server, server.Address)
+	a := f.agent(t)
+	token := filepath.Join(f.dir, "token")
+	tests := []struct {
+		name    string
+		command []string
+		timeout time.Duration
+		state   latchkey.RunState
+		code    string // of the error
+		exit    int    // -1 is none
+		stdout  string
+	}{
+		{"success", []string{"exit", "0"}, time.Minute, latchkey.RunSucceeded, "", 0, ""},
+		{"exit code", []string{"exit", "3"}, time.Minute, latchkey.RunFailed, latchkey.RunErrExit, 3, ""},
+		{"signal", []string{"signal", "x"}, time.Minute, latchkey.RunFailed, latchkey.RunErrExit, 128 + int(syscall.SIGTERM), ""},
+		{"output", []string{"tick", "3", "10ms"}, time.Minute, latchkey.RunSucceeded, "", 0, "line 0\nline 1\nline 2\n"},
+		{"missing", nil, time.Minute, latchkey.RunFailed, latchkey.RunErrStart, -1, ""},
+		{"time limit", []string{"tree", token}, 2 * time.Second, latchkey.RunTimedOut, latchkey.RunErrTimeout, -1, "ready\n"},
+		{"stubborn", []string{"stubborn", token}, time.Second, latchkey.RunTimedOut, latchkey.RunErrTimeout, -1, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := f.flow(t, latchkey.HandoverNone, tt.timeout, tt.command...)
+			if tt.command == nil {
+				c.Command = []string{"/nonexistent/program"}
+			}
+			id := f.start(t, c, nil)
+			r := f.await(t, id, tt.state, tt.code)
+			exit := -1
+			if r.ExitCode != nil {
+				exit = *r.ExitCode
+			}
+			if got := f.output(t, id, "stdout"); exit != tt.exit || got != tt.stdout || r.Releases != 1 || r.SharedUID {
+				t.Errorf("exit code %d, output %q, %d releases, shared-uid %v; want %d, %q, 1, false", exit, got, r.Releases, r.SharedUID, tt.exit, tt.stdout)
+			}
+			awaitOnly(t, server, 1)
+		})
+	}
+	if n := childrenOf(a.cmd.Process.Pid); n != 0 {
+		t.Errorf("the agent has %d children; want none", n)
+	}
+	if strings.Contains(a.log.String()+server.Log()+f.Log.String(), latchkeytest.ChainPassword) {
+		t.Error("the password is in a log")
+	}
+}
+
+// awaitOnly waits until what is left on the server are at most the strays that
+// tree leaves which nothing tells from other processes of the user.
+func awaitOnly(t *testing.T, s *sshd.Server, unmarked int) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		left := s.Processes()
+		n := 0
+		for _, line := range left {
+			if strings.Contains(line, "flow sleep") {
+				n++
+			}
+		}
+		if n == len(left) && n <= unmarked {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("left on the server: %v", left)
+			break
+		}
+	}
+	for pid := range s.Processes() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSSHFlowSees looks at what a flow is given on the server.
+func TestSSHFlowSees(t *testing.T) {
+	t.Parallel()
+	server := newSSHServer(t)
+	f := sshFixture(t, server, server.Address)
+	f.agent(t)
+	id := f.start(t, f.flow(t, latchkey.HandoverNone, time.Minute, "report", "key"), map[string]string{"month": "2026-01 = ü\n'x'"})
+	f.await(t, id, latchkey.RunSucceeded, "")
+	got := readReport(t, f.output(t, id, "stdout"))
+	if got.UID == os.Getuid() || got.How != "" || len(got.Values) > 0 || got.Inputs["LATCHKEY_INPUT_MONTH"] != "2026-01 = ü\n'x'" {
+		t.Errorf("the flow sees %+v; want another user, the input, and no value", got)
+	}
+	for _, name := range []string{"LATCHKEY_RUN", "LATCHKEY_MACHINE", "LATCHKEY_FLOW", "LATCHKEY_REVISION", "TMPDIR", "HOME", "PATH"} {
+		if !strings.Contains(" "+strings.Join(got.Env, " ")+" ", " "+name+" ") {
+			t.Errorf("the flow has no %s: %s", name, got.Env)
+		}
+	}
+	if _, err := os.Lstat(got.WorkDir); !os.IsNotExist(err) {
+		t.Errorf("the folder %s is there after the run: %v", got.WorkDir, err)
+	}
+}
+
+// TestSSHEnds ends flows on a real server from outside. Nothing of them may go
+// on there.
+func TestSSHEnds(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		end   func(t *testing.T, f *fixture, a *agentProcess, s *sshd.Server, l *link, id latchkey.RunID)
+		state latchkey.RunState // "" is that nobody reports
+		code  string
+	}{
+		{"cancel", func(t *testing.T, f *fixture, _ *agentProcess, _ *sshd.Server, _ *link, id latchkey.RunID) {
+			if _, err := f.Broker.CancelRun(t.Context(), f.Admin, f.Env, id); err != nil {
+				t.Fatal(err)
+			}
+		}, latchkey.RunCancelled, latchkey.RunErrCancelled},
+		{"server killed", func(_ *testing.T, _ *fixture, _ *agentProcess, s *sshd.Server, _ *link, _ latchkey.RunID) { s.Kill() },
+			latchkey.RunFailed, latchkey.RunErrLost},
+		{"connection cut", func(_ *testing.T, _ *fixture, _ *agentProcess, _ *sshd.Server, l *link, _ latchkey.RunID) { l.cut() },
+			latchkey.RunFailed, latchkey.RunErrLost},
+		{"agent stopped", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) {
+			if code := a.signal(t, syscall.SIGTERM); code != 0 {
+				t.Errorf("agent ended with %d; want 0", code)
+			}
+		}, latchkey.RunCancelled, latchkey.RunErrCancelled},
+		{"agent killed", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) { a.signal(t, syscall.SIGKILL) }, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := newSSHServer(t)
+			l := newLink(t, server.Address)
+			f := sshFixture(t, server, l.address())
+			a := f.agent(t)
+			id := f.run(t, "tree", filepath.Join(f.dir, "token"))
+			f.awaitOutput(t, id, "ready")
+			if n := len(server.Processes()); n < 4 {
+				t.Errorf("%d processes of the user; want the flow's 4 and more: %v", n, server.Processes())
+			}
+			tt.end(t, f, a, server, l, id)
+			if tt.state != "" {
+				f.await(t, id, tt.state, tt.code)
+			}
+			awaitOnly(t, server, 1)
+		})
+	}
+}
+
+// TestSSHTest tests connections by their agent and a real server.
+func TestSSHTest(t *testing.T) {
+	t.Parallel()
+	server := newSSHServer(t)
+	f := sshFixture(t, server, server.Address)
+	f.agent(t)
+	test := func(want string, code string) latchkey.ConnectionTest {
+		t.Helper()
+		ct, err := f.Broker.TestConnection(t.Context(), f.Admin, f.Env, f.Connection.ID, false, 30*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := string(ct.State) + ":"
+		gotCode := ""
+		for _, r := range ct.Checks {
+			got += " " + string(r.State)
+			gotCode += r.Code
+		}
+		if got != want || gotCode != code {
+			t.Errorf("test %s, code %q; want %s, %q: %+v", got, gotCode, want, code, ct.Checks)
+		}
+		if strings.Contains(fmt.Sprint(ct), latchkeytest.ChainPassword) || strings.Contains(fmt.Sprint(ct), "wrong-one") {
+			t.Error("the test tells the password")
+		}
+		return ct
+	}
+	passed := test("passed: passed passed passed passed passed passed", "")
+	f.SetSecret(t, f.Reference.Secret, "wrong-one")
+	refused := "failed: passed passed passed passed passed failed"
+	for range latchkey.MaxRefusals {
+		test(refused, latchkey.RunErrSignIn)
+	}
+	test("failed: passed passed passed passed failed skipped", "refused-before")
+	f.await(t, f.run(t, "exit", "0"), latchkey.RunFailed, latchkey.RunErrRelease)
+	f.SetSecret(t, f.Reference.Secret, latchkeytest.ChainPassword)
+	test("passed: passed passed passed passed passed passed", "")
+	server.Kill()
+	if n := server.Attempts(); n != latchkey.MaxRefusals {
+		t.Errorf("the server was given %d wrong passwords; want %d", n, latchkey.MaxRefusals)
+	}
+	test("failed: passed passed passed skipped skipped failed", latchkey.RunErrUnreachable)
+	server.NewHostKey(t)
+	server.Restart(t)
+	test(refused, latchkey.RunErrHostKey)
+	if r := f.get(t, passed.Run); r.Kind != latchkey.RunTest || r.Releases != 1 {
+		t.Errorf("the test's run is %+v; want a test with one release", r)
+	}
+}
+
+// A link stands between the agent and an SSH server, and can be cut.
+type link struct {
+	listener net.Listener
+	target   string
+	work     sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn // guarded by mu
+}
+
+func newLink(t *testing.T, target string) *link {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &link{listener: listener, target: target}
+	l.work.Go(func() {
+		for {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			l.mu.Lock()
+			l.conns = append(l.conns, in, out)
+			l.mu.Unlock()
+			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+				l.work.Go(func() {
+					_, _ = io.Copy(pair[0], pair[1])
+					_ = pair[0].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		l.cut()
+		l.work.Wait()
+	})
+	return l
+}
+
+func (l *link) address() string { return l.listener.Addr().String() }
+
+// cut ends every connection.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
+	l.conns = nil
+}
