@@ -44,7 +44,7 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 	case e.Code == client.CodeUnreachable:
 		return adviseUnreachable(err, server)
 	case e.Code == "http-404" || e.Code == "bad-answer":
-		return hint(err, "the address of a Latchkey server of this version: --server URL, or latchkey profile show")
+		return hint(err, "latchkey version --check, and the address: --server URL, or latchkey profile show")
 	case e.Code == "sign-in-throttled":
 		return err
 	case errors.Is(e, latchkey.ErrUnauthenticated):
@@ -53,6 +53,20 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 		return adviseNotFound(ctx, cmd, err)
 	}
 	return err
+}
+
+// adviseFlag makes a faulty flag a mistake of the command line, and offers the
+// flag that was probably meant.
+func adviseFlag(cmd *cobra.Command, err error) error {
+	try := cmd.CommandPath() + " --help"
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := nearest(e.GetSpecifiedName(), names); near != "" {
+			try = "--" + near + ", if that is what you mean"
+		}
+	}
+	return hint(usageError{err}, try)
 }
 
 // adviseUnreachable tells the reasons apart for which nobody answers.

@@ -11,10 +11,9 @@ func (a *app) agentCommand() *cobra.Command {
 	cmd := agent.Command("agent")
 	cmd.Short = "the agent, which makes this machine one that flows run on"
 	cmd.Args, cmd.RunE = cobra.ArbitraryArgs, groupRun
-	asUsage := func(_ *cobra.Command, err error) error { return usageError{err} }
-	cmd.SetFlagErrorFunc(asUsage)
+	cmd.SetFlagErrorFunc(adviseFlag)
 	for _, sub := range cmd.Commands() {
-		sub.SetFlagErrorFunc(asUsage)
+		sub.SetFlagErrorFunc(adviseFlag)
 		sub.Args = exactly()
 	}
 	return cmd

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -189,27 +187,6 @@ func (a *app) whoamiCommand() *cobra.Command {
 			return a.printOne(me, append([]field{{"Server", c.Server()}}, userFields(me)...)...)
 		},
 	}
-}
-
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "show the program's version",
-		Args:  exactly(),
-		RunE: func(*cobra.Command, []string) error {
-			return a.printOne(map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH},
-				field{"Version", version()}, field{"Go", runtime.Version()}, field{"Platform", runtime.GOOS + "/" + runtime.GOARCH})
-		},
-	}
-}
-
-// version returns the version that the program was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
 }
 
 func (a *app) openapiCommand() *cobra.Command {

@@ -107,7 +107,7 @@ func (a *app) quickstart(ctx context.Context, c serverConfig, serve bool) (err e
 		return err
 	}
 	c.Data = dir
-	q := &quickstart{progress: &progress{a.std.out, isTerminal(a.std.out)}, dir: dir}
+	q := &quickstart{progress: &progress{a.std.out, a.redraws(a.std.out)}, dir: dir}
 	defer func() {
 		if err != nil && ctx.Err() == nil && q.log != nil {
 			q.say("\nThat did not work. The server's log is %s.\nTo begin from scratch: rm -r %s", q.logPath(), quoteWord(dir))
