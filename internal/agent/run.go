@@ -169,6 +169,10 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 		if context.Cause(ctx) != nil {
 			return t.endedBy(context.Cause(ctx))
 		}
+		// The refusal may come before the heartbeat that tells of the cancelling.
+		if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == latchkey.RunErrCancelled {
+			return t.endedBy(errCancelled)
+		}
 		return failed(latchkey.RunErrRelease, err)
 	}
 	account, err := runAccount(t.a.policy.RunAs)

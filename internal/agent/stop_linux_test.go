@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -174,4 +176,28 @@ func publicCopy(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// TestCancelledBeforeRelease cancels a run before its credential is released.
+// The refusal says so before any heartbeat does.
+func TestCancelledBeforeRelease(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	c := f.flow(t, latchkey.HandoverFile, time.Minute, "block", t.Name())
+	var once sync.Once
+	f.proxy.set(func(p *proxy) {
+		p.hook = func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
+			if filepath.Base(r.URL.Path) == "release" {
+				once.Do(func() {
+					id := latchkey.RunID(filepath.Base(filepath.Dir(r.URL.Path)))
+					if _, err := f.Broker.CancelRun(r.Context(), f.Admin, f.Env, id); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			return false
+		}
+	})
+	f.agent(t)
+	f.await(t, f.start(t, c, nil), latchkey.RunCancelled, latchkey.RunErrCancelled)
 }
