@@ -1,8 +1,10 @@
 # Needs nothing but Go and make. PKGS limits test, check and fuzz to some packages.
+# SOAKFLAGS may be -soak.seed N.
 export PKGS ?= ./...
 export FUZZTIME ?= 10s
+export SOAK ?= 30m
 
-.PHONY: help test check build fuzz packages image clean
+.PHONY: help test check build fuzz soak packages image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -18,6 +20,9 @@ build: ## build the programs into bin/
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@scripts/fuzz
+
+soak: ## kill servers, agents and PostgreSQL at random for SOAK, and check what is promised
+	CGO_ENABLED=1 LATCHKEY_TEST_POSTGRES=required go test -race -v -count=1 -timeout 0 -run TestSoak ./internal/soak -args -soak.length $(SOAK) $(SOAKFLAGS)
 
 packages: ## make deb and rpm packages in dist/ (VERSION, SOURCE_DATE_EPOCH)
 	go -C tools run ./packages .. ../dist

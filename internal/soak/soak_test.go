@@ -1,0 +1,116 @@
+//go:build linux
+
+package soak
+
+import (
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	length = flag.Duration("soak.length", 35*time.Second, "for how long processes are killed")
+	seed   = flag.Uint64("soak.seed", 0, "what the killer's choices follow from; 0 is a new one")
+)
+
+// roundLength is how long processes are killed before everything is checked. A
+// check waits until the leases of lost runs are over.
+const roundLength = 5 * time.Minute
+
+func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes two minutes")
+	}
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	t.Logf("seed %d", *seed)
+	// Not in the test's own folder, which is closed to the user that flows run as
+	// and may have too long a path for PostgreSQL's socket.
+	dir, err := os.MkdirTemp("/tmp", "latchkey-soak-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("everything is left in %s", dir)
+		} else if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(dir, "bin")
+	build(t, bin)
+	for i, engine := range []engine{
+		{name: "SQLite", servers: 1, agents: 1, clients: 5},
+		{name: "PostgreSQL", servers: 2, agents: 3, clients: 10},
+	} {
+		t.Run(engine.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, engine, filepath.Join(dir, engine.name), bin, rand.New(rand.NewPCG(*seed, uint64(i))))
+			for left := *length; left > 0; left -= roundLength {
+				w.round(min(left, roundLength))
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// An engine says what a world is made of.
+type engine struct {
+	name                     string
+	servers, agents, clients int
+}
+
+// build builds the programs into a folder.
+func build(t *testing.T, bin string) {
+	t.Helper()
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"../../cmd/latchkey", "../../cmd/latchkey-agent"},
+		{"./flow"}, // started by the hundred, and has no goroutines
+	} {
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", bin+string(filepath.Separator))
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if withRace && len(args) > 1 {
+			cmd.Args = append(cmd.Args, "-race")
+			cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+		}
+		cmd.Args = append(cmd.Args, args...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", cmd, err, out)
+		}
+	}
+}
+
+// round kills for a while and then checks everything.
+func (w *world) round(kill time.Duration) {
+	w.t.Helper()
+	began := time.Now()
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	for range w.clients {
+		work.Go(func() { w.client(stop) })
+	}
+	work.Go(func() { w.rotate(stop) })
+	work.Go(func() { w.keepBooks(stop) })
+	work.Go(func() { w.sample(stop) })
+	w.kill(time.After(kill))
+	close(stop)
+	work.Wait()
+	w.settle()
+	w.drain()
+	w.check()
+	w.t.Logf("%s in %v", w.summary(), time.Since(began).Round(time.Second))
+}
