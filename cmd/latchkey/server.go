@@ -49,6 +49,7 @@ type service struct {
 	lock       *os.File
 	db         *db.DB
 	broker     *broker.Broker
+	metrics    *wiredMetrics
 	main       net.Listener // API and pages
 	vaults     net.Listener // embedded vaults
 	adminToken string       // file with the first admin token, if this is the first start
@@ -82,6 +83,10 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if s.log, err = newLog(c); err != nil {
 		return nil, err
 	}
+	if s.metrics, err = newWiredMetrics(); err != nil {
+		return nil, err
+	}
+	s.log = s.metrics.log(s.log)
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
@@ -103,7 +108,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	readers := newReaders()
 	if s.broker, err = broker.New(ctx, broker.Config{
-		DB: s.db, Key: key, Log: s.log, OpenVault: readers.open, VaultURL: s.vaultURL,
+		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), VaultURL: s.vaultURL,
 	}); err != nil {
 		return nil, err
 	}
@@ -113,7 +118,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	readers.handler, readers.token, readers.url = vaultHandler, s.broker.ServiceVaultToken, s.vaultURL
 	handler, err := server.New(server.Config{
-		Broker: s.broker, Log: s.log, Version: version(), PublicURL: s.URL,
+		Broker: s.broker, Log: s.log, Version: version(), PublicURL: s.URL, Registry: s.metrics.Registry,
 		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(),
 		Secure: c.TLSCert != "" || hasScheme(c.PublicURL, "https"),
 	})
@@ -122,6 +127,9 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	mainTLS, err := mainTLS(c)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.metrics.serving(mainTLS, s.broker.Authority()); err != nil {
 		return nil, err
 	}
 	if err := s.writeFiles(ctx); err != nil {

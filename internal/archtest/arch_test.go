@@ -39,7 +39,10 @@ func walk(t *testing.T, f func(name string)) {
 			return nil // a file that another test made and removed
 		case err != nil:
 			return err
-		case slices.Contains([]string{".git", "bin", "latchkey-data", "latchkey-quickstart"}, name):
+		case slices.Contains([]string{".git", "bin", "dist", "latchkey-data", "latchkey-quickstart"}, name):
+			if !d.IsDir() {
+				return nil // .git of a work tree is a file; skipping it would skip the rest of the folder
+			}
 			return fs.SkipDir
 		case d.Type().IsRegular():
 			f(name)
@@ -68,6 +71,9 @@ func sources(t *testing.T) []source {
 		}
 		all = append(all, source{name, strings.HasSuffix(name, "_test.go"), file, fset})
 	})
+	if len(all) < 100 {
+		t.Fatalf("found only %d Go files", len(all))
+	}
 	return all
 }
 

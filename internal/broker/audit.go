@@ -67,6 +67,8 @@ type Counts struct {
 	ReleasesDenied    atomic.Int64
 	RunsStarted       atomic.Int64
 	RunsFinished      atomic.Int64
+	RunsAgentLost     atomic.Int64 // of RunsFinished
+	RunsQueueTimeout  atomic.Int64 // of RunsFinished
 	ChecksPassed      atomic.Int64
 	ChecksFailed      atomic.Int64
 	ChecksUnknown     atomic.Int64

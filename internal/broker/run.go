@@ -254,6 +254,11 @@ func (b *Broker) endLostRuns(ctx context.Context) error {
 	}
 	for _, r := range lost {
 		b.counts.RunsFinished.Add(1)
+		if r.State == latchkey.RunQueued {
+			b.counts.RunsQueueTimeout.Add(1)
+		} else {
+			b.counts.RunsAgentLost.Add(1)
+		}
 		b.waiting.wake(string(r.ID))
 	}
 	return nil

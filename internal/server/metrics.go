@@ -23,7 +23,8 @@ type metrics struct {
 	handler  http.Handler
 }
 
-func newMetrics(reg *prometheus.Registry, counts *broker.Counts, version string) (*metrics, error) {
+func newMetrics(reg *prometheus.Registry, b *broker.Broker, now func() time.Time, version string) (*metrics, error) {
+	counts := b.Counts()
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_http_requests_total", Help: "Requests answered, by route, method and class of status.",
@@ -40,7 +41,7 @@ func newMetrics(reg *prometheus.Registry, counts *broker.Counts, version string)
 	})
 	info.Set(1)
 	all := []prometheus.Collector{
-		m.requests, m.duration, info,
+		m.requests, m.duration, info, newInstallation(b, now),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		counter("denials_total", "Operations refused.", "", "", &counts.Denials),
 		counter("releases_total", "Releases of credentials, by outcome.", "outcome", "granted", &counts.ReleasesGranted),
@@ -49,6 +50,8 @@ func newMetrics(reg *prometheus.Registry, counts *broker.Counts, version string)
 		counter("releases_total", "Releases of credentials, by outcome.", "outcome", "denied", &counts.ReleasesDenied),
 		counter("runs_started_total", "Runs queued.", "", "", &counts.RunsStarted),
 		counter("runs_finished_total", "Runs that ended, however they did.", "", "", &counts.RunsFinished),
+		counter("runs_lost_total", "Runs that were given up, by reason: their agent vanished, or none claimed them in time.", "reason", "agent-lost", &counts.RunsAgentLost),
+		counter("runs_lost_total", "Runs that were given up, by reason: their agent vanished, or none claimed them in time.", "reason", "queue-timeout", &counts.RunsQueueTimeout),
 		counter("checks_total", "Checks of secret references, by result.", "result", "passed", &counts.ChecksPassed),
 		counter("checks_total", "Checks of secret references, by result.", "result", "failed", &counts.ChecksFailed),
 		counter("checks_total", "Checks of secret references, by result.", "result", "unknown", &counts.ChecksUnknown),

@@ -79,7 +79,7 @@ func newServer(c Config) (*server, error) {
 	}
 	s := &server{Config: c, b: c.Broker, mux: http.NewServeMux(), crossOrigin: http.NewCrossOriginProtection()}
 	var err error
-	if s.metrics, err = newMetrics(c.Registry, c.Broker.Counts(), c.Version); err != nil {
+	if s.metrics, err = newMetrics(c.Registry, c.Broker, c.Now, c.Version); err != nil {
 		return nil, err
 	}
 	if s.assets, err = loadAssets(c.Now); err != nil {
