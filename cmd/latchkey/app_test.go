@@ -174,6 +174,25 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		err  error
+		code int
+		want string
+	}{
+		{fmt.Errorf("ask: %w", ctx.Err()), 130, "latchkey: interrupted\n"},
+		{hint(errors.New("stopped watching"), "latchkey run cancel x"), 130, "latchkey: stopped watching\nlatchkey: try: latchkey run cancel x\n"},
+		{exitCode(3), 3, ""},
+	} {
+		a, _, stderr := testApp(t, "")
+		if code := a.report(ctx, tt.err); code != tt.code || stderr.String() != tt.want {
+			t.Errorf("report(%v) = %d, %q; want %d, %q", tt.err, code, stderr, tt.code, tt.want)
+		}
+	}
+}
+
 func TestNewSecret(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "value")
 	if err := os.WriteFile(file, []byte("from the file\n"), 0o600); err != nil {

@@ -36,7 +36,7 @@ func TestCLIDoc(t *testing.T) {
 
 // document writes a command and those below it.
 func document(b *strings.Builder, cmd *cobra.Command) {
-	if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
+	if cmd.Hidden || cmd.Name() == "help" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 		return
 	}
 	fmt.Fprintf(b, "\n## %s\n\n", cmd.CommandPath())

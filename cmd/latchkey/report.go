@@ -64,6 +64,9 @@ func (a *app) report(ctx context.Context, err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return codeUsage
 	}
+	if ctx.Err() != nil {
+		return codeInterrupted
+	}
 	return codeFailed
 }
 
