@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"iter"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,16 +14,20 @@ import (
 )
 
 func connectionFields(c latchkey.Connection) []field {
+	refusals := ""
+	if c.Refusals > 0 {
+		refusals = strconv.Itoa(c.Refusals) + " in a row"
+	}
 	return []field{
-		{"ID", string(c.ID)}, {"Name", c.Name}, {"Machine", string(c.Target.Machine)}, {"Driver", string(c.Driver)},
-		{"Credential", string(c.Credential)}, {"Owner", string(c.Owner)}, {"Created", when(c.CreatedAt)},
+		{"ID", string(c.ID)}, {"Name", c.Name}, {"Machine", string(c.Target.Machine)}, {"Driver", string(c.Driver)}, {"SSH server", c.SSHServer},
+		{"Refused", refusals}, {"Credential", string(c.Credential)}, {"Owner", string(c.Owner)}, {"Created", when(c.CreatedAt)},
 	}
 }
 
 func (a *app) connectionCommand() *cobra.Command {
 	cmd := group("connection", "credentials bound to machines: sign in there as this", `A connection is a credential bound to a target: sign in there as this. Its creator
 owns it, and owns the runs through it.`, "connections", "conn")
-	cmd.AddCommand(a.connectionCreate(), a.connectionList(), a.connectionShow(), a.connectionUpdate(), a.connectionDelete())
+	cmd.AddCommand(a.connectionCreate(), a.connectionList(), a.connectionShow(), a.connectionUpdate(), a.connectionTest(), a.connectionDelete())
 	return cmd
 }
 
@@ -30,10 +37,37 @@ func (a *app) completeConnections() completion {
 	}, func(c latchkey.Connection) string { return described(c.Name, string(c.Driver)) })
 }
 
+// completeSSHServers offers the SSH servers of a machine, or of all.
+func (a *app) completeSSHServers(machine *string) completion {
+	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		c, env, err := a.within(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var offered []string
+		for m, err := range first(maxCompletions, c.Machines(cmd.Context(), env)) {
+			if err != nil {
+				break
+			}
+			for _, s := range m.Policy.SSHServers {
+				if (*machine == "" || *machine == m.Name || *machine == string(m.ID)) && strings.HasPrefix(s.Name, typed) && !slices.Contains(offered, s.Name) {
+					offered = append(offered, s.Name)
+				}
+			}
+		}
+		return offered, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 func (a *app) connectionCreate() *cobra.Command {
-	var machine, credential, driver string
+	var machine, credential, driver, sshServer string
 	cmd := &cobra.Command{
 		Use: "create NAME --machine MACHINE --credential CREDENTIAL", Short: "bind a credential to a machine", Args: exactly("NAME"),
+		Long: `Create binds a credential to a machine. With the driver ssh the machine's agent signs in
+to an SSH server that the machine's own configuration names, as the credential's user,
+and flows run there; latchkey machine show says which servers there are.`,
+		Example: `  latchkey connection create 'ERP on bot1' --machine bot1 --credential 'ERP bot'
+  latchkey connection create 'ERP by SSH' --machine bot1 --credential 'ERP bot' --driver ssh --ssh-server erp`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if machine == "" || credential == "" {
 				return hint(usagef("--machine and --credential are needed"), cmd.CommandPath()+" --help")
@@ -42,7 +76,10 @@ func (a *app) connectionCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in := latchkey.ConnectionCreate{Name: args[0], Driver: latchkey.Driver(driver)}
+			in := latchkey.ConnectionCreate{Name: args[0], Driver: latchkey.Driver(driver), SSHServer: sshServer}
+			if sshServer != "" && !cmd.Flags().Changed("driver") {
+				in.Driver = latchkey.DriverSSH
+			}
 			if in.Target.Machine, err = machineID(cmd.Context(), c, env, machine); err != nil {
 				return err
 			}
@@ -59,10 +96,12 @@ func (a *app) connectionCreate() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&machine, "machine", "", "machine to run on")
 	f.StringVar(&credential, "credential", "", "credential to sign in with")
-	f.StringVar(&driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names")
+	f.StringVar(&driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names; ssh: it runs on an SSH server, as the credential's user")
+	f.StringVar(&sshServer, "ssh-server", "", "SSH server of the machine's configuration; may be left out when there is one only")
 	completeFlag(cmd, "machine", a.completeMachines())
 	completeFlag(cmd, "credential", a.completeCredentials())
-	completeFlag(cmd, "driver", oneOf(latchkey.DriverNone))
+	completeFlag(cmd, "driver", oneOf(latchkey.Drivers...))
+	completeFlag(cmd, "ssh-server", a.completeSSHServers(&machine))
 	return cmd
 }
 

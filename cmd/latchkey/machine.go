@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,11 +17,20 @@ import (
 func machineFields(m latchkey.Machine) []field {
 	return []field{
 		{"ID", string(m.ID)}, {"Name", m.Name}, {"Description", m.Description}, {"Status", string(m.Status)}, {"Reason", m.StatusReason},
-		{"Shared uid", yes(m.SharedUID)}, {"System", m.OS}, {"Agent", m.AgentVersion},
+		{"Shared uid", yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"System", m.OS}, {"Agent", m.AgentVersion},
 		{"Commands", joined(m.Policy.Commands)}, {"Drivers", joined(m.Policy.Drivers)}, {"Handovers", joined(m.Policy.Handovers)}, {"Runs as", m.Policy.RunAs},
 		{"Signing key", m.SignKeyID}, {"Enrolled", when(m.EnrolledAt)}, {"Last seen", whenPtr(m.LastSeenAt)},
 		{"Running", strconv.Itoa(m.Running)}, {"Queued", strconv.Itoa(m.Queued)},
 	}
+}
+
+// sshServers lists the SSH servers of a machine, with what may run there.
+func sshServers(p latchkey.Policy) string {
+	lines := make([]string, len(p.SSHServers))
+	for i, s := range p.SSHServers {
+		lines[i] = s.Name + ": " + joined(s.Commands)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (a *app) machineCommand() *cobra.Command {

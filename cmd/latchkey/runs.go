@@ -19,8 +19,12 @@ import (
 )
 
 func runFields(r latchkey.Run) []field {
+	what := field{"Flow", fmt.Sprintf("%s, revision %d (%s)", r.FlowName, r.Revision, r.Flow)}
+	if r.Kind == latchkey.RunTest {
+		what = field{"Kind", "connection test"}
+	}
 	fields := []field{
-		{"ID", string(r.ID)}, {"Flow", fmt.Sprintf("%s, revision %d (%s)", r.FlowName, r.Revision, r.Flow)},
+		{"ID", string(r.ID)}, what,
 		{"Connection", string(r.Connection)}, {"Machine", fmt.Sprintf("%s (%s)", r.MachineName, r.Machine)},
 		{"Shared uid", yes(r.SharedUID)}, {"State", string(r.State)},
 	}
@@ -223,7 +227,7 @@ func copyLog(ctx context.Context, c *client.Client, env string, id latchkey.RunI
 }
 
 func (a *app) runList() *cobra.Command {
-	var state, flow, connection, machine string
+	var kind, state, flow, connection, machine string
 	var limit int
 	var watch bool
 	cmd := &cobra.Command{
@@ -240,7 +244,7 @@ come at once it sees the newest --limit.`,
 			if err != nil {
 				return err
 			}
-			filter := client.RunFilter{State: latchkey.RunState(state)}
+			filter := client.RunFilter{Kind: latchkey.RunKind(kind), State: latchkey.RunState(state)}
 			if flow != "" {
 				if filter.Flow, err = flowID(ctx, c, env, flow); err != nil {
 					return err
@@ -267,12 +271,14 @@ come at once it sees the newest --limit.`,
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&kind, "kind", string(latchkey.RunFlow), "flow, or test for connection tests")
 	f.StringVar(&state, "state", "", "only runs in this state: queued, running, succeeded, failed, cancelled or timed-out")
 	f.StringVar(&flow, "flow", "", "only runs of this flow")
 	f.StringVar(&connection, "connection", "", "only runs through this connection")
 	f.StringVar(&machine, "machine", "", "only runs on this machine")
 	f.IntVar(&limit, "limit", 100, "how many at most; 0 is all")
 	f.BoolVarP(&watch, "watch", "w", false, "go on and show what changes, until an interrupt")
+	completeFlag(cmd, "kind", oneOf(latchkey.RunFlow, latchkey.RunTest))
 	completeFlag(cmd, "state", oneOf(latchkey.RunQueued, latchkey.RunRunning, latchkey.RunSucceeded, latchkey.RunFailed, latchkey.RunCancelled, latchkey.RunTimedOut))
 	completeFlag(cmd, "flow", a.completeFlows())
 	completeFlag(cmd, "connection", a.completeConnections())

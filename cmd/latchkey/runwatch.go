@@ -65,7 +65,11 @@ func runRow(r latchkey.Run) []string {
 	if r.Error != nil {
 		code = r.Error.Code
 	}
-	return []string{string(r.ID), r.FlowName, r.MachineName, string(r.State), when(r.QueuedAt), whenPtr(r.FinishedAt), code}
+	what := r.FlowName
+	if r.Kind == latchkey.RunTest {
+		what = "(connection test)"
+	}
+	return []string{string(r.ID), what, r.MachineName, string(r.State), when(r.QueuedAt), whenPtr(r.FinishedAt), code}
 }
 
 var runHeader = []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED", "ERROR"}
