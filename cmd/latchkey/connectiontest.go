@@ -56,7 +56,7 @@ connection's owner tests once more with --force.`,
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&wait, "wait", 2*time.Minute, "how long to wait for the result; the test goes on")
+	f.DurationVar(&wait, "timeout", 2*time.Minute, "how long to wait for the result; the test goes on")
 	f.BoolVar(&force, "force", false, "try once more after the target has refused the secret three times")
 	f.BoolVar(&last, "last", false, "show the newest test, and start none")
 	return cmd
