@@ -3,8 +3,9 @@
 export PKGS ?= ./...
 export FUZZTIME ?= 10s
 export SOAK ?= 30m
+export BENCH ?= .
 
-.PHONY: help test check build fuzz soak packages image clean
+.PHONY: help test check build bench fuzz soak packages image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -17,6 +18,9 @@ check: ## run the checks without the tests
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+bench: ## print the figures of docs/operations.md; BENCH limits it, such as BENCH=Release
+	@scripts/bench
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@scripts/fuzz

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"latchkey.dev/internal/db"
@@ -30,34 +31,12 @@ type ledger struct {
 
 // A ledgerEntry is what is put on record at once for one release.
 type ledgerEntry struct {
-	guard  *guard // nil for what was decided in a transaction before
+	guard  *db.ReleaseGuard // nil for what was decided in a transaction before
 	events []latchkey.AuditEvent
 
 	turn chan struct{} // tells who waits for the entry to write the next group
 	done chan struct{} // closed once err is set
 	err  error
-}
-
-// A guard says what must hold in the transaction that grants a release.
-type guard struct {
-	environment latchkey.EnvironmentID
-	epoch       int64
-	vault       latchkey.VaultID // "" unless the value is at hand
-	revision    int64
-	count       db.ReleaseCount
-}
-
-// holds reports whether nothing has changed since the decision was made.
-func (g *guard) holds(epochs map[string]int64) bool {
-	epoch, ok := epochs[string(g.environment)]
-	if !ok || epoch != g.epoch {
-		return false
-	}
-	if g.vault == "" {
-		return true
-	}
-	revision, ok := epochs[string(g.vault)]
-	return ok && revision == g.revision
 }
 
 // add puts an entry on record and returns when it is durable. It returns
@@ -79,8 +58,8 @@ func (l *ledger) add(ctx context.Context, e *ledgerEntry) error {
 	}
 	l.writing = true
 	n := min(len(l.waiting), maxGroup)
-	group := append([]*ledgerEntry(nil), l.waiting[:n]...)
-	l.waiting = append(l.waiting[:0], l.waiting[n:]...)
+	group := slices.Clone(l.waiting[:n])
+	l.waiting = slices.Delete(l.waiting, 0, n)
 	l.mu.Unlock()
 
 	ctx, cancel := afterwards(ctx)
@@ -96,81 +75,41 @@ func (l *ledger) add(ctx context.Context, e *ledgerEntry) error {
 	return e.err
 }
 
-// write puts a group on record. Each round but the last takes at least one entry
-// out of the group.
+// write puts a group on record. A round that finds guards broken changes nothing,
+// ends their entries and leaves a smaller group to the next.
 func (l *ledger) write(ctx context.Context, group []*ledgerEntry) {
-	end := func(e *ledgerEntry, err error) {
-		e.err = err
-		close(e.done)
-	}
 	for len(group) > 0 {
-		var stale map[*ledgerEntry]bool
-		undone := false
-		err := l.db.Update(ctx, func(tx *db.Tx) (err error) {
-			stale, err = record(tx, group)
-			undone = errors.Is(err, errStale)
-			return err
-		})
-		kept := group[:0:0]
+		var guards []db.ReleaseGuard
+		var guarded []*ledgerEntry
+		var events []latchkey.AuditEvent
 		for _, e := range group {
-			switch {
-			case stale[e]:
-				end(e, errStale)
-			case undone:
-				kept = append(kept, e)
-			default:
-				end(e, err)
+			events = append(events, e.events...)
+			if e.guard != nil {
+				guards, guarded = append(guards, *e.guard), append(guarded, e)
 			}
 		}
-		group = kept
+		var broken []int
+		err := l.db.Update(ctx, func(tx *db.Tx) (err error) {
+			if broken, err = tx.GrantReleases(guards, events); err == nil && len(broken) > 0 {
+				err = errStale
+			}
+			return err
+		})
+		if !errors.Is(err, errStale) {
+			for _, e := range group {
+				e.end(err)
+			}
+			return
+		}
+		for _, i := range broken {
+			guarded[i].end(errStale)
+			group = slices.DeleteFunc(group, func(e *ledgerEntry) bool { return e == guarded[i] })
+		}
 	}
 }
 
-// record puts a group on record and returns the entries whose guards do not
-// hold. With errStale the transaction must be undone, and the others tried again.
-func record(tx *db.Tx, group []*ledgerEntry) (stale map[*ledgerEntry]bool, err error) {
-	var envs []latchkey.EnvironmentID
-	var vaults []latchkey.VaultID
-	asked := make(map[string]bool)
-	for _, e := range group {
-		if g := e.guard; g != nil {
-			if !asked[string(g.environment)] {
-				asked[string(g.environment)] = true
-				envs = append(envs, g.environment)
-			}
-			if g.vault != "" && !asked[string(g.vault)] {
-				asked[string(g.vault)] = true
-				vaults = append(vaults, g.vault)
-			}
-		}
-	}
-	epochs, err := tx.Epochs(envs, vaults)
-	if err != nil {
-		return nil, err
-	}
-	stale = make(map[*ledgerEntry]bool)
-	var counts []db.ReleaseCount
-	var counted []*ledgerEntry
-	var events []latchkey.AuditEvent
-	for _, e := range group {
-		if e.guard != nil {
-			if !e.guard.holds(epochs) {
-				stale[e] = true
-				continue
-			}
-			counts, counted = append(counts, e.guard.count), append(counted, e)
-		}
-		events = append(events, e.events...)
-	}
-	refused, err := tx.CountReleases(counts)
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range refused {
-		stale[counted[i]] = true
-	}
-	if len(refused) > 0 {
-		return stale, errStale
-	}
-	return stale, tx.Record(events...)
+// end tells who waits for the entry how it ended.
+func (e *ledgerEntry) end(err error) {
+	e.err = err
+	close(e.done)
 }

@@ -159,16 +159,19 @@ func TestReleaseNeedsItsRecord(t *testing.T) {
 	}
 }
 
-func TestReleaseDenied(t *testing.T) {
+// A deniedTest is something after which a run gets no release any more.
+type deniedTest struct {
+	name string
+	do   func(t *testing.T, c *latchkeytest.Chain) error // after the run was claimed
+	want string
+}
+
+func deniedTests() []deniedTest {
 	yes := true
 	session := latchkey.ExposureSession
 	other := []latchkey.MachineID{latchkey.MachineID(latchkey.NewID("mach", testTime))}
 	none := ""
-	tests := []struct {
-		name string
-		do   func(t *testing.T, c *latchkeytest.Chain) error // after the run was claimed
-		want string
-	}{
+	return []deniedTest{
 		{"machine disabled", func(t *testing.T, c *latchkeytest.Chain) error {
 			_, err := c.Broker.UpdateMachine(t.Context(), c.Admin, c.Env, c.Machine.ID, latchkey.MachineUpdate{Disabled: &yes})
 			return err
@@ -203,7 +206,10 @@ func TestReleaseDenied(t *testing.T) {
 			return err
 		}, "reference-not-passed"},
 	}
-	for _, tt := range tests {
+}
+
+func TestReleaseDenied(t *testing.T) {
+	for _, tt := range deniedTests() {
 		t.Run(tt.name, func(t *testing.T) {
 			c := latchkeytest.New(t, latchkeytest.Options{}).Chain(t)
 			r := c.Start(t)

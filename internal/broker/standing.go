@@ -65,7 +65,7 @@ type standingRun struct {
 
 // standing is what this server remembers in order to grant releases without
 // asking the database about each of their many conditions. Nothing of it is
-// believed: see guard.
+// believed: see [db.ReleaseGuard].
 type standing struct {
 	decisions *lru.Cache[matter, *decision]
 	runs      *lru.Cache[latchkey.RunID, *standingRun]
@@ -125,9 +125,10 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 		username: d.username, reference: d.reference, vault: d.vault, refused: d.refused,
 	}
 	e := &ledgerEntry{
-		guard: &guard{environment: m.environment, epoch: d.epoch, count: db.ReleaseCount{
-			Session: s.ID, Counter: req.Counter, Nonce: s.Nonce, Run: id, Claim: req.Claim, Machine: s.Machine, Number: number,
-		}},
+		guard: &db.ReleaseGuard{
+			Environment: m.environment, Epoch: d.epoch, Session: s.ID, Machine: s.Machine, Counter: req.Counter, Nonce: s.Nonce,
+			Run: id, Claim: req.Claim, Number: number,
+		},
 		events: []latchkey.AuditEvent{g.granted(s.Address)},
 	}
 	if d.vault != "" {
@@ -135,7 +136,7 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 		if err != nil {
 			return g, nil, err
 		}
-		e.guard.vault, e.guard.revision = d.vault, d.revision
+		e.guard.Vault, e.guard.Revision = d.vault, d.revision
 		e.events = append(e.events, g.outcome(s.Address, d.value.Version, nil))
 		delivered = &sealed
 	}

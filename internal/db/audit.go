@@ -41,25 +41,33 @@ func scanAudit(s scanner) (e latchkey.AuditEvent, err error) {
 // place in the committed order. Ids of one server keep the order in which entries
 // were added; of those of several servers the clocks decide.
 func (tx *Tx) Record(events ...latchkey.AuditEvent) error {
-	position, last, err := tx.newPosition(12)
+	p := tx.pipeline()
+	if err := p.record(events); err != nil {
+		return err
+	}
+	return p.run()
+}
+
+// record adds the statements of [Tx.Record].
+func (p *pipeline) record(events []latchkey.AuditEvent) error {
+	position, last, err := p.tx.newPosition(12)
 	if err != nil {
 		return err
 	}
-	rows := make([][]any, len(events))
-	for i, e := range events {
+	query := `INSERT INTO audit (` + auditCols + `, position) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + position + `)`
+	for _, e := range events {
 		rest, err := toJSON(auditEntry{
 			e.Code, e.Reason, e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID, e.SubjectKind, e.SubjectName, e.Claim, e.Release, e.Details,
 		})
 		if err != nil {
 			return err
 		}
-		rows[i] = append([]any{
-			latchkey.NewOrderedID("aud", tx.Now, tx.records.Add(1)), ms(tx.Now), e.Environment, e.Action, e.Outcome, e.Actor, e.Subject,
+		p.exec(nil, query, append([]any{
+			latchkey.NewOrderedID("aud", p.tx.Now, p.tx.records.Add(1)), ms(p.tx.Now), e.Environment, e.Action, e.Outcome, e.Actor, e.Subject,
 			e.Run, e.Machine, e.Credential, rest,
-		}, last...)
+		}, last...)...)
 	}
-	_, err = tx.execEach(`INSERT INTO audit (`+auditCols+`, position) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, `+position+`)`, rows)
-	return err
+	return nil
 }
 
 // An AuditFilter chooses entries of the audit log; zero fields choose all.

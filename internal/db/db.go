@@ -118,7 +118,7 @@ func openSQLite(path string) (*DB, error) {
 	dsn := func(params string) string {
 		// busy_timeout comes first, so that the others wait for a lock too.
 		return (&url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(abs)}).String() +
-			"?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)" + params
+			"?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)&_pragma=wal_autocheckpoint(4000)" + params
 	}
 	// Writers begin immediate: a deferred transaction that writes after it has
 	// read fails at once when another has written meanwhile.
@@ -222,6 +222,9 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 		return err
 	}
 	if err := sqlTx.Commit(); err != nil {
+		if cause := ctx.Err(); cause != nil && (err == sql.ErrTxDone || err == cause) {
+			return cause // database/sql itself says so: it did not come to the commit
+		}
 		if opts.ReadOnly {
 			return fmt.Errorf("end of reading: %w", err)
 		}

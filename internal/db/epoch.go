@@ -35,29 +35,27 @@ func (tx *Tx) bumpRevision(v latchkey.VaultID) error {
 // Epochs returns the epochs of environments and the revisions of embedded vaults
 // that are not deleted, by id.
 func (tx *Tx) Epochs(envs []latchkey.EnvironmentID, vaults []latchkey.VaultID) (map[string]int64, error) {
-	type row struct {
-		id string
-		n  int64
+	p := tx.pipeline()
+	epochs := p.epochs(envs, vaults)
+	return epochs, p.run()
+}
+
+// epochs adds the query of [Tx.Epochs]; the map is filled when the pipeline has
+// run.
+func (p *pipeline) epochs(envs []latchkey.EnvironmentID, vaults []latchkey.VaultID) map[string]int64 {
+	epochs := make(map[string]int64, len(envs)+len(vaults))
+	add := func(s scanner) error {
+		var id string
+		var n int64
+		err := s.Scan(&id, &n)
+		epochs[id] = n
+		return err
 	}
-	query, args := "", []any{}
 	if len(envs) > 0 {
-		query = `SELECT id, authz_epoch FROM environments WHERE deleted_at IS NULL AND id IN (` + placeholders(1, len(envs)) + `)`
-		args = in(envs)
+		p.query(add, `SELECT id, authz_epoch FROM environments WHERE deleted_at IS NULL AND id IN (`+placeholders(1, len(envs))+`)`, in(envs)...)
 	}
 	if len(vaults) > 0 {
-		if query != "" {
-			query += ` UNION ALL `
-		}
-		query += `SELECT id, revision FROM vaults WHERE deleted_at IS NULL AND id IN (` + placeholders(len(args)+1, len(vaults)) + `)`
-		args = in(vaults, args...)
+		p.query(add, `SELECT id, revision FROM vaults WHERE deleted_at IS NULL AND id IN (`+placeholders(1, len(vaults))+`)`, in(vaults)...)
 	}
-	epochs := make(map[string]int64, len(args))
-	if query == "" {
-		return epochs, nil
-	}
-	rows, err := all(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.id, &r.n) }, query, args...)
-	for _, r := range rows {
-		epochs[r.id] = r.n
-	}
-	return epochs, err
+	return epochs
 }

@@ -284,53 +284,6 @@ func (tx *Tx) SetReleaseCounter(id latchkey.SessionID, counter int64, nonce []by
 	return tx.execOne(`UPDATE machine_sessions SET release_counter = $2, release_nonce = $3 WHERE id = $1`, id, counter, nonce)
 }
 
-// CountRelease stores that a run had one more release, its number'th.
-func (tx *Tx) CountRelease(id latchkey.RunID, number int) error {
-	return tx.execOne(`UPDATE runs SET releases = $2 WHERE id = $1`, id, number)
-}
-
-// A ReleaseCount is what a release changes: the counter of its session and the
-// number of releases of its run.
-type ReleaseCount struct {
-	Session latchkey.SessionID
-	Counter int64
-	Nonce   []byte
-	Run     latchkey.RunID
-	Claim   latchkey.ClaimID
-	Machine latchkey.MachineID
-	Number  int
-}
-
-// CountReleases stores releases whose sessions are live and whose runs may go
-// on: started, neither cancelled nor given up, and with one release less than
-// Number. It returns the indexes of the others; then the transaction must not be
-// committed, since the halves of these may have been stored.
-func (tx *Tx) CountReleases(counts []ReleaseCount) (refused []int, err error) {
-	sessions, runs := make([][]any, len(counts)), make([][]any, len(counts))
-	now := ms(tx.Now)
-	for i, c := range counts {
-		sessions[i] = []any{c.Session, c.Counter, c.Nonce, now, c.Machine}
-		runs[i] = []any{c.Run, c.Number, c.Claim, c.Machine, now}
-	}
-	live, err := tx.execEach(`UPDATE machine_sessions SET release_counter = $2, release_nonce = $3
-		WHERE id = $1 AND release_counter < $2 AND replaced_at IS NULL AND expires_at > $4 AND machine_id = $5`, sessions)
-	if err != nil {
-		return nil, err
-	}
-	on, err := tx.execEach(`UPDATE runs SET releases = $2
-		WHERE id = $1 AND releases = $2 - 1 AND claim_id = $3 AND machine_id = $4 AND state = 'running'
-		AND started_at IS NOT NULL AND cancel_asked_at IS NULL AND lease_expires_at >= $5`, runs)
-	if err != nil {
-		return nil, err
-	}
-	for i := range counts {
-		if live[i] == 0 || on[i] == 0 {
-			refused = append(refused, i)
-		}
-	}
-	return refused, nil
-}
-
 // PurgeMachineSessions deletes at most limit sessions that ended before a time.
 func (tx *Tx) PurgeMachineSessions(before time.Time, limit int) error {
 	_, err := tx.exec(`DELETE FROM machine_sessions WHERE id IN (SELECT id FROM machine_sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`, ms(before), limit)

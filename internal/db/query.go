@@ -11,10 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
-
 	"latchkey.dev/latchkey"
 )
 
@@ -98,33 +94,6 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 		return 0, err
 	}
 	return res.RowsAffected()
-}
-
-// execEach runs a statement once for each list of arguments and returns how many
-// rows each run changed. PostgreSQL is sent all of them together.
-func (tx *Tx) execEach(query string, args [][]any) ([]int64, error) {
-	changed := make([]int64, len(args))
-	var err error
-	if tx.conn == nil || len(args) < 2 {
-		for i, a := range args {
-			if changed[i], err = tx.exec(query, a...); err != nil {
-				return nil, err
-			}
-		}
-		return changed, nil
-	}
-	var batch pgx.Batch
-	for i, a := range args {
-		batch.Queue(query, a...).Exec(func(tag pgconn.CommandTag) error {
-			changed[i] = tag.RowsAffected()
-			return nil
-		})
-	}
-	err = tx.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(tx.ctx, &batch).Close() })
-	if isUnique(err) {
-		err = fmt.Errorf("%w: %w", ErrExists, err)
-	}
-	return changed, err
 }
 
 // execOne is exec for a statement that must change exactly one row: it returns

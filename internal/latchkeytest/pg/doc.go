@@ -10,6 +10,7 @@
 //		dsn := pg.New(t) // an empty database, dropped when the test ends
 //	}
 //
-// The server runs without fsync. A test or benchmark that needs a durable one
-// says `alter system set fsync = on` and `select pg_reload_conf()`.
+// The server runs without fsync and autovacuum, which tests do not need. With
+// LATCHKEY_TEST_POSTGRES_DURABLE=on in the environment it has both, as benchmarks
+// want.
 package pg

@@ -12,6 +12,10 @@ import (
 // a skipped test into a failed one, when it is "required".
 const required = "LATCHKEY_TEST_POSTGRES"
 
+// durable names the environment variable that makes the server keep what was
+// committed through a loss of power, when it is "on".
+const durable = "LATCHKEY_TEST_POSTGRES_DURABLE"
+
 // errNotInstalled says that no PostgreSQL was found, and what to install.
 var errNotInstalled = errors.New("PostgreSQL is not installed; it is in Debian's package postgresql")
 

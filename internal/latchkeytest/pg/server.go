@@ -72,7 +72,11 @@ func launch() (*server, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	cmd := exec.Command("/bin/sh", "-c", watch, "watch", bin, dir)
+	durability := "off"
+	if os.Getenv(durable) == "on" {
+		durability = "on"
+	}
+	cmd := exec.Command("/bin/sh", "-c", watch, "watch", bin, dir, durability)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
 	cmd.Stdout, cmd.Stderr = log, log
