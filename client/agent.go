@@ -71,7 +71,7 @@ func (m *Machine) Enrol(ctx context.Context, keys *seal.MachineKeys, server ed25
 		return nil, err
 	}
 	var resp latchkey.EnrolResponse
-	if err := m.plain(ctx, "/api/v1/agent/enrol", req, &resp); err != nil {
+	if _, err := m.plain(ctx, "/api/v1/agent/enrol", req, &resp); err != nil {
 		return nil, err
 	}
 	if err := seal.VerifyEnrolResponse(server, req, &resp); err != nil {
@@ -81,18 +81,25 @@ func (m *Machine) Enrol(ctx context.Context, keys *seal.MachineKeys, server ed25
 }
 
 // OpenSession opens a session, which ends every other one of the machine. The
-// caller sets the fields of req but Suite, Nonce and Signature; its counter must
-// be on disk before.
+// caller sets the fields of req but Suite, Nonce, At and Signature; its counter
+// must be on disk before. When this machine's clock is wrong the request is dated
+// by the server's.
 func (m *Machine) OpenSession(ctx context.Context, keys *seal.MachineKeys, server ed25519.PublicKey, req *latchkey.SessionRequest) (*MachineSession, error) {
 	req.Suite = latchkey.AgentSuite
-	req.Nonce = make([]byte, 32)
-	rand.Read(req.Nonce)
-	seal.SignSession(keys, req)
-	var resp latchkey.SessionResponse
-	if err := m.plain(ctx, "/api/v1/agent/sessions", req, &resp); err != nil {
-		return nil, err
+	req.At = time.Now().UTC()
+	header, resp, err := m.openSession(ctx, keys, req)
+	if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == latchkey.CodeClock {
+		// Nothing was opened, so the counter can be used again. Who makes up a time
+		// here could as well keep the request from the server.
+		if now, parseErr := time.Parse(time.RFC3339Nano, header.Get(latchkey.HeaderTime)); parseErr == nil {
+			req.At = now.UTC()
+			header, resp, err = m.openSession(ctx, keys, req)
+		}
 	}
-	secret, err := seal.FinishSession(keys, server, req, &resp)
+	if err != nil {
+		return nil, m.otherServer(err, server, header)
+	}
+	secret, err := seal.FinishSession(keys, server, req, resp)
 	if err != nil {
 		return nil, unproven(err)
 	}
@@ -103,22 +110,46 @@ func (m *Machine) OpenSession(ctx context.Context, keys *seal.MachineKeys, serve
 	}, nil
 }
 
-// plain posts a message that is signed, not authenticated by a session.
-func (m *Machine) plain(ctx context.Context, path string, in, out any) error {
+// openSession asks for a session once. It returns the headers of the answer too.
+func (m *Machine) openSession(ctx context.Context, keys *seal.MachineKeys, req *latchkey.SessionRequest) (http.Header, *latchkey.SessionResponse, error) {
+	req.Nonce = make([]byte, 32)
+	rand.Read(req.Nonce)
+	seal.SignSession(keys, req)
+	resp := new(latchkey.SessionResponse)
+	header, err := m.plain(ctx, "/api/v1/agent/sessions", req, resp)
+	return header, resp, err
+}
+
+// otherServer returns err, or a clearer error if the server that refused a session
+// says that it is another one than the machine was enrolled with.
+func (m *Machine) otherServer(err error, server ed25519.PublicKey, header http.Header) error {
+	key, decodeErr := base64.StdEncoding.DecodeString(header.Get(latchkey.HeaderServerKey))
+	if !errors.Is(err, latchkey.ErrUnauthenticated) || decodeErr != nil || len(key) != ed25519.PublicKeySize || server.Equal(ed25519.PublicKey(key)) {
+		return err
+	}
+	return &latchkey.Error{
+		Kind: latchkey.ErrUnavailable, Code: CodeOtherServer, Err: err,
+		Msg: fmt.Sprintf("the server at %s is another one than this machine was enrolled with: its key is %x…, not %x…. Either the address leads elsewhere, or the server was set up anew: then stop the agent and enrol the machine with a new token and --force", m.base, key[:8], server[:8]),
+	}
+}
+
+// plain posts a message that is signed, not authenticated by a session, and
+// returns the headers of the answer.
+func (m *Machine) plain(ctx context.Context, path string, in, out any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	body, err := json.Marshal(in)
 	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
+		return nil, fmt.Errorf("encode request: %w", err)
 	}
-	status, _, answer, err := m.post(ctx, path, body, nil)
+	status, header, answer, err := m.post(ctx, path, body, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if status != http.StatusOK && status != http.StatusCreated {
-		return agentProblem(status, answer)
+		return header, agentProblem(status, answer)
 	}
-	return decodeAnswer(answer, out)
+	return header, decodeAnswer(answer, out)
 }
 
 // post sends body and returns the answer whole.
@@ -175,6 +206,10 @@ func (s *MachineSession) Now() time.Time {
 	now := time.Now()
 	return s.at.Add(max(now.Sub(s.received), now.Round(0).Sub(s.received.Round(0))))
 }
+
+// Skew returns how far this machine's clock was ahead of the server's when the
+// session was opened.
+func (s *MachineSession) Skew() time.Duration { return s.received.Round(0).Sub(s.at) }
 
 // Remaining returns for how long the session is still open.
 func (s *MachineSession) Remaining() time.Duration { return s.expires.Sub(s.Now()) }

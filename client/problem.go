@@ -14,8 +14,9 @@ import (
 
 // Codes of errors that this end makes: the server did not say these.
 const (
-	CodeUnreachable = "unreachable" // no answer
-	CodeUnproven    = "unproven"    // an answer that is not provably the server's
+	CodeUnreachable = "unreachable"  // no answer
+	CodeUnproven    = "unproven"     // an answer that is not provably the server's
+	CodeOtherServer = "other-server" // the server at the address is not the one that was enrolled with
 )
 
 // errInternal is the kind of a failure that the server does not explain.

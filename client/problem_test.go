@@ -113,7 +113,8 @@ func TestNoAnswer(t *testing.T) {
 	cancel()
 	for _, ctx := range []context.Context{t.Context(), over} {
 		_, clientErr := c.Environment(ctx, "asked-for")
-		for what, err := range map[string]error{"Environment": clientErr, "plain": m.plain(ctx, "/asked-for", nil, nil)} {
+		_, plainErr := m.plain(ctx, "/asked-for", nil, nil)
+		for what, err := range map[string]error{"Environment": clientErr, "plain": plainErr} {
 			e, ok := errors.AsType[*latchkey.Error](err)
 			if !ok || e.Code != CodeUnreachable || !errors.Is(err, latchkey.ErrUnavailable) || errors.Is(err, context.Canceled) != (ctx == over) {
 				t.Errorf("%s = %v; want %s, with the cause", what, err, CodeUnreachable)

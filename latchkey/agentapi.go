@@ -19,7 +19,15 @@ const (
 	HeaderSession = "Latchkey-Session" // id of the session
 	HeaderNonce   = "Latchkey-Nonce"   // of the request: 8 bytes of its time, in Unix milliseconds by the server's clock, and 8 random ones, base64
 	HeaderMAC     = "Latchkey-Mac"     // HMAC of the message, base64
+
+	// Of answers to requests that open a session. They are not authenticated.
+	HeaderTime      = "Latchkey-Time"       // the server's clock, RFC 3339
+	HeaderServerKey = "Latchkey-Server-Key" // the server's public key, base64
 )
+
+// CodeClock is the code of the error that a SessionRequest gets whose time is too
+// far from the server's. The agent dates the next one by the answer's HeaderTime.
+const CodeClock = "clock"
 
 // An EnrolRequest makes a machine known to the server.
 type EnrolRequest struct {

@@ -17,6 +17,10 @@ var (
 	ErrUnavailable     = errors.New("unavailable")     // try again later
 )
 
+// CodeStorageFull is the code of an ErrUnavailable: the server cannot record
+// anything until somebody makes room, and changes nothing meanwhile.
+const CodeStorageFull = "storage-full"
+
 // An Error is a failure with a text for the user. Err, when set, is the cause:
 // it is for the log and never in an answer of the server. Programs on this end
 // may show it.

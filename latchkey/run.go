@@ -28,6 +28,7 @@ const (
 	MaxLogChunk   = 64 << 10       // of one piece of output
 	RunLease      = time.Minute    // a run whose agent is silent for longer has failed
 	QueueLimit    = 12 * time.Hour // a run that no machine claims for longer has failed
+	MaxQueued     = 10_000         // runs that wait for one machine
 	MaxRunErrText = 4000
 )
 
@@ -38,6 +39,7 @@ const (
 	RunErrPolicy       = "policy-refused" // the machine's policy file does not allow it
 	RunErrRelease      = "release-failed" // a credential was denied or could not be read
 	RunErrAgentLost    = "agent-lost"     // the agent vanished; the run is not repeated
+	RunErrServerLost   = "server-lost"    // the agent could not reach the server and ended the flow
 	RunErrTimeout      = "timeout"        // the flow's time limit passed
 	RunErrQueueTimeout = "queue-timeout"  // no machine claimed it in time
 	RunErrCancelled    = "cancelled"      // somebody cancelled it
@@ -96,7 +98,7 @@ type Run struct {
 
 // A RunError says why a run did not succeed.
 type RunError struct {
-	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, timeout, queue-timeout, cancelled, no-longer-allowed or restored; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused or connection-lost"`
+	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, server-lost, timeout, queue-timeout, cancelled, no-longer-allowed or restored; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused or connection-lost"`
 	Message string `json:"message"`
 }
 

@@ -45,6 +45,8 @@ type Agent struct {
 	state     *State     // Counter is guarded by sessions.mu
 	releasing sync.Mutex // releases are asked for one at a time: their counter only grows
 
+	trouble string // noted on disk; only Run uses it
+
 	mu   sync.Mutex
 	runs map[latchkey.RunID]bool // claimed runs that the agent has; guarded by mu
 }
@@ -105,6 +107,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("keep track of processes: %w", err)
 	}
 	a.endLeftovers(ctx)
+	if t, err := loadTrouble(a.dir); err == nil {
+		a.trouble = t.Message
+	}
 	if len(a.policy.Commands) == 0 && len(a.policy.SSH) == 0 {
 		a.log.LogAttrs(ctx, slog.LevelWarn, "the policy allows no command, so no flow can run", slog.String("policy", filepath.Join(a.dir, policyFile)))
 	}
@@ -128,16 +133,23 @@ func (a *Agent) Run(ctx context.Context) error {
 				a.execute(ctx, run)
 			})
 			attempt = 0
+			a.note(ctx, nil)
 			continue
 		}
 		<-a.slots
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err == nil, errors.Is(err, context.Canceled): // nothing came, or a new session was needed
+		case err == nil:
+			a.note(ctx, nil)
 			attempt = 0
 			continue
-		case fatal(err):
+		case errors.Is(err, context.Canceled): // a new session was needed
+			attempt = 0
+			continue
+		}
+		a.note(ctx, err)
+		if fatal(err) {
 			return err
 		}
 		attempt++

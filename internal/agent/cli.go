@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -214,6 +215,7 @@ type Status struct {
 	SharedUID   bool               `json:"sharedUid"`
 	Policy      *latchkey.Policy   `json:"policy,omitempty"`
 	PolicyError string             `json:"policyError,omitempty"`
+	Trouble     *Trouble           `json:"trouble,omitempty"` // why it cannot work, if it cannot
 	Version     string             `json:"version"`
 }
 
@@ -230,6 +232,9 @@ func statusOf(dir string) (Status, error) {
 	if unlock, err := lock(dir + string(os.PathSeparator) + lockFile); err != nil {
 		st.Running = true
 	} else if err := unlock(); err != nil {
+		return st, err
+	}
+	if st.Trouble, err = loadTrouble(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return st, err
 	}
 	p, err := loadPolicy(dir)
@@ -264,6 +269,9 @@ func statusCommand() *cobra.Command {
 				return nil
 			}
 			fmt.Fprintf(out, "machine      %s (%s)\nenvironment  %s\nserver       %s\nrunning      %t\nshared-uid   %t\n", st.Name, st.Machine, st.Environment, st.Server, st.Running, st.SharedUID)
+			if st.Trouble != nil {
+				fmt.Fprintf(out, "trouble      since %s: %s\n", st.Trouble.Since.Local().Format(time.DateTime), st.Trouble.Message)
+			}
 			if st.PolicyError != "" {
 				fmt.Fprintf(out, "policy       %s\n", st.PolicyError)
 			}

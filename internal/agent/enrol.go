@@ -102,7 +102,10 @@ func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err
 	if err := os.Rename(waiting, filepath.Join(c.Dir, keyFile)); err != nil {
 		return nil, none, err
 	}
-	return s, policy, s.save(c.Dir)
+	if err := s.save(c.Dir); err != nil {
+		return nil, none, err
+	}
+	return s, policy, removeIfThere(filepath.Join(c.Dir, troubleFile))
 }
 
 // ensurePolicy returns the machine's policy, of a new file if there is none.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"os/user"
 	"slices"
@@ -92,19 +93,23 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 	end(nil)
 	background.Wait()
 	cause := context.Cause(running)
-	if errors.Is(cause, errGivenUp) || errors.Is(cause, errSilent) {
+	if errors.Is(cause, errGivenUp) {
 		t.log.LogAttrs(ctx, slog.LevelWarn, "run ended without a report: the server has given it up", slog.Any("cause", cause))
 		return
 	}
 	t.finish(reports, result)
 }
 
+// untilRefused is for reports of what has happened, which persist makes until the
+// server takes or refuses them. What they hold is bounded.
+const untilRefused = time.Duration(math.MaxInt64)
+
 // persist calls f until it succeeds or fails for good, at most for a while.
 func (t *task) persist(ctx context.Context, while time.Duration, f func(*client.MachineSession) error) error {
-	deadline := time.Now().Add(while)
+	begun := time.Now()
 	for attempt := 1; ; attempt++ {
 		err := t.a.sessions.use(ctx, f)
-		if err == nil || !retryable(err) || time.Now().After(deadline) || !backoff(ctx, attempt) {
+		if err == nil || !retryable(err) || time.Since(begun) > while || !backoff(ctx, attempt) {
 			return err
 		}
 	}
@@ -140,6 +145,8 @@ func (t *task) beat(running, reports context.Context, end context.CancelCauseFun
 			if status.Cancel {
 				end(errCancelled)
 			}
+		case storageFull(err):
+			silence.heard(sent) // until there is room it gives no run up
 		case !retryable(err):
 			t.log.LogAttrs(running, slog.LevelWarn, "heartbeat refused", slog.Any("error", err))
 			end(errGivenUp)
@@ -262,6 +269,10 @@ func (t *task) endedBy(cause error) latchkey.FinishRequest {
 	case errors.Is(cause, errTimedOut):
 		r.State = latchkey.RunTimedOut
 		r.Error = &latchkey.RunError{Code: latchkey.RunErrTimeout, Message: fmt.Sprintf("the flow did not end within its time limit of %s", t.run.Timeout)}
+	case errors.Is(cause, errSilent):
+		// The server may have been away, and not have given the run up.
+		r.State = latchkey.RunFailed
+		r.Error = &latchkey.RunError{Code: latchkey.RunErrServerLost, Message: fmt.Sprintf("the machine could not reach the server for %s, so its agent ended the flow; it may have done part of its work and is not repeated", latchkey.RunLease)}
 	case !errors.Is(cause, errCancelled):
 		r.Error.Message = "the agent was stopped while the flow ran"
 	}
@@ -277,7 +288,7 @@ func clip(s string) string {
 // finish reports the end of the run.
 func (t *task) finish(ctx context.Context, r latchkey.FinishRequest) {
 	r.Claim = t.run.Claim
-	err := t.persist(ctx, latchkey.RunLease, func(s *client.MachineSession) error {
+	err := t.persist(ctx, untilRefused, func(s *client.MachineSession) error {
 		_, err := s.Finish(ctx, t.run.Run, r)
 		return err
 	})
@@ -305,7 +316,7 @@ func (t *task) ship(ctx context.Context, end context.CancelCauseFunc) {
 		}
 		var status latchkey.RunStatus
 		var part string
-		err := t.persist(ctx, latchkey.RunLease, func(s *client.MachineSession) (err error) {
+		err := t.persist(ctx, untilRefused, func(s *client.MachineSession) (err error) {
 			part = prefix(text, size)
 			status, err = s.Log(ctx, t.run.Run, latchkey.LogRequest{Claim: t.run.Claim, Offset: offset, Stream: stream, Text: part})
 			switch {

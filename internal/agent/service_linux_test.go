@@ -131,11 +131,15 @@ func newFixture(t *testing.T, enrol ...string) *fixture {
 }
 
 // newService starts a service and enrols nothing.
-func newService(t *testing.T) *fixture {
+func newService(t *testing.T, now ...func() time.Time) *fixture {
 	t.Helper()
-	s := latchkeytest.New(t, latchkeytest.Options{})
+	o := latchkeytest.Options{}
+	if len(now) > 0 {
+		o.Now = now[0]
+	}
+	s := latchkeytest.New(t, o)
 	h, err := server.New(server.Config{
-		Broker: s.Broker, Log: slog.New(slog.NewTextHandler(s.Log, nil)), Version: "test", PublicURL: func() string { return "http://127.0.0.1" },
+		Broker: s.Broker, Log: slog.New(slog.NewTextHandler(s.Log, nil)), Version: "test", PublicURL: func() string { return "http://127.0.0.1" }, Now: o.Now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ const (
 	renewBefore = 2 * time.Minute  // of a session's end
 	maxBackoff  = 30 * time.Second // between attempts to reach the server
 	maxAttempts = 3                // to use a session, each with a new one
+	maxSkew     = time.Minute      // of the machine's clock before it is complained about
 )
 
 // sessions keeps the one live session of the agent. A request holds the lock
@@ -108,12 +109,15 @@ func (s *sessions) renew(ctx context.Context, old *client.MachineSession) error 
 	// the old one, which it may have replaced, is not used from here on.
 	s.current = nil
 	session, err := a.server.OpenSession(ctx, a.keys, a.state.ServerKey, &latchkey.SessionRequest{
-		Machine: a.state.Machine, Counter: a.state.Counter, At: time.Now(), OS: platform(), Version: Version(), SharedUID: a.sharedUID, Policy: a.policy.Policy,
+		Machine: a.state.Machine, Counter: a.state.Counter, OS: platform(), Version: Version(), SharedUID: a.sharedUID, Policy: a.policy.Policy,
 	})
 	if err != nil {
 		return err
 	}
 	s.current = session
+	if skew := session.Skew().Round(time.Second); skew.Abs() > maxSkew {
+		a.log.LogAttrs(ctx, slog.LevelWarn, "this machine's clock differs from the server's; set it right. The agent goes by the server's", slog.Duration("ahead", skew))
+	}
 	a.log.LogAttrs(ctx, slog.LevelInfo, "session opened", slog.String("session", string(session.ID())), slog.Int64("counter", a.state.Counter))
 	return nil
 }
@@ -152,6 +156,12 @@ func (s *sessions) stopPolling(more int) {
 func fatal(err error) bool {
 	e, ok := errors.AsType[*latchkey.Error](err)
 	return ok && (e.Code == "quarantined" || e.Code == "machine-unknown" || e.Code == "session-signature")
+}
+
+// storageFull reports whether the server says that it cannot record anything.
+func storageFull(err error) bool {
+	e, ok := errors.AsType[*latchkey.Error](err)
+	return ok && e.Code == latchkey.CodeStorageFull
 }
 
 // retryable reports whether the server may answer otherwise a little later. That

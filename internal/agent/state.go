@@ -20,6 +20,8 @@ const (
 	keyFile    = "machine.key"
 	policyFile = "policy.toml"
 	lockFile   = "lock"
+
+	troubleFile = "trouble.json"
 )
 
 // maxFile bounds what is read of any of them.

@@ -176,6 +176,9 @@ func newGUID() string {
 // Tenant returns the installation's tenant id.
 func (b *Broker) Tenant() string { return b.tenant }
 
+// ServerKey returns the public key by which agents know the server.
+func (b *Broker) ServerKey() ed25519.PublicKey { return b.serverKey.Public().(ed25519.PublicKey) }
+
 // Ready returns an error if the service cannot do its work. When nothing can be
 // recorded the error has the code db.CodeStorageFull.
 func (b *Broker) Ready(ctx context.Context) error {
@@ -217,7 +220,8 @@ func (b *Broker) Work(ctx context.Context) error {
 	for range checkWorkers {
 		g.Go(func() error { return b.runChecks(ctx) })
 	}
-	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", b.endLostRuns) })
+	leases := &leaseWatch{b: b}
+	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", leases.round) })
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
 	g.Go(func() error { return b.every(ctx, forgetInterval, "forget idle decisions", b.forgetIdle) })
@@ -226,7 +230,7 @@ func (b *Broker) Work(ctx context.Context) error {
 }
 
 const (
-	leaseInterval   = 2 * time.Second
+	leaseInterval   = time.Second
 	purgeInterval   = 10 * time.Minute
 	forgetInterval  = time.Minute
 	keyInterval     = 2 * time.Second
@@ -234,12 +238,14 @@ const (
 )
 
 // every runs f at once and then at intervals until ctx ends. An error of f is
-// logged: the next round is the retry.
+// logged, at most once a minute: the next round is the retry.
 func (b *Broker) every(ctx context.Context, interval time.Duration, what string, f func(context.Context) error) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
+	var logged time.Time
 	for {
-		if err := f(ctx); err != nil && ctx.Err() == nil {
+		if err := f(ctx); err != nil && ctx.Err() == nil && time.Since(logged) > time.Minute {
+			logged = time.Now()
 			b.log.LogAttrs(ctx, slog.LevelError, "background work failed", slog.String("work", what), slog.Any("error", err))
 		}
 		select {

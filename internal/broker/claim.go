@@ -170,7 +170,8 @@ func claimLost(format string, args ...any) error {
 	return latchkey.Conflict("claim-lost", format, args...)
 }
 
-// running returns the run of a claim while it is the machine's.
+// running returns the run of a claim while it is the machine's. It is until it was
+// ended, also after its lease: only the server's background work gives runs up.
 func (o *agentOp) running(id latchkey.RunID, claim latchkey.ClaimID) (db.Run, error) {
 	r, err := o.Run(id)
 	switch {
@@ -180,8 +181,6 @@ func (o *agentOp) running(id latchkey.RunID, claim latchkey.ClaimID) (db.Run, er
 		return r, err
 	case r.State != latchkey.RunRunning:
 		return r, claimLost("the run has ended: %s", r.State)
-	case r.LeaseExpires != nil && r.LeaseExpires.Before(o.Now):
-		return r, claimLost("the agent was not heard of for too long; the run is given up")
 	}
 	return r, nil
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -70,6 +69,10 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 	if n.Inputs == nil {
 		n.Inputs = map[string]string{}
 	}
+	queued, err := b.queued(ctx, n.Connection)
+	if err != nil {
+		return r, err
+	}
 	err = b.update(ctx, who, func(o *op) error {
 		e, flow, err := o.flow(env, n.Flow, latchkey.ActFlowRun)
 		if err != nil {
@@ -109,6 +112,9 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 		if denial.code != "" {
 			return o.refuseFor(latchkey.ActRunStart, runThing(run), denial)
 		}
+		if queued >= latchkey.MaxQueued {
+			return latchkey.Conflict("queue-full", "%d runs wait for the machine %q already, the most that may; start it when some have ended, see whether the machine is online, or cancel some", queued, m.Name)
+		}
 		if err := o.CreateRun(run); err != nil {
 			return err
 		}
@@ -122,6 +128,17 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 		b.waiting.wake(string(r.Machine))
 	}
 	return r, err
+}
+
+// queued returns how many runs wait for the machine of a connection. It is asked in
+// a transaction of its own: within the one that adds a run, runs that are started
+// at the same time would collide. The limit may be passed by as many.
+func (b *Broker) queued(ctx context.Context, c latchkey.ConnectionID) (n int, err error) {
+	err = b.db.View(ctx, func(tx *db.Tx) (err error) {
+		n, err = tx.Queued(c, latchkey.MaxQueued)
+		return err
+	})
+	return n, err
 }
 
 // refuseFor is refuse for a denial that was worked out for a run.
@@ -206,60 +223,4 @@ func (b *Broker) RunLog(ctx context.Context, who latchkey.Caller, env string, id
 		case <-time.After(min(left, logPoll)):
 		}
 	}
-}
-
-const lostBatch = 100 // runs that are ended in one transaction
-
-// endLostRuns fails runs whose agent vanished and runs that no machine claimed
-// in time.
-func (b *Broker) endLostRuns(ctx context.Context) error {
-	var lost []db.Run
-	find := func(tx *db.Tx) (err error) {
-		lost, err = tx.LostRuns(tx.Now.Add(-latchkey.QueueLimit), tx.Now.Add(-latchkey.TestQueueLimit), lostBatch)
-		return err
-	}
-	if err := b.db.View(ctx, find); err != nil || len(lost) == 0 {
-		return err
-	}
-	err := b.db.Update(ctx, func(tx *db.Tx) error {
-		if err := find(tx); err != nil {
-			return err
-		}
-		for _, r := range lost {
-			e := latchkey.RunError{Code: latchkey.RunErrAgentLost, Message: "the machine's agent was not heard of for too long; the run may have done part of its work and is not repeated"}
-			if r.State == latchkey.RunQueued {
-				limit := latchkey.QueueLimit
-				if r.Kind == latchkey.RunTest {
-					limit = latchkey.TestQueueLimit
-				}
-				e = latchkey.RunError{Code: latchkey.RunErrQueueTimeout, Message: fmt.Sprintf("no agent claimed the run within %s; see whether the machine is online and free", limit)}
-			}
-			if err := tx.FinishRun(r.ID, latchkey.RunFailed, nil, &e); err != nil {
-				return err
-			}
-			o := &op{tx, serviceCaller}
-			event := o.event(latchkey.ActRunFinish, runThing(r))
-			event.Outcome, event.Code, event.Reason, event.Machine = latchkey.OutcomeFailed, e.Code, e.Message, r.Machine
-			if err := o.Record(event); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, db.ErrNotFound) {
-		return nil // a run ended meanwhile: the next round sees the rest
-	}
-	if err != nil {
-		return err
-	}
-	for _, r := range lost {
-		b.counts.RunsFinished.Add(1)
-		if r.State == latchkey.RunQueued {
-			b.counts.RunsQueueTimeout.Add(1)
-		} else {
-			b.counts.RunsAgentLost.Add(1)
-		}
-		b.waiting.wake(string(r.ID))
-	}
-	return nil
 }

@@ -62,15 +62,15 @@ func TestClaimWaits(t *testing.T) {
 }
 
 func TestVanishedAgentFailsTheRun(t *testing.T) {
+	t.Parallel()
 	clock := new(clock)
 	chain := latchkeytest.New(t, latchkeytest.Options{Now: clock.now}).Chain(t)
 	r := chain.Start(t)
 	run := chain.Machine.Claim(t)
-	clock.advance(latchkey.RunLease + time.Second)
+	ended := awaitLost(t, chain, clock, r.ID)
 	if _, err := chain.Broker.Heartbeat(t.Context(), chain.Machine.Session(), r.ID, latchkey.RunRequest{Claim: run.Claim}); !errors.Is(err, latchkey.ErrConflict) {
 		t.Errorf("heartbeat after the lease: %v; want a conflict", err)
 	}
-	ended := awaitEnd(t, chain, r.ID)
 	if ended.State != latchkey.RunFailed || ended.Error.Code != latchkey.RunErrAgentLost {
 		t.Errorf("run = %s, %+v; want failed, %s", ended.State, ended.Error, latchkey.RunErrAgentLost)
 	}
@@ -82,6 +82,25 @@ func TestVanishedAgentFailsTheRun(t *testing.T) {
 	if ended := awaitEnd(t, chain, queued.ID); ended.Error.Code != latchkey.RunErrQueueTimeout {
 		t.Errorf("queued run = %+v; want %s", ended.Error, latchkey.RunErrQueueTimeout)
 	}
+}
+
+// awaitLost lets the clock run fast, but not so that it seems to have been set,
+// until a run has ended.
+func awaitLost(t *testing.T, c *latchkeytest.Chain, clock *clock, id latchkey.RunID) latchkey.Run {
+	t.Helper()
+	for range 40 {
+		clock.advance(5 * time.Second)
+		time.Sleep(time.Second) // a round of the background work
+		r, err := c.Broker.Run(t.Context(), c.Admin, c.Env, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.State.Done() {
+			return r
+		}
+	}
+	t.Fatal("the run did not end")
+	return latchkey.Run{}
 }
 
 // awaitEnd waits for the background work to end a run.

@@ -76,7 +76,7 @@ func (b *Broker) OpenSession(ctx context.Context, req latchkey.SessionRequest, a
 	}
 	// An old request that somebody recorded must not quarantine the machine.
 	if skew := now.Sub(req.At); skew > sessionSkew || skew < -sessionSkew {
-		return resp, &latchkey.Error{Kind: latchkey.ErrConflict, Code: "clock",
+		return resp, &latchkey.Error{Kind: latchkey.ErrConflict, Code: latchkey.CodeClock,
 			Msg: fmt.Sprintf("the machine's clock is %s off the server's; set it right", skew.Abs().Round(time.Second))}
 	}
 	var reason string

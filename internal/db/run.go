@@ -100,10 +100,17 @@ func (tx *Tx) NextQueued(m latchkey.MachineID) (Run, error) {
 	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.machine_id = $1 AND r.state = 'queued' ORDER BY r.id LIMIT 1`, m)
 }
 
-// HasQueued reports whether a machine has a queued run.
+// HasQueued reports whether a machine has a queued run. The order has PostgreSQL
+// use the index also when many runs are queued.
 func (tx *Tx) HasQueued(m latchkey.MachineID) (bool, error) {
-	n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM runs WHERE machine_id = $1 AND state = 'queued' LIMIT 1) AS q`, m)
+	n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM runs WHERE machine_id = $1 AND state = 'queued' ORDER BY id LIMIT 1) AS q`, m)
 	return n > 0, err
+}
+
+// Queued returns how many runs wait for the machine of a connection, at most limit.
+func (tx *Tx) Queued(c latchkey.ConnectionID, limit int) (int, error) {
+	return one(tx, scanInt, `SELECT count(*) FROM (
+		SELECT 1 FROM runs WHERE machine_id = (SELECT target_id FROM connections WHERE id = $1) AND state = 'queued' LIMIT $2) AS q`, c, limit)
 }
 
 // UnstartedClaims returns the runs that a machine has claimed but not started.
@@ -129,6 +136,11 @@ func (tx *Tx) MarkRunStarted(id latchkey.RunID, attempt string) error {
 // ExtendLease notes that the agent of a run was heard of.
 func (tx *Tx) ExtendLease(id latchkey.RunID) error {
 	return tx.execOne(`UPDATE runs SET lease_expires_at = $2 WHERE id = $1 AND state = 'running'`, id, ms(tx.Now.Add(latchkey.RunLease)))
+}
+
+// RenewLeases gives every running run a new lease, and returns how many there are.
+func (tx *Tx) RenewLeases() (int64, error) {
+	return tx.exec(`UPDATE runs SET lease_expires_at = $1 WHERE state = 'running'`, ms(tx.Now.Add(latchkey.RunLease)))
 }
 
 // AskCancel notes that somebody asked to cancel a run.

@@ -20,9 +20,9 @@ import (
 // Codes of failures of the database itself. Operations return them as
 // [latchkey.ErrUnavailable].
 const (
-	CodeStorageFull    = "storage-full"         // nothing was changed
-	CodeUnavailable    = "database-unavailable" // nothing was changed
-	CodeOutcomeUnknown = "outcome-unknown"      // the change may have been made
+	CodeStorageFull    = latchkey.CodeStorageFull // nothing was changed
+	CodeUnavailable    = "database-unavailable"   // nothing was changed
+	CodeOutcomeUnknown = "outcome-unknown"        // the change may have been made
 )
 
 // errCommit marks a failed commit: without word from the database that it rolled
@@ -90,7 +90,10 @@ func (d *DB) diagnose(err error) string {
 		}
 		return ""
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errCommit) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return CodeUnavailable
+	}
+	if errors.Is(err, context.Canceled) {
 		return ""
 	}
 	_, network := errors.AsType[net.Error](err)

@@ -82,6 +82,20 @@ func TestCommitFails(t *testing.T) {
 			if _, _, err := w.Machine.Get(t, run, w.Credential.ID); err != nil {
 				t.Errorf("release afterwards: %v", err)
 			}
+			// One that resembles the last is granted and delivered in one transaction.
+			for _, action := range []latchkey.Action{latchkey.ActReleaseGranted, latchkey.ActReleaseDelivered} {
+				before := len(w.events(t, latchkey.ActReleaseGranted, r.ID))
+				mend := atCommit(t, address, action, f.do)
+				_, sealed, err := w.Machine.Get(t, run, w.Credential.ID)
+				mend()
+				wantCode(t, "second release without "+string(action), err, f.code)
+				if got := len(w.events(t, latchkey.ActReleaseGranted, r.ID)); sealed.Box != nil || got != before {
+					t.Errorf("a second release without %s: a box of %d bytes, %d releases on record; want none and %d", action, len(sealed.Box), got, before)
+				}
+				if _, _, err := w.Machine.Get(t, run, w.Credential.ID); err != nil {
+					t.Errorf("release afterwards: %v", err)
+				}
+			}
 			w.Machine.Finish(t, run)
 			eventually(t, 20*time.Second, "the server to be ready", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusOK })
 		})
@@ -142,8 +156,12 @@ func TestCommitUnanswered(t *testing.T) {
 	if _, _, err := w.Machine.Get(t, run, w.Credential.ID); err != nil {
 		t.Errorf("release afterwards: %v", err)
 	}
-	if got := len(w.events(t, latchkey.ActReleaseGranted, id)); got != 3 {
-		t.Errorf("%d releases on record; want 3: all that may have been given", got)
+	cut = commitOf(latchkey.ActReleaseDelivered) // now in one transaction with its grant
+	_, sealed, err := w.Machine.Get(t, run, w.Credential.ID)
+	<-cut
+	wantCode(t, "release that resembles the last", err, "outcome-unknown")
+	if got := len(w.events(t, latchkey.ActReleaseGranted, id)); got != 4 || sealed.Box != nil {
+		t.Errorf("%d releases on record, a box of %d bytes; want 4, all that may have been given, and none", got, len(sealed.Box))
 	}
 
 	cut = commitOf(latchkey.ActRunFinish)

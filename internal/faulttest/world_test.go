@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -117,6 +118,24 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// A clock is the service's, which a test steps.
+type clock struct {
+	mu     sync.Mutex
+	offset time.Duration // guarded by mu
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.offset)
+}
+
+func (c *clock) step(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
 }
 
 // events returns the audit entries of a run with an action.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -36,6 +37,8 @@ func machine[I, O any](s *server, o op, h func(context.Context, *visit, I) (O, e
 			}
 			return h(r.Context(), visitOf(r.Context()), in)
 		})
+		w.Header().Set(latchkey.HeaderTime, s.Now().UTC().Format(time.RFC3339Nano))
+		w.Header().Set(latchkey.HeaderServerKey, base64.StdEncoding.EncodeToString(s.b.ServerKey()))
 		writeAgent(w, status, body)
 	})
 }
