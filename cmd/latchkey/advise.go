@@ -144,12 +144,34 @@ func adviseNotFound(ctx context.Context, cmd *cobra.Command, err error) error {
 	if near != "" {
 		return hint(err, didYouMean(near))
 	}
-	for parent := cmd.Parent(); parent != nil; parent = parent.Parent() {
-		if list, _, findErr := parent.Find([]string{"list"}); findErr == nil && list.Name() == "list" && list != cmd {
-			return hint(err, list.CommandPath()+strings.TrimPrefix(list.Use, "list"))
-		}
+	if list := listFor(cmd, err); list != nil && list != cmd {
+		return hint(err, list.CommandPath()+strings.TrimPrefix(list.Use, "list"))
 	}
 	return err
+}
+
+// listFor returns the command that lists what was not found: that of its kind,
+// else that of the commands beside cmd.
+func listFor(cmd *cobra.Command, err error) *cobra.Command {
+	find := func(under *cobra.Command, words ...string) *cobra.Command {
+		if list, rest, err := under.Find(words); err == nil && len(rest) == 0 && list.Name() == "list" {
+			return list
+		}
+		return nil
+	}
+	if e, ok := errors.AsType[*latchkey.Error](err); ok {
+		kind, _ := strings.CutPrefix(e.Msg, "there is no such ")
+		kind, _, _ = strings.Cut(kind, ",")
+		if list := find(cmd.Root(), kind, "list"); list != nil {
+			return list
+		}
+	}
+	for parent := cmd.Parent(); parent != nil && parent.HasParent(); parent = parent.Parent() {
+		if list := find(parent, "list"); list != nil {
+			return list
+		}
+	}
+	return nil
 }
 
 func didYouMean(name string) string { return quoteWord(name) + ", if that is what you mean" }

@@ -153,7 +153,7 @@ use. It works once, within ten minutes. Whoever has the link is you: open it you
 				return a.printJSON(link)
 			}
 			a.say("the link signs a browser in as you, once, until %s", when(link.ExpiresAt))
-			_, err = fmt.Fprintln(a.std.out, link.URL)
+			_, err = fmt.Fprintln(a.std.out, cleanLine(link.URL))
 			return err
 		},
 	}

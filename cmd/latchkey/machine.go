@@ -94,7 +94,7 @@ connections, and leaves quarantine.`,
 			case bare:
 				return a.reveal(latchkey.NewSecret(t.Token))
 			}
-			enrol := "latchkey-agent enrol --server " + quoteWord(c.Server()) + " --token " + quoteWord(t.Token)
+			enrol := "latchkey-agent enrol --server " + quoteWord(c.Server()) + " --token " + quoteWord(cleanLine(t.Token))
 			for _, program := range commands {
 				enrol += " --allow-command " + quoteWord(program)
 			}
