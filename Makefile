@@ -31,5 +31,8 @@ soak: ## kill servers, agents and PostgreSQL at random for SOAK, and check what 
 packages: ## make deb and rpm packages in dist/ (VERSION, SOURCE_DATE_EPOCH)
 	go -C tools run ./packages .. ../dist
 
+image: ## make the container image in dist/latchkey.oci.tar (VERSION, SOURCE_DATE_EPOCH)
+	go -C tools run ./image .. ../dist
+
 clean: ## remove what the others made
 	rm -rf bin dist

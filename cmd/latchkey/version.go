@@ -66,8 +66,14 @@ func (a *app) serverVersion(ctx context.Context) (string, error) {
 	return about.Info.Version, nil
 }
 
+// release is the version of a packaged program, which the linker sets (-X).
+var release string
+
 // version returns the version that the program was built from.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"
