@@ -171,7 +171,7 @@ func TestStatusLine(t *testing.T) {
 	s.clear()
 	s.clear()
 	p.say("end")
-	if got := p.sees(t, "latchkey: end"); strings.Count(got, "\n") != 1 || strings.Contains(got, strings.Repeat("x", 60)) {
+	if got := p.sees(t, "latchkey: end\r\n"); strings.Count(got, "\n") != 1 || strings.Contains(got, strings.Repeat("x", 60)) {
 		t.Errorf("the terminal shows %q; want a line that fits, and is taken away", got)
 	}
 	p.quiet = true
