@@ -235,7 +235,7 @@ func (c cell) Scan(v any) error {
 		if !ok {
 			return fmt.Errorf("db: %T are no bytes", v)
 		}
-		*c.value = slices.Clone(b)
+		*c.value = append([]byte{}, b...) // never nil, which would be NULL
 	case TypeInteger:
 		n, ok := v.(int64)
 		if !ok {
