@@ -182,7 +182,7 @@ func Restore(ctx context.Context, c RestoreConfig) (r Restored, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	err = d.Load(ctx, func(tx *db.Tx) (err error) {
+	err = d.UpdateRows(ctx, func(tx *db.Tx) (err error) {
 		from, reader, err := c.open()
 		if err != nil {
 			return err

@@ -260,18 +260,20 @@ func Rewrap(ctx context.Context, d *db.DB, key *seal.Key, account string, progre
 	if err != nil {
 		return r, err
 	}
-	for _, c := range db.SealedColumns() {
-		if err := rewrapColumn(ctx, d, key, c, newest, &r.Boxes, progress); err != nil {
+	// A transaction that was under way when the key changed may still have sealed
+	// with the old one. The second pass finds it.
+	for range 2 {
+		for _, c := range db.SealedColumns() {
+			if err := rewrapColumn(ctx, d, key, c, newest, &r.Boxes, progress); err != nil {
+				return r, err
+			}
+		}
+		statuses, err := KeyStatuses(ctx, d, key, false)
+		if err != nil {
 			return r, err
 		}
-	}
-	statuses, err := KeyStatuses(ctx, d, key, false)
-	if err != nil {
-		return r, err
-	}
-	for _, s := range statuses {
-		if s.ID != newest {
-			r.Left += s.Boxes
+		if r.Left = sealedOtherwise(statuses, newest); r.Left == 0 {
+			break
 		}
 	}
 	err = d.Update(ctx, func(tx *db.Tx) error {
@@ -283,13 +285,23 @@ func Rewrap(ctx context.Context, d *db.DB, key *seal.Key, account string, progre
 	return r, err
 }
 
+// sealedOtherwise returns how many boxes are under other keys than one.
+func sealedOtherwise(statuses []KeyStatus, id string) (n int64) {
+	for _, s := range statuses {
+		if s.ID != id {
+			n += s.Boxes
+		}
+	}
+	return n
+}
+
 // rewrapColumn seals the data keys of a column's boxes with the key that seals.
 func rewrapColumn(ctx context.Context, d *db.DB, key *seal.Key, c db.SealedColumn, newest string, done *int64, progress func(int64)) error {
 	var after []string
 	for {
 		var boxes []db.Box
 		var changed int64
-		err := d.Update(ctx, func(tx *db.Tx) (err error) {
+		err := d.UpdateRows(ctx, func(tx *db.Tx) (err error) {
 			changed = 0
 			if boxes, err = tx.Boxes(c, after, newest, boxBatch); err != nil {
 				return err
@@ -327,20 +339,37 @@ func rewrapColumn(ctx context.Context, d *db.DB, key *seal.Key, c db.SealedColum
 // seals, and returns their ids. It refuses while anything is sealed with one of
 // them.
 func RetireKeys(ctx context.Context, d *db.DB, key *seal.Key, account string) (sealing string, retired []string, err error) {
-	err = d.Update(ctx, func(tx *db.Tx) error {
+	check := func(tx *db.Tx) (done bool, err error) {
 		if sealing, err = tx.SealingKey(); err != nil {
-			return err
+			return false, err
 		}
 		statuses, err := keyStatuses(tx, key)
 		if err != nil {
-			return err
+			return false, err
 		}
+		done = true
 		for _, s := range statuses {
 			if s.ID != sealing && s.Boxes > 0 {
-				return latchkey.Conflict("key-in-use", "%d values are still sealed with the master key %s: run latchkey master-key rewrap first", s.Boxes, s.ID)
+				return false, latchkey.Conflict("key-in-use", "%d values are still sealed with the master key %s: run latchkey master-key rewrap first", s.Boxes, s.ID)
 			}
+			done = done && (s.ID == sealing || !s.Known)
 		}
-		if retired, err = tx.ForgetMasterKeys(); err != nil || len(retired) == 0 {
+		return done, nil
+	}
+	// Most refusals need no transaction that others could collide with.
+	done := false
+	err = d.View(ctx, func(tx *db.Tx) (err error) {
+		done, err = check(tx)
+		return err
+	})
+	if err != nil || done {
+		return sealing, nil, err
+	}
+	err = d.Update(ctx, func(tx *db.Tx) (err error) {
+		if _, err = check(tx); err != nil {
+			return err
+		}
+		if retired, err = tx.ForgetMasterKeys(); err != nil {
 			return err
 		}
 		o := &op{tx, localAdministration}

@@ -165,11 +165,11 @@ func (d *DB) Migrate(ctx context.Context) error {
 	return d.renumberAudit(ctx)
 }
 
-// Load runs f in a transaction that fills a database from OpenEmpty. Like
-// Update, it may run f several times.
-func (d *DB) Load(ctx context.Context, f func(*Tx) error) error {
-	// Nobody else is there whom serializable would protect, and it would keep
-	// every row in mind.
+// UpdateRows is Update with the engine's default isolation, for changes whose
+// every statement holds by itself whatever others do meanwhile: filling a
+// database from OpenEmpty, and ReplaceBox. Serializable transactions of their
+// size would collide with others for ever.
+func (d *DB) UpdateRows(ctx context.Context, f func(*Tx) error) error {
 	return d.run(ctx, d.write, &sql.TxOptions{}, f)
 }
 
