@@ -109,7 +109,7 @@ func (r *trickle) Read(b []byte) (int, error) { return r.from.Read(b[:min(len(b)
 // TestDamage cuts a backup off after each line and elsewhere, leaves out and
 // repeats each line, changes bytes, and adds something: nothing passes.
 func TestDamage(t *testing.T) {
-	text := sample(t, thingRows...)
+	text := sample(t, thingRows[:3]...)
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	lines = lines[:len(lines)-1]
 	var bad [][]byte
