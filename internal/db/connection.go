@@ -4,7 +4,7 @@ import "latchkey.dev/latchkey"
 
 const connectionCols = `c.id, c.name, c.target_id, c.driver, c.ssh_server, c.credential_id, c.owner_id, c.created_at, c.updated_at, COALESCE(s.refusals, 0)`
 
-const connectionFrom = ` FROM connections c LEFT JOIN sign_in_refusals s ON s.credential_id = c.credential_id AND s.machine_id = c.target_id AND s.ssh_server = c.ssh_server`
+const connectionJoin = ` LEFT JOIN sign_in_refusals s ON s.credential_id = c.credential_id AND s.machine_id = c.target_id AND s.ssh_server = c.ssh_server`
 
 func scanConnection(s scanner) (c latchkey.Connection, err error) {
 	return c, s.Scan(&c.ID, &c.Name, &c.Target.Machine, &c.Driver, &c.SSHServer, &c.Credential, &c.Owner, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt}, &c.Refusals)
@@ -13,20 +13,16 @@ func scanConnection(s scanner) (c latchkey.Connection, err error) {
 // Connection returns the connection of an environment with an id, or
 // ErrNotFound.
 func (tx *Tx) Connection(env latchkey.EnvironmentID, id latchkey.ConnectionID) (latchkey.Connection, error) {
-	return one(tx, scanConnection, `SELECT `+connectionCols+connectionFrom+` WHERE c.environment_id = $1 AND c.id = $2 AND c.deleted_at IS NULL`, env, id)
+	return one(tx, scanConnection, `SELECT `+connectionCols+` FROM connections c`+connectionJoin+` WHERE c.environment_id = $1 AND c.id = $2 AND c.deleted_at IS NULL`, env, id)
 }
 
 // Connections lists an environment's connections in the order of their names.
 func (tx *Tx) Connections(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Connection], error) {
-	var w where
-	with := visible.begin(&w, "c.id")
-	w.add("c.environment_id = ?", env)
-	w.add("c.deleted_at IS NULL")
-	w.after(o, "c.sort_key", "c.id")
-	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanConnection, with+`SELECT `+connectionCols+connectionFrom+w.String()+
-		` ORDER BY c.sort_key, c.id LIMIT `+w.last(), w.args...)
-	return page(items, o, func(c latchkey.Connection) (string, string) { return latchkey.SortKey(c.Name), string(c.ID) }), err
+	l := listing[latchkey.Connection]{
+		kind: latchkey.KindConnection, cols: connectionCols, table: "connections c", alias: "c", joins: connectionJoin, scan: scanConnection,
+		name: func(c *latchkey.Connection) (string, string) { return c.Name, string(c.ID) },
+	}
+	return l.page(tx, env, visible, o, nil)
 }
 
 // CreateConnection stores a new connection. It returns ErrExists when its
@@ -41,7 +37,10 @@ func (tx *Tx) CreateConnection(env latchkey.EnvironmentID, c latchkey.Connection
 // RenameConnection stores a connection's name. It returns ErrExists when its
 // creator has another one with the same name.
 func (tx *Tx) RenameConnection(c latchkey.Connection) error {
-	return tx.execOne(`UPDATE connections SET name = $2, sort_key = $3, updated_at = $4 WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), ms(tx.Now))
+	if err := tx.execOne(`UPDATE connections SET name = $2, sort_key = $3, updated_at = $4 WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.sortGrants(string(c.ID), c.Name)
 }
 
 // DeleteConnection marks a connection as deleted.

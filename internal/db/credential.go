@@ -61,15 +61,11 @@ func (tx *Tx) SlotVariable(id latchkey.CredentialID, slot latchkey.Slot) (v latc
 
 // Credentials lists an environment's credentials in the order of their names.
 func (tx *Tx) Credentials(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
-	var w where
-	with := visible.begin(&w, "c.id")
-	w.add("c.environment_id = ?", env)
-	w.add("c.deleted_at IS NULL")
-	w.after(o, "c.sort_key", "c.id")
-	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanCredential, with+`SELECT `+credentialCols+` FROM credentials c`+w.String()+
-		` ORDER BY c.sort_key, c.id LIMIT `+w.last(), w.args...)
-	p := page(items, o, func(c latchkey.Credential) (string, string) { return latchkey.SortKey(c.Name), string(c.ID) })
+	l := listing[latchkey.Credential]{
+		kind: latchkey.KindCredential, cols: credentialCols, table: "credentials c", alias: "c", scan: scanCredential,
+		name: func(c *latchkey.Credential) (string, string) { return c.Name, string(c.ID) },
+	}
+	p, err := l.page(tx, env, visible, o, nil)
 	if err != nil {
 		return p, err
 	}
@@ -115,6 +111,9 @@ func (tx *Tx) UpdateCredential(c latchkey.Credential) error {
 	}
 	if err := tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8
 		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now)); err != nil {
+		return err
+	}
+	if err := tx.sortGrants(string(c.ID), c.Name); err != nil {
 		return err
 	}
 	return tx.bumpEpochOf("credentials", string(c.ID))

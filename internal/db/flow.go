@@ -32,15 +32,11 @@ func (tx *Tx) FlowRevision(env latchkey.EnvironmentID, id latchkey.FlowID, revis
 
 // Flows lists an environment's flows in the order of their names.
 func (tx *Tx) Flows(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Flow], error) {
-	var w where
-	with := visible.begin(&w, "f.id")
-	w.add("f.environment_id = ?", env)
-	w.add("f.deleted_at IS NULL")
-	w.after(o, "f.sort_key", "f.id")
-	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanFlow, with+`SELECT `+flowCols+` FROM flows f JOIN flow_revisions r ON r.flow_id = f.id AND r.revision = f.revision`+w.String()+
-		` ORDER BY f.sort_key, f.id LIMIT `+w.last(), w.args...)
-	return page(items, o, func(f latchkey.Flow) (string, string) { return latchkey.SortKey(f.Name), string(f.ID) }), err
+	l := listing[latchkey.Flow]{
+		kind: latchkey.KindFlow, cols: flowCols, table: "flows f", alias: "f", joins: ` JOIN flow_revisions r ON r.flow_id = f.id AND r.revision = f.revision`,
+		scan: scanFlow, name: func(f *latchkey.Flow) (string, string) { return f.Name, string(f.ID) },
+	}
+	return l.page(tx, env, visible, o, nil)
 }
 
 // CreateFlow stores a new flow with its first revision. It returns ErrExists
@@ -58,6 +54,9 @@ func (tx *Tx) CreateFlow(env latchkey.EnvironmentID, f latchkey.Flow) error {
 func (tx *Tx) ReviseFlow(f latchkey.Flow, by latchkey.PrincipalID) error {
 	if err := tx.execOne(`UPDATE flows SET name = $2, sort_key = $3, description = $4, revision = $5, updated_at = $6 WHERE id = $1`,
 		f.ID, f.Name, latchkey.SortKey(f.Name), f.Description, f.Revision, ms(tx.Now)); err != nil {
+		return err
+	}
+	if err := tx.sortGrants(string(f.ID), f.Name); err != nil {
 		return err
 	}
 	if err := tx.bumpEpochOf("flows", string(f.ID)); err != nil {

@@ -73,29 +73,10 @@ func (tx *Tx) Roles(who latchkey.PrincipalID, subjects []string) (map[string]lat
 // authorization epoch.
 func (tx *Tx) CreateGrant(env latchkey.EnvironmentID, kind latchkey.Kind, subject string, to latchkey.PrincipalID, role latchkey.Role, by latchkey.PrincipalID) error {
 	id := latchkey.NewID("grant", tx.Now)
-	if _, err := tx.exec(`INSERT INTO grants (id, environment_id, subject_kind, subject_id, principal_id, role, via, created_by, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8)`,
+	if err := tx.execOne(`INSERT INTO grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, via, created_by, created_at)
+		SELECT $1, $2, $3, id, sort_key, $5, $6, '', $7, $8 FROM `+tables[kind]+` WHERE id = $4`,
 		id, env, kind, subject, to, role, by, ms(tx.Now)); err != nil {
 		return err
 	}
 	return tx.bumpEpoch(env)
-}
-
-// Visible restricts a list to the things that a principal may see. Everything
-// is set when the principal's role in the environment shows it all.
-type Visible struct {
-	Who        latchkey.PrincipalID
-	Everything bool
-}
-
-// begin starts the conditions of a list of the given table's rows, and returns
-// what the query begins with. The principal is always $1.
-func (v Visible) begin(w *where, idColumn string) string {
-	w.args = append(w.args, v.Who)
-	if v.Everything {
-		w.conds = append(w.conds, "CAST($1 AS TEXT) <> ''") // $1 is used on every path
-		return ""
-	}
-	w.conds = append(w.conds, "EXISTS (SELECT 1 FROM grants g JOIN mine ON g.principal_id = mine.id WHERE g.subject_id = "+idColumn+")")
-	return mine
 }

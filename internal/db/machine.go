@@ -80,17 +80,15 @@ func (tx *Tx) Machine(id latchkey.MachineID) (Machine, error) {
 // Machines lists an environment's machines in the order of their names, without
 // their load.
 func (tx *Tx) Machines(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Machine], error) {
-	var w where
-	with := visible.begin(&w, "m.id")
-	w.add("m.environment_id = ?", env)
-	w.add("m.deleted_at IS NULL")
-	w.after(o, "m.sort_key", "m.id")
-	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, func(s scanner) (latchkey.Machine, error) {
-		m, err := tx.scanMachine(s)
-		return m.Machine, err
-	}, with+`SELECT `+machineCols+` FROM machines m`+w.String()+` ORDER BY m.sort_key, m.id LIMIT `+w.last(), w.args...)
-	return page(items, o, func(m latchkey.Machine) (string, string) { return latchkey.SortKey(m.Name), string(m.ID) }), err
+	l := listing[latchkey.Machine]{
+		kind: latchkey.KindMachine, cols: machineCols, table: "machines m", alias: "m",
+		scan: func(s scanner) (latchkey.Machine, error) {
+			m, err := tx.scanMachine(s)
+			return m.Machine, err
+		},
+		name: func(m *latchkey.Machine) (string, string) { return m.Name, string(m.ID) },
+	}
+	return l.page(tx, env, visible, o, nil)
 }
 
 // CreateMachine stores a new machine and its principal. It returns ErrExists
@@ -135,6 +133,9 @@ func (tx *Tx) UpdateMachine(m Machine) error {
 	}
 	if err := tx.execOne(`UPDATE machines SET name = $2, sort_key = $3, description = $4, disabled_at = $5, updated_at = $6 WHERE id = $1`,
 		m.ID, m.Name, latchkey.SortKey(m.Name), m.Description, disabled, ms(tx.Now)); err != nil {
+		return err
+	}
+	if err := tx.sortGrants(string(m.ID), m.Name); err != nil {
 		return err
 	}
 	return tx.bumpEpochOf("machines", string(m.ID))

@@ -47,20 +47,15 @@ type VariableFilter struct {
 // Variables lists an environment's variables in the order of their display
 // names.
 func (tx *Tx) Variables(env latchkey.EnvironmentID, visible Visible, f VariableFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.Variable], error) {
-	var w where
-	with := visible.begin(&w, "v.id")
-	w.add("v.environment_id = ?", env)
-	w.add("v.deleted_at IS NULL")
-	if f.Type != "" {
-		w.add("v.type = ?", f.Type)
+	l := listing[latchkey.Variable]{
+		kind: latchkey.KindVariable, cols: variableCols, table: "variables v", alias: "v", scan: scanVariable,
+		name: func(v *latchkey.Variable) (string, string) { return v.DisplayName, string(v.ID) },
 	}
-	w.after(o, "v.sort_key", "v.id")
-	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanVariable, with+`SELECT `+variableCols+` FROM variables v`+w.String()+
-		` ORDER BY v.sort_key, v.id LIMIT `+w.last(), w.args...)
-	return page(items, o, func(v latchkey.Variable) (string, string) {
-		return latchkey.SortKey(v.DisplayName), string(v.ID)
-	}), err
+	return l.page(tx, env, visible, o, func(w *where) {
+		if f.Type != "" {
+			w.add("v.type = ?", f.Type)
+		}
+	})
 }
 
 // CreateVariable stores a new variable. It returns ErrExists when the unique
@@ -78,6 +73,9 @@ func (tx *Tx) CreateVariable(env latchkey.EnvironmentID, v latchkey.Variable) er
 func (tx *Tx) UpdateVariable(v latchkey.Variable) error {
 	if err := tx.execOne(`UPDATE variables SET display_name = $2, sort_key = $3, description = $4, default_value = $5, current_value = $6, updated_at = $7
 		WHERE id = $1`, v.ID, v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.DefaultValue, v.Value, ms(tx.Now)); err != nil {
+		return err
+	}
+	if err := tx.sortGrants(string(v.ID), v.DisplayName); err != nil {
 		return err
 	}
 	return tx.bumpEpochOf("variables", string(v.ID))

@@ -114,12 +114,13 @@ CREATE TABLE environment_members (
 CREATE INDEX environment_members_principal ON environment_members (principal_id);
 
 -- Roles of principals on things. via is the grant whose share made this one,
--- '' for a grant of its own.
+-- '' for a grant of its own. sort_key is the thing's.
 CREATE TABLE grants (
     id             TEXT PRIMARY KEY,
     environment_id TEXT NOT NULL REFERENCES environments (id),
     subject_kind   TEXT NOT NULL,
     subject_id     TEXT NOT NULL,
+    sort_key       TEXT NOT NULL,
     principal_id   TEXT NOT NULL REFERENCES principals (id),
     role           TEXT NOT NULL CHECK (role IN ('owner', 'co-owner', 'user-share', 'user')),
     via            TEXT NOT NULL DEFAULT '',
@@ -127,7 +128,7 @@ CREATE TABLE grants (
     created_at     BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX grants_subject ON grants (subject_id, principal_id, via);
-CREATE INDEX grants_principal ON grants (principal_id, subject_kind, environment_id);
+CREATE INDEX grants_principal ON grants (principal_id, subject_kind, environment_id, sort_key, subject_id);
 
 CREATE TABLE variables (
     id             TEXT PRIMARY KEY,
@@ -146,7 +147,8 @@ CREATE TABLE variables (
     deleted_at     BIGINT
 );
 CREATE UNIQUE INDEX variables_name ON variables (environment_id, name_key) WHERE deleted_at IS NULL;
-CREATE INDEX variables_list ON variables (environment_id, sort_key, id);
+CREATE INDEX variables_list ON variables (environment_id, sort_key, id) WHERE deleted_at IS NULL;
+CREATE INDEX variables_type ON variables (environment_id, type, sort_key, id) WHERE deleted_at IS NULL;
 
 -- References that a secret variable has had. The one with newest is the one last
 -- saved; the one with in_force is what releases read. Rows are not reused: an
@@ -199,7 +201,7 @@ CREATE TABLE credentials (
     deleted_at       BIGINT
 );
 CREATE UNIQUE INDEX credentials_name ON credentials (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
-CREATE INDEX credentials_list ON credentials (environment_id, sort_key, id);
+CREATE INDEX credentials_list ON credentials (environment_id, sort_key, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE credential_slots (
     credential_id TEXT NOT NULL REFERENCES credentials (id),
@@ -282,7 +284,7 @@ CREATE TABLE connections (
     deleted_at     BIGINT
 );
 CREATE UNIQUE INDEX connections_name ON connections (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
-CREATE INDEX connections_list ON connections (environment_id, sort_key, id);
+CREATE INDEX connections_list ON connections (environment_id, sort_key, id) WHERE deleted_at IS NULL;
 CREATE INDEX connections_credential ON connections (credential_id);
 CREATE INDEX connections_target ON connections (target_id);
 
@@ -311,7 +313,7 @@ CREATE TABLE flows (
     deleted_at     BIGINT
 );
 CREATE UNIQUE INDEX flows_name ON flows (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
-CREATE INDEX flows_list ON flows (environment_id, sort_key, id);
+CREATE INDEX flows_list ON flows (environment_id, sort_key, id) WHERE deleted_at IS NULL;
 
 -- Revisions are only ever added.
 CREATE TABLE flow_revisions (
@@ -356,6 +358,8 @@ CREATE TABLE runs (
     CHECK ((kind = 'flow') = (flow_id IS NOT NULL) AND (kind = 'flow') = (revision IS NOT NULL))
 );
 CREATE INDEX runs_list ON runs (environment_id, id);
+CREATE INDEX runs_owner ON runs (owner_id, environment_id, id);
+CREATE INDEX runs_starter ON runs (started_by, environment_id, id);
 CREATE INDEX runs_queue ON runs (machine_id, id) WHERE state = 'queued';
 CREATE INDEX runs_running ON runs (machine_id, id) WHERE state = 'running';
 CREATE INDEX runs_leases ON runs (lease_expires_at) WHERE state = 'running';
