@@ -187,7 +187,9 @@ func TestSSHEnds(t *testing.T) {
 				t.Errorf("agent ended with %d; want 0", code)
 			}
 		}, latchkey.RunCancelled, latchkey.RunErrCancelled},
-		{"agent killed", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) { a.signal(t, syscall.SIGKILL) }, "", ""},
+		{"agent killed", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) {
+			a.signal(t, syscall.SIGKILL)
+		}, "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
