@@ -4,7 +4,8 @@
 # The agent's bootstrap has read this from standard input. There follow three
 # lines of shell words: settings of this script, variables for the flow, and the
 # flow's command. Then comes an empty line every few seconds, as a sign of life.
-# At the end of standard input, or when it is silent for a minute, the flow ends.
+# At the end of standard input, or when it is silent for twelve times $doze
+# seconds, the flow ends.
 #
 # The line "$ready …" says how far this has come. What standard output has before
 # it is not the flow's: the user's shell may have written it.
@@ -44,7 +45,7 @@ stop() {
 	trap 'silent=0; kill "$nap"' USR1
 	silent=0
 	while [ "$silent" -lt 12 ]; do
-		sleep 5 &
+		sleep "$doze" &
 		nap=$!
 		wait "$nap"
 		silent=$((silent + 1))

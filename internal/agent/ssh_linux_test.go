@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -147,11 +148,14 @@ func TestSSHFlowSees(t *testing.T) {
 	server := newSSHServer(t)
 	f := sshFixture(t, server, server.Address)
 	f.agent(t)
-	id := f.start(t, f.flow(t, latchkey.HandoverNone, time.Minute, "report", "key"), map[string]string{"month": "2026-01 = ü\n'x'"})
+	id := f.start(t, f.flow(t, latchkey.HandoverNone, time.Minute, "report", "key"), map[string]string{"month": "2026-01 = ü\n'x'", "leak": latchkeytest.ChainPassword})
 	f.await(t, id, latchkey.RunSucceeded, "")
 	got := readReport(t, f.output(t, id, "stdout"))
 	if got.UID == os.Getuid() || got.How != "" || len(got.Values) > 0 || got.Inputs["LATCHKEY_INPUT_MONTH"] != "2026-01 = ü\n'x'" {
 		t.Errorf("the flow sees %+v; want another user, the input, and no value", got)
+	}
+	if got.Inputs["LATCHKEY_INPUT_LEAK"] != mask {
+		t.Errorf("the password in the output is %q; want it masked", got.Inputs["LATCHKEY_INPUT_LEAK"])
 	}
 	for _, name := range []string{"LATCHKEY_RUN", "LATCHKEY_MACHINE", "LATCHKEY_FLOW", "LATCHKEY_REVISION", "TMPDIR", "HOME", "PATH"} {
 		if !strings.Contains(" "+strings.Join(got.Env, " ")+" ", " "+name+" ") {
@@ -261,6 +265,48 @@ func TestSSHTest(t *testing.T) {
 	}
 }
 
+// TestSSHSilence cuts the network so that neither side is told: both notice that
+// the other is silent.
+func TestSSHSilence(t *testing.T) {
+	t.Parallel()
+	server := newSSHServer(t)
+	l := newLink(t, server.Address)
+	c := configured(t, server)
+	c.Address = l.address()
+	conn, err := c.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := c.signIn(t.Context(), conn, latchkey.CredentialValues{Username: latchkeytest.ChainUser, Password: latchkey.NewSecret(latchkeytest.ChainPassword)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	stdout, stderr := &head{limit: 100}, &head{limit: 1000}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := runRemote(t.Context(), client, remote{
+			life: signs{every: 500 * time.Millisecond, patience: 3 * time.Second}, run: "run_x",
+			command: []string{"/bin/sh", "-c", "echo ready; sleep 300"}, env: []string{"LATCHKEY_RUN=run_x"}, stdout: stdout, stderr: stderr,
+		})
+		ended <- err
+	}()
+	eventually(t, 10*time.Second, "the flow", func() bool { return stdout.text() == "ready\n" })
+	l.freeze()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, errRemoteLost) {
+			t.Errorf("the agent's side ended with %v; want %v", err, errRemoteLost)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the agent did not notice")
+	}
+	if len(server.Processes()) == 0 {
+		t.Error("the flow has ended already: the server noticed otherwise")
+	}
+	eventually(t, 40*time.Second, "end of the flow on the server", func() bool { return len(server.Processes()) == 0 })
+}
+
 // A link stands between the agent and an SSH server, and can be cut.
 type link struct {
 	listener net.Listener
@@ -268,7 +314,8 @@ type link struct {
 	work     sync.WaitGroup
 
 	mu    sync.Mutex
-	conns []net.Conn // guarded by mu
+	conns []net.Conn    // guarded by mu
+	ice   chan struct{} // closed when nothing passes any more
 }
 
 func newLink(t *testing.T, target string) *link {
@@ -277,7 +324,7 @@ func newLink(t *testing.T, target string) *link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{listener: listener, target: target}
+	l := &link{listener: listener, target: target, ice: make(chan struct{})}
 	l.work.Go(func() {
 		for {
 			in, err := listener.Accept()
@@ -294,8 +341,12 @@ func newLink(t *testing.T, target string) *link {
 			l.mu.Unlock()
 			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
 				l.work.Go(func() {
-					_, _ = io.Copy(pair[0], pair[1])
-					_ = pair[0].Close()
+					_, _ = io.Copy(icy{pair[0], l.ice}, pair[1])
+					select {
+					case <-l.ice: // the other side is not told
+					default:
+						_ = pair[0].Close()
+					}
 				})
 			}
 		}
@@ -309,6 +360,24 @@ func newLink(t *testing.T, target string) *link {
 }
 
 func (l *link) address() string { return l.listener.Addr().String() }
+
+// freeze has nothing pass any more, in both directions.
+func (l *link) freeze() { close(l.ice) }
+
+// An icy writer drops what is written to it once its link is frozen.
+type icy struct {
+	io.Writer
+	ice chan struct{}
+}
+
+func (w icy) Write(b []byte) (int, error) {
+	select {
+	case <-w.ice:
+		return len(b), nil
+	default:
+		return w.Writer.Write(b)
+	}
+}
 
 // cut ends every connection.
 func (l *link) cut() {

@@ -29,15 +29,22 @@ const (
 	// there, and runs it. So no list of processes shows what flows are told.
 	bootstrap = `exec /bin/sh -c 'n=$(printf "\\nx") n=${n%x} s=; while IFS= read -r l; do test "$l" = . && break; s=$s$l$n; done; eval "$s"'`
 
-	signOfLife   = 10 * time.Second // how often the script hears of the agent
-	maxNoAnswer  = 30 * time.Second // how long the server may leave it unanswered
 	remoteGrace  = killGrace + 5*time.Second
 	maxPreamble  = 64 << 10 // bytes that the account's shell may print before the script begins
 	maxComplaint = 4 << 10  // bytes of standard error that are kept to say why it did not begin
 )
 
+// signs are signs of life: the agent gives one every so often, and bears that
+// there is none of the other side for a while. So does the script.
+type signs struct{ every, patience time.Duration }
+
+// usualSigns have the agent notice a server that is gone within half a minute. The
+// script, which keeps whole seconds, waits for twice that.
+var usualSigns = signs{10 * time.Second, 30 * time.Second}
+
 // A remote is a flow on an SSH server.
 type remote struct {
+	life           signs
 	run            latchkey.RunID
 	command        []string
 	env            []string // NAME=VALUE
@@ -65,7 +72,7 @@ func runRemote(ctx context.Context, client *ssh.Client, r remote) (code int, err
 	ready := rand.Text()
 	stdout := &preamble{next: r.stdout, ready: ready}
 	complaint := &head{limit: maxComplaint}
-	c, err := openRemote(client, bootstrap, stdout, io.MultiWriter(r.stderr, complaint))
+	c, err := openRemote(client, r.life, bootstrap, stdout, io.MultiWriter(r.stderr, complaint))
 	if err != nil {
 		return 0, err
 	}
@@ -92,8 +99,8 @@ func (r remote) lines(ready string) string {
 		name, value, _ := strings.Cut(v, "=")
 		vars[i] = name + "=" + shellQuote(value)
 	}
-	return fmt.Sprintf("ready=%s mark=%s grace=%d\nexport %s\n%s\n",
-		ready, shellQuote(runMark(r.run)), int(killGrace/time.Second), strings.Join(vars, " "), strings.Join(words, " "))
+	return fmt.Sprintf("ready=%s mark=%s grace=%d doze=%d\nexport %s\n%s\n",
+		ready, shellQuote(runMark(r.run)), int(killGrace/time.Second), int(max(r.life.patience/6/time.Second, 1)), strings.Join(vars, " "), strings.Join(words, " "))
 }
 
 // shellQuote returns a text as a word of sh(1), on one line: $n is a line break
@@ -106,7 +113,7 @@ func shellQuote(s string) string {
 // servers say only there that an account cannot be used.
 func tryRemote(ctx context.Context, client *ssh.Client) (code int, complaint string, err error) {
 	stderr, stdout := &head{limit: maxComplaint}, &head{limit: maxComplaint}
-	c, err := openRemote(client, "exit 0", stdout, stderr)
+	c, err := openRemote(client, usualSigns, "exit 0", stdout, stderr)
 	if err != nil {
 		return 0, "", err
 	}
@@ -118,6 +125,7 @@ func tryRemote(ctx context.Context, client *ssh.Client) (code int, complaint str
 // A remoteCommand is a command under way on a server.
 type remoteCommand struct {
 	client  *ssh.Client
+	life    signs
 	ch      ssh.Channel
 	outputs sync.WaitGroup
 	drained chan struct{} // closed when all output was read
@@ -127,12 +135,12 @@ type remoteCommand struct {
 }
 
 // openRemote starts a command. close ends it.
-func openRemote(client *ssh.Client, command string, stdout, stderr io.Writer) (*remoteCommand, error) {
+func openRemote(client *ssh.Client, life signs, command string, stdout, stderr io.Writer) (*remoteCommand, error) {
 	ch, requests, err := client.OpenChannel("session", nil)
 	if err != nil {
 		return nil, errRemoteLost
 	}
-	c := &remoteCommand{client: client, ch: ch, drained: make(chan struct{}), status: make(chan int, 1), stop: make(chan struct{})}
+	c := &remoteCommand{client: client, life: life, ch: ch, drained: make(chan struct{}), status: make(chan int, 1), stop: make(chan struct{})}
 	c.work.Go(func() { c.follow(requests) })
 	c.outputs.Go(func() { _, _ = io.Copy(stdout, ch) }) // it ends with the channel, whyever that ends
 	c.outputs.Go(func() { _, _ = io.Copy(stderr, ch.Stderr()) })
@@ -212,9 +220,9 @@ func (c *remoteCommand) send(text string) error {
 func (c *remoteCommand) keepAlive() {
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	ticker := time.NewTicker(signOfLife)
+	ticker := time.NewTicker(c.life.every)
 	defer ticker.Stop()
-	silence := time.AfterFunc(maxNoAnswer, func() { _ = c.client.Close() })
+	silence := time.AfterFunc(c.life.patience, func() { _ = c.client.Close() })
 	defer silence.Stop()
 	busy := make(chan struct{}, 1)
 	for {
@@ -231,7 +239,7 @@ func (c *remoteCommand) keepAlive() {
 					return
 				}
 				if _, err := c.ch.SendRequest("keepalive@openssh.com", true, nil); err == nil {
-					silence.Reset(maxNoAnswer)
+					silence.Reset(c.life.patience)
 				}
 			})
 		default: // the one before has no answer yet

@@ -71,7 +71,7 @@ func (s *sshSession) run(ctx context.Context) latchkey.FinishRequest {
 	stdout, stderr := s.out.writer("stdout", patterns), s.out.writer("stderr", patterns)
 	limited, stop := context.WithTimeoutCause(ctx, time.Duration(run.Timeout), errTimedOut)
 	defer stop()
-	code, err := runRemote(limited, s.client, remote{run: run.Run, command: run.Command, env: s.remoteEnv(), stdout: stdout, stderr: stderr})
+	code, err := runRemote(limited, s.client, remote{life: usualSigns, run: run.Run, command: run.Command, env: s.remoteEnv(), stdout: stdout, stderr: stderr})
 	for _, w := range []io.Closer{stdout, stderr} {
 		if err := w.Close(); err != nil {
 			s.log.LogAttrs(ctx, slog.LevelError, "output not kept", slog.Any("error", err))

@@ -173,7 +173,7 @@ func TestRemote(t *testing.T) {
 			t.Run(user+" "+tt.name, func(t *testing.T) {
 				var stdout, stderr bytes.Buffer
 				code, err := remotely(t, c, user, remote{
-					run: "run_x", command: tt.command, env: []string{"LATCHKEY_RUN=run_x", "LATCHKEY_INPUT_X=" + input}, stdout: &stdout, stderr: &stderr,
+					life: usualSigns, run: "run_x", command: tt.command, env: []string{"LATCHKEY_RUN=run_x", "LATCHKEY_INPUT_X=" + input}, stdout: &stdout, stderr: &stderr,
 				})
 				if err != nil || code != tt.code || stdout.String() != tt.stdout || stderr.String() != tt.stderr {
 					t.Errorf("exit code %d, %v, stdout %q, stderr %q; want %d, %q, %q", code, err, stdout.String(), stderr.String(), tt.code, tt.stdout, tt.stderr)
@@ -182,7 +182,7 @@ func TestRemote(t *testing.T) {
 		}
 	}
 	t.Run("missing", func(t *testing.T) {
-		_, err := remotely(t, c, "dash", remote{run: "run_x", command: []string{"/nonexistent"}, env: []string{"A=b"}, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)})
+		_, err := remotely(t, c, "dash", remote{life: usualSigns, run: "run_x", command: []string{"/nonexistent"}, env: []string{"A=b"}, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)})
 		if n, ok := errors.AsType[*notBegun](err); !ok || n.step != "missing" {
 			t.Errorf("a program that is not there: %v", err)
 		}

@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"latchkey.dev/latchkey"
+)
+
+// trySignIn signs in, and closes the connection again.
+func trySignIn(t *testing.T, s *sshServer, password string) error {
+	t.Helper()
+	conn, err := s.dial(t.Context())
+	if err != nil {
+		return err
+	}
+	client, err := s.signIn(t.Context(), conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret(password)})
+	if err != nil {
+		return err
+	}
+	return client.Close()
+}
+
+func codeOf(err error) string {
+	if e, ok := errors.AsType[*runError](err); ok {
+		return e.code
+	}
+	return ""
+}
+
+// TestSignInOnce signs in at servers that would take more than one attempt: the
+// password is sent at most once, whatever they ask.
+func TestSignInOnce(t *testing.T) {
+	both := func(f *fakeServer, c *ssh.ServerConfig) {
+		byPassword(f, c)
+		asking([]string{"Password: "}, false)(f, c)
+	}
+	partial := func(f *fakeServer, c *ssh.ServerConfig) {
+		c.PasswordCallback = func(_ ssh.ConnMetadata, p []byte) (*ssh.Permissions, error) {
+			var next ssh.ServerConfig
+			asking([]string{"Code: "}, false)(f, &next)
+			if err := f.give(string(p)); err != nil {
+				return nil, err
+			}
+			return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{KeyboardInteractiveCallback: next.KeyboardInteractiveCallback}}
+		}
+	}
+	keys := func(_ *fakeServer, c *ssh.ServerConfig) {
+		c.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, errors.New("no") }
+	}
+	tests := []struct {
+		name      string
+		configure func(*fakeServer, *ssh.ServerConfig)
+		password  string
+		code      string
+		given     int
+		says      string // part of the message
+	}{
+		{"password", byPassword, fakePassword, "", 1, ""},
+		{"wrong password", byPassword, "wrong-one", latchkey.RunErrSignIn, 1, "refused bot"},
+		{"asked", asking([]string{"Password: "}, false), fakePassword, "", 1, ""},
+		{"asked, wrong", asking([]string{"Password: "}, false), "wrong-one", latchkey.RunErrSignIn, 1, ""},
+		{"both, wrong", both, "wrong-one", latchkey.RunErrSignIn, 1, ""},
+		{"asked again", asking([]string{"Password: ", "Password: "}, false), "wrong-one", latchkey.RunErrAccount, 1, "Password:"},
+		{"asked for a new one", asking([]string{"Password: ", "New password: "}, false), fakePassword, latchkey.RunErrExpired, 1, "has expired"},
+		{"asked for a code", asking([]string{"Password: ", "Verification code: "}, false), fakePassword, latchkey.RunErrAccount, 1, "Verification code"},
+		{"asked for something that shows", asking([]string{"Name: "}, true), fakePassword, latchkey.RunErrAccount, 0, "Name:"},
+		{"two steps", partial, fakePassword, latchkey.RunErrAccount, 1, "more than a password"},
+		{"no passwords", keys, fakePassword, latchkey.RunErrAccount, 0, "takes no password"},
+		{"more than once is too many", func(f *fakeServer, c *ssh.ServerConfig) {
+			byPassword(f, c)
+			c.MaxAuthTries = 1
+		}, "wrong-one", latchkey.RunErrSignIn, 1, ""},
+		{"speaks first", func(f *fakeServer, c *ssh.ServerConfig) {
+			byPassword(f, c)
+			c.BannerCallback = func(ssh.ConnMetadata) string { return "Welcome to\nthe machine" }
+		}, "wrong-one", latchkey.RunErrSignIn, 1, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake(t, tt.configure, nil)
+			err := trySignIn(t, f.sshServer, tt.password)
+			if codeOf(err) != tt.code || (err == nil) != (tt.code == "") {
+				t.Errorf("sign-in: %v; want code %q", err, tt.code)
+			}
+			if err != nil && (!strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), tt.password) || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("sign-in: %q; want %q in it, on one line, and not the password", err, tt.says)
+			}
+			if n := f.count(); n != tt.given {
+				t.Errorf("the server was given %d passwords; want %d", n, tt.given)
+			}
+		})
+	}
+}
+
+// TestSignInAtStrangers signs in at what is not the server that is known.
+func TestSignInAtStrangers(t *testing.T) {
+	f := newFake(t, byPassword, nil)
+	f.keys = [][]byte{newHostKey(t).PublicKey().Marshal()}
+	if err := trySignIn(t, f.sshServer, fakePassword); codeOf(err) != latchkey.RunErrHostKey || !strings.Contains(err.Error(), "SHA256:") {
+		t.Errorf("another host key: %v; want %s and its fingerprint", err, latchkey.RunErrHostKey)
+	}
+	if n := f.count(); n != 0 {
+		t.Errorf("a stranger was given %d passwords", n)
+	}
+	gone := *f.sshServer
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Address = listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := trySignIn(t, &gone, fakePassword); codeOf(err) != latchkey.RunErrUnreachable {
+		t.Errorf("nobody: %v; want %s", err, latchkey.RunErrUnreachable)
+	}
+
+	// Something that does not speak SSH, and something that says nothing until the
+	// run is cancelled.
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan net.Conn, 2)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := mute.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	defer func() {
+		_ = mute.Close()
+		<-done
+	}()
+	gone.Address = mute.Addr().String()
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, web := range []bool{true, false} {
+		conn, err := gone.dial(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := <-accepted
+		defer c.Close()
+		if web {
+			if _, err := c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close()
+		} else {
+			cancel()
+		}
+		_, err = gone.signIn(ctx, conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret(fakePassword)})
+		if codeOf(err) != latchkey.RunErrUnreachable {
+			t.Errorf("no SSH server (web %v): %v; want %s", web, err, latchkey.RunErrUnreachable)
+		}
+	}
+	cancel()
+}
+
+// TestSignInIsCut ends the connection after the password: whether it was wrong is
+// not known, so that it does not count.
+func TestSignInIsCut(t *testing.T) {
+	var f *fakeServer
+	f = newFake(t, func(f *fakeServer, c *ssh.ServerConfig) {
+		c.PasswordCallback = func(m ssh.ConnMetadata, p []byte) (*ssh.Permissions, error) {
+			_ = f.give(string(p))
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for _, c := range f.conns {
+				_ = c.Close()
+			}
+			return nil, errors.New("gone")
+		}
+	}, nil)
+	if err := trySignIn(t, f.sshServer, fakePassword); codeOf(err) != latchkey.RunErrLost {
+		t.Errorf("sign-in: %v; want %s", err, latchkey.RunErrLost)
+	}
+}
+
+// TestSilentServer runs a command on a server that says nothing any more.
+func TestSilentServer(t *testing.T) {
+	release := make(chan struct{})
+	f := newFake(t, byPassword, func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+		for c := range channels {
+			ch, requests, err := c.Accept()
+			if err != nil {
+				return
+			}
+			for r := range requests {
+				if r.Type == "exec" {
+					_ = r.Reply(true, nil)
+					<-release
+				}
+			}
+			_ = ch.Close()
+		}
+	})
+	defer close(release)
+	conn, err := f.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := f.signIn(t.Context(), conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret(fakePassword)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	begun := time.Now()
+	_, err = runRemote(t.Context(), client, remote{
+		run: "run_x", command: []string{"/bin/true"}, env: []string{"A=b"}, stdout: &head{limit: 10}, stderr: &head{limit: 10},
+		life: signs{every: 20 * time.Millisecond, patience: 200 * time.Millisecond},
+	})
+	if !errors.Is(err, errRemoteLost) || time.Since(begun) > 10*time.Second {
+		t.Errorf("a silent server: %v after %s; want %v", err, time.Since(begun), errRemoteLost)
+	}
+}
