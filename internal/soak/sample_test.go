@@ -139,7 +139,7 @@ func (w *world) checkMachine() {
 	}
 	searched := 0
 	for _, dir := range []string{w.dir, "/dev/shm", "/run"} {
-		searched += w.search(dir)
+		searched += w.search(dir, func(path, how string) { w.fault("the file %s holds a secret %s", path, how) })
 	}
 	if searched == 0 {
 		w.fault("no file was searched for secrets")
@@ -149,9 +149,9 @@ func (w *world) checkMachine() {
 // maxSearched is the size of the largest file that is searched.
 const maxSearched = 1 << 30
 
-// search reports files below dir that hold a secret, and returns how many it
-// has read.
-func (w *world) search(dir string) (n int) {
+// search calls found for files below dir that hold a secret, and returns how
+// many it has read.
+func (w *world) search(dir string, found func(path, how string)) (n int) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil // gone, or not for us to see
@@ -165,7 +165,7 @@ func (w *world) search(dir string) (n int) {
 		}
 		n++
 		if how := w.shows(b); how != "" {
-			w.fault("the file %s holds a secret %s", path, how)
+			found(path, how)
 		}
 		return nil
 	})

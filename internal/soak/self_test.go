@@ -1,0 +1,70 @@
+//go:build linux
+
+package soak
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestShows looks for a secret in the forms that it may have in a file: a search
+// that finds nothing proves nothing else.
+func TestShows(t *testing.T) {
+	w := &world{mark: "Canary0123456789ab"}
+	secret := w.mark + "-7-XYZ"
+	tests := []struct {
+		name, text string
+		want       bool
+	}{
+		{"nothing", "nothing", false},
+		{"text", `{"password":"` + secret + `"}`, true},
+		{"hex", hex.EncodeToString([]byte(secret)), true},
+		{"base64", base64.StdEncoding.EncodeToString([]byte(secret)), true},
+		{"base64, in the middle", base64.StdEncoding.EncodeToString([]byte("u:" + secret)), true},
+		{"base64, shifted by one", base64.RawURLEncoding.EncodeToString([]byte("u" + secret)), true},
+		{"UTF-16", strings.Join(strings.Split(secret, ""), "\x00"), true},
+		{"another", "Canary0123456789ac", false},
+	}
+	for _, tt := range tests {
+		if got := w.shows([]byte(tt.text)) != ""; got != tt.want {
+			t.Errorf("%s: found = %v; want %v", tt.name, got, tt.want)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	n := w.search(dir, func(path, how string) { found = append(found, filepath.Base(path)+" "+how) })
+	if n != 1 || len(found) != 1 || found[0] != "file as it is" {
+		t.Errorf("search = %d files, %q; want one, with a secret", n, found)
+	}
+}
+
+func TestExcused(t *testing.T) {
+	now := time.Now()
+	at := func(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
+	w := &world{outages: []outage{{at(10), at(20)}, {from: at(100)}}}
+	tests := []struct {
+		name     string
+		from, to int
+		want     bool
+	}{
+		{"before", 1, 9, false},
+		{"at its beginning", 9, 11, true},
+		{"during it", 12, 13, true},
+		{"around it", 1, 50, true},
+		{"between", 21, 99, false},
+		{"one that lasts", 101, 102, true},
+	}
+	for _, tt := range tests {
+		if got := w.excused(at(tt.from), at(tt.to)); got != tt.want {
+			t.Errorf("%s: excused = %v; want %v", tt.name, got, tt.want)
+		}
+	}
+}
