@@ -18,12 +18,14 @@ type books struct {
 	n           int
 	variables   map[string]string // name → value
 	credentials map[latchkey.CredentialID]string
+	deleted     map[latchkey.CredentialID]bool
 	audit       map[latchkey.AuditID]latchkey.Action
 	doubtful    string // name of the variable whose last change was not acknowledged
 }
 
 func (b *books) init() {
-	b.variables, b.credentials, b.audit = map[string]string{}, map[latchkey.CredentialID]string{}, map[latchkey.AuditID]latchkey.Action{}
+	b.variables, b.credentials, b.deleted = map[string]string{}, map[latchkey.CredentialID]string{}, map[latchkey.CredentialID]bool{}
+	b.audit = map[latchkey.AuditID]latchkey.Action{}
 }
 
 const auditPeek = 20 // entries of the audit log that are remembered at a time
@@ -37,12 +39,14 @@ func (w *world) keepBooks(stop <-chan struct{}) {
 			return
 		case <-time.After(100*time.Millisecond + rand.N(300*time.Millisecond)):
 		}
-		switch rand.IntN(4) {
-		case 0:
+		switch rand.IntN(8) {
+		case 0, 1:
 			w.createThings()
-		case 1, 2:
+		case 2:
+			w.deleteCredential()
+		case 3, 4, 5:
 			w.changeVariable()
-		case 3:
+		default:
 			_ = w.try(func(ctx context.Context) error {
 				n := 0
 				for e, err := range w.anyServer().Audit(ctx, client.AuditFilter{Environment: envName}) {
@@ -85,6 +89,20 @@ func (w *world) createThings() {
 		}
 		return err
 	})
+}
+
+// deleteCredential deletes one. When that is not acknowledged it may be there
+// or not.
+func (w *world) deleteCredential() {
+	b := &w.books
+	for id := range b.credentials { // a random one
+		delete(b.credentials, id)
+		err := w.try(func(ctx context.Context) error { return w.anyServer().DeleteCredential(ctx, envName, id) })
+		if err == nil {
+			b.deleted[id] = true
+		}
+		return
+	}
 }
 
 // changeVariable changes a variable. One change is repeated until it is
@@ -137,17 +155,30 @@ func (w *world) checkBooks(events []latchkey.AuditEvent) {
 			w.fault("the credential %s %q was acknowledged and is %q", id, name, credentials[id])
 		}
 	}
+	for id := range b.deleted {
+		if name, ok := credentials[id]; ok {
+			w.fault("the deletion of the credential %s %q was acknowledged, and it is there", id, name)
+		}
+	}
 	there := make(map[latchkey.AuditID]latchkey.Action, len(events))
-	created := map[string]bool{}
+	created, deleted := map[string]bool{}, map[string]bool{}
 	for _, e := range events {
 		there[e.ID] = e.Action
 		if e.Action == latchkey.ActVariableCreate || e.Action == latchkey.ActCredentialCreate {
 			created[e.Subject] = true
 		}
+		if e.Action == latchkey.ActCredentialDelete && e.Outcome == latchkey.OutcomeOK {
+			deleted[e.Subject] = true
+		}
 	}
 	for id, action := range b.audit {
 		if there[id] != action {
 			w.fault("the audit entry %s %s was read and is gone", id, action)
+		}
+	}
+	for id := range b.deleted {
+		if !deleted[string(id)] {
+			w.fault("no audit entry of the deletion of %s", id)
 		}
 	}
 	for id := range b.credentials {

@@ -305,7 +305,7 @@ func (w *world) count(runs map[latchkey.RunID]latchkey.Run, executions map[latch
 			n["delivered"] += len(l.delivered)
 		}
 	}
-	n["variables and credentials"] = len(w.books.variables) + len(w.books.credentials)
+	n["variables and credentials"] = len(w.books.variables) + len(w.books.credentials) + len(w.books.deleted)
 	for _, s := range w.secrets {
 		n["versions"] += len(s.values)
 	}

@@ -11,20 +11,21 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// maxFaults bounds how many faults are printed of one world.
-const maxFaults = 40
+// maxFaults bounds how many faults of a kind are printed of one world.
+const maxFaults = 5
 
-// fault reports a broken promise.
+// fault reports a broken promise. Those of one format are of one kind.
 func (w *world) fault(format string, args ...any) {
 	w.t.Helper()
 	w.mu.Lock()
-	w.faults++
-	n := w.faults
+	w.faults[format]++
+	n := w.faults[format]
 	w.mu.Unlock()
-	if n <= maxFaults {
+	switch {
+	case n <= maxFaults:
 		w.t.Errorf(format, args...)
-	} else if n == maxFaults+1 {
-		w.t.Errorf("more than %d faults", maxFaults)
+	case n == maxFaults+1:
+		w.t.Errorf("and more like that: "+format, args...)
 	}
 }
 

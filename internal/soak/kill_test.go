@@ -109,7 +109,7 @@ func (w *world) strike(victim int, hit *process, pause time.Duration, n int) {
 			w.fault("PostgreSQL does not start again: %v", err)
 		}
 		end()
-	case victim < 64:
+	case victim%2 == 0:
 		w.strikeOne("server", w.servers, hit, pause, n)
 	default:
 		w.strikeOne("agent", w.agents, hit, pause, n)

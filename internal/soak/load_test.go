@@ -140,6 +140,9 @@ func (w *world) follow(s *started) {
 			r, err = w.anyServer().Run(ctx, envName, s.run)
 			return err
 		})
+		if errors.Is(err, latchkey.ErrNotFound) {
+			return // a fault by now
+		}
 		if err == nil {
 			w.told(s, r)
 			if r.State.Done() {

@@ -57,9 +57,9 @@ type world struct {
 	secrets  []*secret
 	counts   counts
 
-	mu         sync.Mutex // guards what follows
-	faults     int
-	outages    []outage // of the database
+	mu         sync.Mutex     // guards what follows
+	faults     map[string]int // by kind
+	outages    []outage       // of the database
 	complaints []complaint
 	aims       map[chan<- *process]func(*process, logLine) bool
 	runs       map[latchkey.RunID]*started
@@ -95,6 +95,7 @@ func newWorld(t *testing.T, e engine, dir, bin string, random *rand.Rand) *world
 		id: fmt.Sprintf("%016x", rand.Uint64()), mark: fmt.Sprintf("Canary%012x", rand.Uint64()>>16),
 		counts: counts{kills: map[string]int{}}, flows: map[string]latchkey.FlowID{},
 		aims: map[chan<- *process]func(*process, logLine) bool{}, runs: map[latchkey.RunID]*started{},
+		faults: map[string]int{},
 	}
 	w.books.init()
 	t.Cleanup(w.starter.Close)
