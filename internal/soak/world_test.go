@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -146,6 +147,8 @@ func (w *world) watch() {
 	life, err := cmd.StdinPipe()
 	w.must(err)
 	w.must(cmd.Start())
+	_, err = io.WriteString(life, w.mark+"\n") // no argument: those must not hold secrets
+	w.must(err)
 	w.t.Cleanup(func() {
 		if err := errors.Join(life.Close(), cmd.Wait()); err != nil {
 			w.t.Errorf("guard: %v", err)
