@@ -10,7 +10,8 @@ import (
 )
 
 // balance listens on a free port and passes each connection on to one of the
-// servers that listen, until the test ends. It returns its address.
+// servers that listen, until the test ends. While w.losing is set it drops
+// answers, with their connections. It returns its address.
 func (w *world) balance(servers []string) string {
 	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,8 +53,16 @@ func (w *world) balance(servers []string) string {
 				_, _ = io.Copy(out, in) // connections break: that is the test
 				_ = out.Close()
 			})
-			_, _ = io.Copy(in, out)
-			return
+			b := make([]byte, 32<<10)
+			for {
+				n, err := out.Read(b)
+				if err != nil || w.losing.Load() {
+					return
+				}
+				if _, err := in.Write(b[:n]); err != nil {
+					return
+				}
+			}
 		}
 	}
 	work.Go(func() {

@@ -87,6 +87,13 @@ func between(r *rand.Rand, from, to time.Duration) time.Duration {
 // strike kills one thing: hit, when there is one of the kind that victim says.
 func (w *world) strike(victim int, hit *process, pause time.Duration, n int) {
 	switch {
+	case victim >= 88:
+		// As if servers were killed after a commit and before the answer, which
+		// is too short a time to hit.
+		w.losing.Store(true)
+		time.Sleep(100 * time.Millisecond)
+		w.losing.Store(false)
+		w.counts.add("answers")
 	case w.cluster != nil && victim < 15:
 		end := w.beginOutage()
 		if w.cluster.KillBackend(n) {

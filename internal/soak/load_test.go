@@ -33,7 +33,7 @@ type shape struct {
 
 var shapes = []shape{
 	{name: "quick", flow: "none", want: latchkey.RunSucceeded},
-	{name: "print", flow: "none", lines: 400, pause: 300, want: latchkey.RunSucceeded},
+	{name: "print", flow: "none", lines: 400, pause: 2000, want: latchkey.RunSucceeded},
 	{name: "fail", flow: "none", code: 3, want: latchkey.RunFailed},
 	{name: "tree", flow: "none", pause: 2000, tree: true, want: latchkey.RunSucceeded},
 	{name: "descriptor", flow: "descriptor", pause: 300, want: latchkey.RunSucceeded},

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ type world struct {
 	vault    vaultFace
 	secrets  []*secret
 	counts   counts
+	losing   atomic.Bool // answers to agents get lost
 
 	mu         sync.Mutex     // guards what follows
 	faults     map[string]int // by kind

@@ -27,7 +27,8 @@ import (
 )
 
 // lingering is how long a process sleeps that a flow leaves behind.
-const lingering = time.Minute
+// Longer than anybody waits for it to be ended.
+const lingering = 10 * time.Minute
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "linger" {
@@ -75,20 +76,30 @@ func run(witness string) (code int, err error) {
 			}
 		}
 	}
-	out := bufio.NewWriter(os.Stdout)
-	for i := range number("LINES") {
-		fmt.Fprintf(out, "%s line %d\n", input("TICKET"), i)
-		if i%50 == 0 {
-			if err := out.Flush(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if err := out.Flush(); err != nil {
+	pause := time.Duration(number("PAUSE")) * time.Millisecond
+	if err := printLines(number("LINES"), pause/2); err != nil {
 		return 0, err
 	}
-	time.Sleep(time.Duration(number("PAUSE")) * time.Millisecond)
+	time.Sleep(pause / 2)
 	return number("CODE"), say("end")
+}
+
+// pieces is how often output is written.
+const pieces = 10
+
+// printLines prints lines in pieces over a time.
+func printLines(lines int, over time.Duration) error {
+	out := bufio.NewWriter(os.Stdout)
+	for i := range lines {
+		fmt.Fprintf(out, "%s line %d\n", input("TICKET"), i)
+		if i%(lines/pieces+1) == 0 {
+			if err := out.Flush(); err != nil {
+				return err
+			}
+			time.Sleep(over / pieces)
+		}
+	}
+	return out.Flush()
 }
 
 func input(name string) string { return os.Getenv("LATCHKEY_INPUT_" + name) }
