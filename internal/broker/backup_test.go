@@ -264,6 +264,9 @@ func TestRestoreRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := broker.Sealed(t.Context(), d); !errors.Is(err, db.ErrRestoring) {
+			t.Errorf("Sealed after a restore that broke off: %v; want %v", err, db.ErrRestoring)
+		}
 		_, err = broker.New(t.Context(), broker.Config{
 			DB: d, Key: s.Key, Log: slog.New(slog.DiscardHandler), OpenVault: noVault, VaultURL: func(string) string { return "" },
 		})

@@ -123,6 +123,9 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 // of no use without that one, and a new one must not be made.
 func Sealed(ctx context.Context, d *db.DB) (sealed bool, err error) {
 	err = d.View(ctx, func(tx *db.Tx) error {
+		if err := tx.NotRestoring(); err != nil {
+			return err
+		}
 		_, err := tx.SealedSetting(sealedKeyCheck)
 		sealed = err == nil
 		if errors.Is(err, db.ErrNotFound) {
