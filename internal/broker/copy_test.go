@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/db"
@@ -104,23 +103,5 @@ func TestCopyByOtherTools(t *testing.T) {
 		if events := auditOf(t, copied); !slices.ContainsFunc(events, func(e latchkey.AuditEvent) bool { return e.Action == latchkey.ActBackupRestore }) {
 			t.Error("the audit log of the copy does not say so")
 		}
-	})
-}
-
-// TestCopyAsItIs starts a server on a copy without EndRestored, a minute after
-// it was made: the leases of the copy's runs have run out, so that it releases
-// to none of them even then. What waited is given out again; that is why
-// EndRestored is there.
-func TestCopyAsItIs(t *testing.T) {
-	latchkeytest.EachDB(t, func(t *testing.T, url string) {
-		s := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url})
-		c := s.Chain(t)
-		c.Start(t)
-		run := c.Machine.Claim(t)
-		later := func() time.Time { return time.Now().Add(latchkey.RunLease + time.Second) }
-		copied := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: copyDatabase(t, s.URL), Key: s.Key, Now: later})
-		m := c.Machine.At(copied)
-		_, _, err := m.Get(t, run, c.Credential.ID)
-		wantErrCode(t, "a release for a run that was claimed before the copy", err, "claim-lost")
 	})
 }
