@@ -134,8 +134,10 @@ type remoteCommand struct {
 	stop    chan struct{} // closed to end what goes on beside
 }
 
-// openRemote starts a command. close ends it.
+// openRemote starts a command. close ends it, and the connection.
 func openRemote(client *ssh.Client, life signs, command string, stdout, stderr io.Writer) (*remoteCommand, error) {
+	opening := time.AfterFunc(life.patience, func() { _ = client.Close() })
+	defer opening.Stop()
 	ch, requests, err := client.OpenChannel("session", nil)
 	if err != nil {
 		return nil, errRemoteLost
@@ -160,10 +162,11 @@ func openRemote(client *ssh.Client, life signs, command string, stdout, stderr i
 	return c, nil
 }
 
-// close ends the command's channel and waits for what goes on beside.
+// close ends the connection, which serves one command, and waits for what goes on
+// beside. Ending the channel alone would wait for a server that may be silent.
 func (c *remoteCommand) close() {
 	close(c.stop)
-	_ = c.ch.Close() // it may be closed already
+	_ = c.client.Close() // it may be closed already
 	c.work.Wait()
 }
 
@@ -262,9 +265,9 @@ func (c *remoteCommand) wait(ctx context.Context) (code int, err error) {
 			select {
 			case <-c.drained:
 			case <-time.After(outputGrace): // something that it left behind keeps the output open
+				_ = c.client.Close()
+				<-c.drained
 			}
-			_ = c.ch.Close()
-			<-c.drained
 			return code, nil
 		case <-done:
 			done = nil

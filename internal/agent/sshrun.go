@@ -25,6 +25,10 @@ func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 		if e, ok := errors.AsType[*runError](err); ok {
 			return failed(e.code, e)
 		}
+		// The refusal may come before the heartbeat that tells of the cancelling.
+		if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == latchkey.RunErrCancelled {
+			return t.endedBy(errCancelled)
+		}
 		return failed(latchkey.RunErrRelease, err)
 	}
 	conn, err := server.dial(ctx)

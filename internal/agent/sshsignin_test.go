@@ -189,40 +189,58 @@ func TestSignInIsCut(t *testing.T) {
 	}
 }
 
-// TestSilentServer runs a command on a server that says nothing any more.
+// TestSilentServer runs a command on a server that says nothing any more: the
+// agent notices, or gives up some time after the run was cancelled.
 func TestSilentServer(t *testing.T) {
-	release := make(chan struct{})
-	f := newFake(t, byPassword, func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
-		for c := range channels {
-			ch, requests, err := c.Accept()
-			if err != nil {
-				return
-			}
-			for r := range requests {
-				if r.Type == "exec" {
-					_ = r.Reply(true, nil)
-					<-release
+	t.Parallel()
+	tests := []struct {
+		name   string
+		life   signs
+		cancel bool
+		want   error
+	}{
+		{"noticed", signs{every: 20 * time.Millisecond, patience: 200 * time.Millisecond}, false, errRemoteLost},
+		{"cancelled", usualSigns, true, errRemoteTime},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			release := make(chan struct{})
+			f := newFake(t, byPassword, func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+				for c := range channels {
+					_, requests, err := c.Accept()
+					if err != nil {
+						return
+					}
+					for r := range requests {
+						if r.Type == "exec" {
+							_ = r.Reply(true, nil)
+							<-release
+						}
+					}
 				}
+			})
+			defer close(release)
+			conn, err := f.dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
 			}
-			_ = ch.Close()
-		}
-	})
-	defer close(release)
-	conn, err := f.dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := f.signIn(t.Context(), conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret(fakePassword)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	begun := time.Now()
-	_, err = runRemote(t.Context(), client, remote{
-		run: "run_x", command: []string{"/bin/true"}, env: []string{"A=b"}, stdout: &head{limit: 10}, stderr: &head{limit: 10},
-		life: signs{every: 20 * time.Millisecond, patience: 200 * time.Millisecond},
-	})
-	if !errors.Is(err, errRemoteLost) || time.Since(begun) > 10*time.Second {
-		t.Errorf("a silent server: %v after %s; want %v", err, time.Since(begun), errRemoteLost)
+			client, err := f.signIn(t.Context(), conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret(fakePassword)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if tt.cancel {
+				cancel()
+			}
+			_, err = runRemote(ctx, client, remote{
+				life: tt.life, run: "run_x", command: []string{"/bin/true"}, env: []string{"A=b"}, stdout: &head{limit: 10}, stderr: &head{limit: 10},
+			})
+			if !errors.Is(err, tt.want) {
+				t.Errorf("a silent server: %v; want %v", err, tt.want)
+			}
+		})
 	}
 }
