@@ -172,8 +172,7 @@ func TestSignInAtStrangers(t *testing.T) {
 // TestSignInIsCut ends the connection after the password: whether it was wrong is
 // not known, so that it does not count.
 func TestSignInIsCut(t *testing.T) {
-	var f *fakeServer
-	f = newFake(t, func(f *fakeServer, c *ssh.ServerConfig) {
+	f := newFake(t, func(f *fakeServer, c *ssh.ServerConfig) {
 		c.PasswordCallback = func(m ssh.ConnMetadata, p []byte) (*ssh.Permissions, error) {
 			_ = f.give(string(p))
 			f.mu.Lock()
