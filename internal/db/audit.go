@@ -1,6 +1,7 @@
 package db
 
 import (
+	"strings"
 	"time"
 
 	"latchkey.dev/latchkey"
@@ -90,26 +91,12 @@ type AuditFilter struct {
 	Committed bool
 }
 
-// Audit lists entries of the audit log by their ids, or in the committed order.
-// In the latter it returns [ErrNotFound] if the entry to go on after is not in
-// the log, or not in the environment that f chooses.
-func (tx *Tx) Audit(f AuditFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.AuditEvent], error) {
-	var w where
-	equal := func(column, value string) {
-		if value != "" {
-			w.add(column+" = ?", value)
-		}
-	}
-	environment := "environment_id"
-	if f.Committed {
-		// Read in the order of positions, not sorted anew for each page.
-		environment += " || ''"
-	}
-	equal(environment, string(f.Environment))
-	equal("outcome", string(f.Outcome))
-	equal("actor_id", string(f.Actor))
-	// The indexes leave out entries without a run or a credential, and those of
-	// which the credential is the subject.
+// noRelease is the condition of the indexes that releases are not in, of which
+// there are more than of anything else.
+const noRelease = "substr(action, 1, 8) <> 'release.'"
+
+// where returns the conditions that have an index, each with the index's own.
+func (f AuditFilter) where() (w where) {
 	switch {
 	case latchkey.HasPrefix(f.Subject, "cred"):
 		w.add("subject_id = ? AND credential_id = ? AND credential_id <> ''", f.Subject, f.Subject)
@@ -119,14 +106,50 @@ func (tx *Tx) Audit(f AuditFilter, o latchkey.PageOptions) (latchkey.Page[latchk
 	if f.Run != "" {
 		w.add("run_id = ? AND run_id <> ''", f.Run)
 	}
-	equal("machine_id", string(f.Machine))
 	if f.Credential != "" {
 		w.add("credential_id = ? AND credential_id <> ''", f.Credential)
 	}
-	if a := string(f.Action); a != "" && a[len(a)-1] == '.' {
-		w.add("substr(action, 1, ?) = ?", len(a), a)
-	} else {
-		equal("action", a)
+	if f.Outcome != "" {
+		w.add("outcome = ?", f.Outcome)
+		if f.Outcome != latchkey.OutcomeOK {
+			w.conds = append(w.conds, "outcome <> 'ok'")
+		}
+	}
+	if f.Actor != "" {
+		w.add("actor_id = ?", f.Actor)
+		if !latchkey.HasPrefix(string(f.Actor), "mach") {
+			w.conds = append(w.conds, noRelease) // only machines get releases
+		}
+	}
+	if a := string(f.Action); a != "" {
+		if prefix, ok := strings.CutSuffix(a, "."); ok {
+			w.add("action >= ? AND action < ?", a, prefix+"/") // what follows the dot
+		} else {
+			w.add("action = ?", a)
+		}
+		if !strings.HasPrefix(a, "release.") {
+			w.conds = append(w.conds, noRelease)
+		}
+	}
+	return w
+}
+
+// Audit lists entries of the audit log by their ids, or in the committed order.
+// In the latter it returns [ErrNotFound] if the entry to go on after is not in
+// the log, or not in the environment that f chooses.
+func (tx *Tx) Audit(f AuditFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.AuditEvent], error) {
+	w := f.where()
+	environment := "environment_id"
+	if f.Committed || len(w.conds) > 0 {
+		// Not by the index of environments, which hardly tells entries apart: by the
+		// one of positions or of what the filter asks for.
+		environment += " || ''"
+	}
+	if f.Environment != "" {
+		w.add(environment+" = ?", f.Environment)
+	}
+	if f.Machine != "" {
+		w.add("machine_id = ?", f.Machine)
 	}
 	if !f.Since.IsZero() {
 		w.add("at >= ?", ms(f.Since))

@@ -22,9 +22,6 @@ func (tx *Tx) Credential(env latchkey.EnvironmentID, id latchkey.CredentialID) (
 
 // addSlots fills in the names of the variables that credentials are bound to.
 func (tx *Tx) addSlots(credentials ...*latchkey.Credential) error {
-	if len(credentials) == 0 {
-		return nil
-	}
 	byID := make(map[latchkey.CredentialID]*latchkey.Credential, len(credentials))
 	ids := make([]latchkey.CredentialID, len(credentials))
 	for i, c := range credentials {
@@ -36,9 +33,9 @@ func (tx *Tx) addSlots(credentials ...*latchkey.Credential) error {
 		slot latchkey.Slot
 		name string
 	}
-	rows, err := all(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.id, &r.slot, &r.name) },
-		`SELECT s.credential_id, s.slot, v.name FROM credential_slots s JOIN variables v ON v.id = s.variable_id
-		WHERE s.credential_id IN (`+placeholders(1, len(ids))+`)`, in(ids)...)
+	rows, err := allOf(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.id, &r.slot, &r.name) }, ids, func(list string) string {
+		return `SELECT s.credential_id, s.slot, v.name FROM credential_slots s JOIN variables v ON v.id = s.variable_id WHERE s.credential_id IN (` + list + `)`
+	})
 	for _, r := range rows {
 		byID[r.id].Slots[r.slot] = r.name
 	}

@@ -51,16 +51,13 @@ func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subje
 // A thing on which it has none is not in the result.
 func (tx *Tx) Roles(who latchkey.PrincipalID, subjects []string) (map[string]latchkey.Role, error) {
 	found := make(map[string]latchkey.Role, len(subjects))
-	if len(subjects) == 0 {
-		return found, nil
-	}
 	type row struct {
 		subject string
 		role    latchkey.Role
 	}
-	rows, err := all(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.subject, &r.role) },
-		mine+`SELECT subject_id, role FROM grants WHERE principal_id IN (SELECT id FROM mine) AND subject_id IN (`+placeholders(2, len(subjects))+`)`,
-		in(subjects, who)...)
+	rows, err := allOf(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.subject, &r.role) }, subjects, func(list string) string {
+		return mine + `SELECT subject_id, role FROM grants WHERE principal_id IN (SELECT id FROM mine) AND subject_id IN (` + list + `)`
+	}, who)
 	for _, r := range rows {
 		if r.role.Includes(found[r.subject]) {
 			found[r.subject] = r.role

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -45,6 +46,24 @@ func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any
 		items = append(items, item)
 	}
 	return items, rows.Err()
+}
+
+// idsAtOnce is about how many ids one query asks. Given many more, PostgreSQL
+// reads whole tables rather than look them up.
+const idsAtOnce = 100
+
+// allOf is all for a query about ids, which are its arguments after the ones in
+// before: query is given their placeholders.
+func allOf[T any, ID ~string](tx *Tx, scan func(scanner) (T, error), ids []ID, query func(list string) string, before ...any) ([]T, error) {
+	var items []T
+	for some := range slices.Chunk(ids, idsAtOnce) {
+		more, err := all(tx, scan, query(placeholders(len(before)+1, len(some))), in(some, slices.Clone(before)...)...)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, more...)
+	}
+	return items, nil
 }
 
 // one returns the only row of a query, or ErrNotFound.

@@ -32,11 +32,9 @@ func scanReference(s scanner) (r Reference, err error) {
 // References returns of each variable the newest reference and the one in force,
 // which may be the same.
 func (tx *Tx) References(variables ...latchkey.VariableID) ([]Reference, error) {
-	if len(variables) == 0 {
-		return nil, nil
-	}
-	return all(tx, scanReference, `SELECT `+referenceCols+` FROM secret_references r
-		WHERE r.variable_id IN (`+placeholders(1, len(variables))+`) AND (r.newest OR r.in_force)`, in(variables)...)
+	return allOf(tx, scanReference, variables, func(list string) string {
+		return `SELECT ` + referenceCols + ` FROM secret_references r WHERE r.variable_id IN (` + list + `) AND (r.newest OR r.in_force)`
+	})
 }
 
 // ReferenceInForce returns the reference that releases of a variable read, or

@@ -463,3 +463,6 @@ CREATE INDEX audit_environment ON audit (environment_id, id);
 CREATE INDEX audit_run ON audit (run_id, id) WHERE run_id <> '';
 CREATE INDEX audit_credential ON audit (credential_id, id) WHERE credential_id <> '';
 CREATE INDEX audit_subject ON audit (subject_id, id) WHERE credential_id = '';
+CREATE INDEX audit_action ON audit (action, id) WHERE substr(action, 1, 8) <> 'release.';
+CREATE INDEX audit_actor ON audit (actor_id, id) WHERE substr(action, 1, 8) <> 'release.';
+CREATE INDEX audit_outcome ON audit (outcome, id) WHERE outcome <> 'ok';

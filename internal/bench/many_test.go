@@ -1,0 +1,226 @@
+package bench
+
+import (
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/latchkeytest"
+	"latchkey.dev/latchkey"
+)
+
+// many is how many credentials lists are measured with: a million, or what
+// LATCHKEY_BENCH_CREDENTIALS says.
+func many(b *testing.B) int {
+	text := os.Getenv("LATCHKEY_BENCH_CREDENTIALS")
+	if text == "" {
+		return 1_000_000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1000 {
+		b.Fatalf("LATCHKEY_BENCH_CREDENTIALS is %q; want a number from 1000", text)
+	}
+	return n
+}
+
+// A generator writes rows with the database's own means, which is much quicker
+// than one by one.
+type generator struct {
+	raw      *sql.DB
+	postgres bool
+}
+
+func newGenerator(b *testing.B, url string) *generator {
+	b.Helper()
+	g := &generator{postgres: db.IsPostgres(url)}
+	driver := "sqlite"
+	if g.postgres {
+		driver = "pgx"
+	} else {
+		url += "?_pragma=busy_timeout(60000)&_pragma=synchronous(off)"
+	}
+	var err error
+	if g.raw, err = sql.Open(driver, url); err != nil {
+		b.Fatal(err)
+	}
+	g.raw.SetMaxOpenConns(1)
+	b.Cleanup(func() { _ = g.raw.Close() })
+	return g
+}
+
+// insert runs a statement that selects from numbers(n), which are 0 to count-1.
+// In it ID(prefix) is the n'th id of a kind and KEY(text) a sort key.
+func (g *generator) insert(b *testing.B, count int, statement string) {
+	b.Helper()
+	key := "lower(hex(lower(%s)))"
+	if g.postgres {
+		key = "encode(convert_to(lower(%s), 'UTF8'), 'hex')"
+	}
+	expand := func(name, format string) {
+		for {
+			before, rest, ok := strings.Cut(statement, name+"(")
+			if !ok {
+				return
+			}
+			arg, after, _ := strings.Cut(rest, ")")
+			statement = before + fmt.Sprintf(format, arg) + after
+		}
+	}
+	expand("ID", "'%s_0000000000000' || CAST(1000000000000 + n AS TEXT)")
+	expand("KEY", key)
+	into, query, _ := strings.Cut(statement, "SELECT ")
+	query = fmt.Sprintf(`%sWITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < %d) SELECT %s`, into, count-1, query)
+	if _, err := g.raw.ExecContext(b.Context(), query); err != nil {
+		b.Fatalf("%s: %v", query, err)
+	}
+}
+
+// credentials writes credentials with a variable and an owner's grant each.
+func (g *generator) credentials(b *testing.B, c *latchkeytest.Chain, env latchkey.EnvironmentID, n int) {
+	b.Helper()
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, description, type, created_by, created_at, updated_at)
+		SELECT ID(var), '%[1]s', 'new_P' || n, 'new_p' || n, 'Password ' || n, KEY('Password ' || n), '', 'secret', '%[2]s', 1, 1 FROM numbers`, env, c.Admin.ID))
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO credentials (id, environment_id, name, sort_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
+		SELECT ID(cred), '%[1]s', 'Credential ' || n, KEY('Credential ' || n), '', 'azure-key-vault', '["connection"]', 'username-password', 'session', FALSE, '[]', '%[2]s', 1, 1 FROM numbers`, env, c.Admin.ID))
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'username', '%s' FROM numbers`, c.Username.ID))
+	g.insert(b, n, `INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'password', ID(var) FROM numbers`)
+	g.grants(b, env, c.Admin.ID, "owner", n, 1, 0)
+}
+
+// grants gives a principal a role on every step'th credential.
+func (g *generator) grants(b *testing.B, env latchkey.EnvironmentID, to latchkey.PrincipalID, role string, n, step, mark int) {
+	b.Helper()
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, via, created_by, created_at)
+		SELECT 'grant_%[5]d' || CAST(n AS TEXT), '%[1]s', 'credential', ID(cred), KEY('Credential ' || n), '%[2]s', '%[3]s', '', '%[2]s', 1 FROM numbers WHERE n %% %[4]d = 0`,
+		env, to, role, step, mark))
+}
+
+// cursor returns where a page ends whose last item has this name and id.
+func cursor(name, id string) string {
+	text, _ := json.Marshal([2]string{latchkey.SortKey(name), id})
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+// BenchmarkLists measures pages of lists in an environment with very many
+// credentials, as people who see all, half and twenty of them.
+func BenchmarkLists(b *testing.B) {
+	n := many(b)
+	eachEngine(b, func(b *testing.B, url string) {
+		c := latchkeytest.New(b, latchkeytest.Options{DatabaseURL: url}).Chain(b)
+		e, err := c.Broker.Environment(b.Context(), c.Admin, c.Env)
+		if err != nil {
+			b.Fatal(err)
+		}
+		half, few := c.User(b, "half", c.Env, latchkey.EnvUser), c.User(b, "few", c.Env, latchkey.EnvUser)
+		g := newGenerator(b, url)
+		start := time.Now()
+		g.credentials(b, c, e.ID, n)
+		g.grants(b, e.ID, half.ID, "user", n, 2, 1)
+		g.grants(b, e.ID, few.ID, "user", n, n/20, 2)
+		// As many audit entries, the last of which are about a few credentials.
+		g.insert(b, n, fmt.Sprintf(`INSERT INTO audit (id, position, at, environment_id, action, outcome, actor_id, subject_id, run_id, machine_id, credential_id, entry)
+			SELECT ID(aud), -n - 1, n, '%s', CASE WHEN n %% 1000 = 0 THEN 'credential.share' ELSE 'release.granted' END, CASE WHEN n %% 1000 = 1 THEN 'denied' ELSE 'ok' END,
+			CASE WHEN n %% 1000 = 0 THEN '%s' ELSE 'mach_1' END, ID(cred), '', '', ID(cred), '{"actorName":"a","subjectName":"Credential"}' FROM numbers`, e.ID, c.Admin.ID))
+		if g.postgres { // which does so by itself
+			if _, err := g.raw.ExecContext(b.Context(), "ANALYZE"); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.Logf("%d credentials made in %s", n, time.Since(start).Round(time.Second))
+
+		middle := strconv.Itoa(n / 2)
+		at := func(name, prefix string) string {
+			return cursor(name+middle, fmt.Sprintf("%s_%026d", prefix, 1000000000000+n/2))
+		}
+		limits := []int{latchkey.DefaultPage, latchkey.MaxPage}
+		credentials := func(who latchkey.Caller, after string) func(limit int) (int, error) {
+			return func(limit int) (int, error) {
+				p, err := c.Broker.Credentials(b.Context(), who, c.Env, latchkey.PageOptions{After: after, Limit: limit})
+				return len(p.Items), err
+			}
+		}
+		audit := func(f broker.AuditFilter) func(limit int) (int, error) {
+			f.Environment = c.Env
+			return func(limit int) (int, error) {
+				p, err := c.Broker.Audit(b.Context(), c.Admin, f, latchkey.PageOptions{Limit: limit})
+				return len(p.Items), err
+			}
+		}
+		pages := []struct {
+			name string
+			f    func(limit int) (int, error)
+		}{
+			{"credentials/all/first", credentials(c.Admin, "")},
+			{"credentials/all/middle", credentials(c.Admin, at("Credential ", "cred"))},
+			{"credentials/half/middle", credentials(half, at("Credential ", "cred"))},
+			{"credentials/few/first", credentials(few, "")},
+			{"variables/all/middle", func(limit int) (int, error) {
+				p, err := c.Broker.Variables(b.Context(), c.Admin, c.Env, broker.VariableFilter{}, latchkey.PageOptions{After: at("Password ", "var"), Limit: limit})
+				return len(p.Items), err
+			}},
+			{"variables/text/first", func(limit int) (int, error) {
+				p, err := c.Broker.Variables(b.Context(), c.Admin, c.Env, broker.VariableFilter{Type: latchkey.TypeText}, latchkey.PageOptions{Limit: limit})
+				return len(p.Items), err
+			}},
+			{"audit/newest", audit(broker.AuditFilter{Newest: true})},
+			{"audit/of a credential", audit(broker.AuditFilter{Credential: latchkey.CredentialID(fmt.Sprintf("cred_%026d", 1000000000000+n/2))})},
+			{"audit/of an action", audit(broker.AuditFilter{Action: "credential.share", Newest: true})},
+			{"audit/of a person", audit(broker.AuditFilter{Actor: c.Admin.ID, Newest: true})},
+			{"audit/denials", audit(broker.AuditFilter{Outcome: latchkey.OutcomeDenied, Newest: true})},
+			{"audit/committed", audit(broker.AuditFilter{Committed: true})},
+		}
+		for _, page := range pages {
+			for _, limit := range limits {
+				b.Run(fmt.Sprintf("%s/limit=%d", page.name, limit), func(b *testing.B) {
+					var s sample
+					items := 0
+					for b.Loop() {
+						began := time.Now()
+						var err error
+						if items, err = page.f(limit); err != nil {
+							b.Fatal(err)
+						}
+						s.times = append(s.times, time.Since(began))
+					}
+					b.ReportMetric(0, "ns/op")
+					b.ReportMetric(s.quantile(.5), "p50-ms")
+					b.ReportMetric(s.quantile(.99), "p99-ms")
+					b.ReportMetric(float64(items), "items")
+				})
+			}
+		}
+		b.Run("share decision", func(b *testing.B) { decide(b, c, e.ID, few.ID) })
+	})
+}
+
+// decide measures the decision whether a principal in groups of groups may use a
+// credential.
+func decide(b *testing.B, c *latchkeytest.Chain, env latchkey.EnvironmentID, who latchkey.PrincipalID) {
+	credential := fmt.Sprintf("cred_%026d", 1000000000000)
+	var s sample
+	for b.Loop() {
+		began := time.Now()
+		err := c.DB.View(b.Context(), func(tx *db.Tx) error {
+			a, err := tx.Access(who, env, credential)
+			if err == nil && !a.Can(latchkey.ActCredentialUse) {
+				b.Error("the decision is no")
+			}
+			return err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.times = append(s.times, time.Since(began))
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(s.quantile(.5)*1000, "p50-µs")
+	b.ReportMetric(s.quantile(.99)*1000, "p99-µs")
+}
