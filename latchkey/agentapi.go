@@ -83,6 +83,9 @@ type ClaimRequest struct {
 	Holding []RunID  `json:"holding,omitempty"` // runs that the agent has; a claimed run it lacks is sent again
 }
 
+// MaxHolding bounds the runs that an agent has, of a ClaimRequest.
+const MaxHolding = 1000
+
 // MaxClaimWait bounds a long poll.
 const MaxClaimWait = 30 * time.Second
 

@@ -26,6 +26,7 @@ func (s RunState) Done() bool { return s != RunQueued && s != RunRunning }
 const (
 	MaxLogBytes   = 4 << 20        // of a run's output that is kept
 	MaxLogChunk   = 64 << 10       // of one piece of output
+	MaxLogChunks  = 250_000        // pieces of a run's output that are kept
 	RunLease      = time.Minute    // a run whose agent is silent for longer has failed
 	QueueLimit    = 12 * time.Hour // a run that no machine claims for longer has failed
 	MaxQueued     = 10_000         // runs that wait for one machine

@@ -20,6 +20,9 @@ const claimPoll = 2 * time.Second
 // and waits for one. A run is given out once; a claim whose answer was lost is
 // given to the same machine again, as long as it has not been started.
 func (b *Broker) Claim(ctx context.Context, s AgentSession, req latchkey.ClaimRequest) (resp latchkey.ClaimResponse, err error) {
+	if len(req.Holding) > latchkey.MaxHolding {
+		return resp, latchkey.Invalid("holding", "must be at most %d", latchkey.MaxHolding)
+	}
 	deadline := b.now().Add(min(time.Duration(req.Wait), latchkey.MaxClaimWait))
 	news, stop := b.waiting.subscribe(string(s.Machine))
 	defer stop()
@@ -282,6 +285,8 @@ func storable(text string) bool {
 // passed is known already and is dropped, so that a request can be repeated.
 func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.LogRequest) (st latchkey.RunStatus, err error) {
 	switch {
+	case req.Offset < 0:
+		return st, latchkey.Invalid("offset", "must be 0 or more")
 	case req.Stream != "stdout" && req.Stream != "stderr":
 		return st, latchkey.Invalid("stream", "must be stdout or stderr")
 	case len(req.Text) > latchkey.MaxLogChunk:
@@ -295,13 +300,16 @@ func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunI
 			return err
 		}
 		st = status(r, o.Now)
+		if r.LogTruncated {
+			return o.ExtendLease(id) // what comes now is dropped
+		}
 		if req.Offset > r.LogBytes {
 			return latchkey.Conflict("log-gap", "the log ends at offset %d", r.LogBytes)
 		}
 		if req.Offset < r.LogBytes {
 			return o.ExtendLease(id)
 		}
-		truncated := r.LogTruncated || r.LogBytes+int64(len(req.Text)) > latchkey.MaxLogBytes
+		truncated := r.LogBytes+int64(len(req.Text)) > latchkey.MaxLogBytes || r.LogChunks >= latchkey.MaxLogChunks
 		text := req.Text
 		if truncated {
 			text = ""
@@ -360,7 +368,7 @@ func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, 
 }
 
 func checkFinish(req latchkey.FinishRequest) error {
-	if !req.State.Done() {
+	if !slices.Contains([]latchkey.RunState{latchkey.RunSucceeded, latchkey.RunFailed, latchkey.RunCancelled, latchkey.RunTimedOut}, req.State) {
 		return latchkey.Invalid("state", "must be succeeded, failed, cancelled or timed-out")
 	}
 	if (req.Error == nil) != (req.State == latchkey.RunSucceeded) {

@@ -25,6 +25,10 @@ const (
 // on record, before the vault's answer leaves; the outcome is on record before
 // the answer. If one of the two cannot be recorded, nothing is released.
 func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.ReleaseRequest) (latchkey.Sealed, error) {
+	// It would be on record when it is refused.
+	if len(req.Credential) > latchkey.MaxName || !storable(string(req.Credential)) {
+		return latchkey.Sealed{}, latchkey.Invalid("credential", "must be the id of a credential, cred_…")
+	}
 	g, delivered, err := b.grantStanding(ctx, s, id, req)
 	if errors.Is(err, errStale) {
 		g, err = b.grant(ctx, s, id, req)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"latchkey.dev/internal/db"
@@ -186,9 +187,22 @@ func (b *Broker) CancelRun(ctx context.Context, who latchkey.Caller, env string,
 }
 
 const (
-	logPage = 200             // chunks of one answer
-	logPoll = 2 * time.Second // how late output that another server took may be seen
+	logPage  = 200             // chunks of one answer
+	logBytes = 256 << 10       // of output in one answer, about: who reads slowly makes the server keep them
+	logPoll  = 2 * time.Second // how late output that another server took may be seen
 )
+
+// firstBytes returns the first chunks, at least one if there is any, that have
+// together about limit bytes.
+func firstBytes(chunks []latchkey.LogChunk, limit int) []latchkey.LogChunk {
+	total := 0
+	for i, c := range chunks {
+		if total += len(c.Text); total > limit && i > 0 {
+			return slices.Clone(chunks[:i]) // the texts of the others are not kept
+		}
+	}
+	return chunks
+}
 
 // RunLog returns a run's output from an offset on. When there is none yet it
 // waits for some, for the end of the run, or for the given time.
@@ -206,6 +220,7 @@ func (b *Broker) RunLog(ctx context.Context, who latchkey.Caller, env string, id
 			if err != nil {
 				return err
 			}
+			chunks = firstBytes(chunks, logBytes)
 			l = latchkey.RunLog{Chunks: chunks, Next: offset, State: r.State, Truncated: r.LogTruncated}
 			if n := len(chunks); n > 0 {
 				l.Next = chunks[n-1].Offset + int64(len(chunks[n-1].Text))

@@ -14,11 +14,12 @@ type Run struct {
 	Environment  latchkey.EnvironmentID
 	Claim        latchkey.ClaimID // "" while queued
 	LeaseExpires *time.Time
+	LogChunks    int // pieces of output that are kept
 }
 
 const runCols = `r.id, r.environment_id, r.kind, COALESCE(r.flow_id, ''), COALESCE(f.name, ''), COALESCE(r.revision, 0), r.connection_id, r.machine_id, m.name, m.shared_uid, r.state, r.error_code, r.error_message,
 	r.exit_code, r.inputs, r.owner_id, r.started_by, r.releases, r.queued_at, r.claimed_at, r.started_at, r.finished_at, r.cancel_asked_at IS NOT NULL,
-	r.log_bytes, r.log_truncated, r.claim_id, r.lease_expires_at`
+	r.log_bytes, r.log_truncated, r.log_chunks, r.claim_id, r.lease_expires_at`
 
 const runFrom = ` FROM runs r LEFT JOIN flows f ON f.id = r.flow_id JOIN machines m ON m.id = r.machine_id`
 
@@ -26,7 +27,7 @@ func scanRun(s scanner) (r Run, err error) {
 	var e latchkey.RunError
 	err = s.Scan(&r.ID, &r.Environment, &r.Kind, &r.Flow, &r.FlowName, &r.Revision, &r.Connection, &r.Machine, &r.MachineName, &r.SharedUID, &r.State, &e.Code, &e.Message,
 		&r.ExitCode, jsonText{&r.Inputs}, &r.Owner, &r.StartedBy, &r.Releases, timestamp{&r.QueuedAt}, nullTime{&r.ClaimedAt}, nullTime{&r.StartedAt},
-		nullTime{&r.FinishedAt}, &r.CancelAsked, &r.LogBytes, &r.LogTruncated, &r.Claim, nullTime{&r.LeaseExpires})
+		nullTime{&r.FinishedAt}, &r.CancelAsked, &r.LogBytes, &r.LogTruncated, &r.LogChunks, &r.Claim, nullTime{&r.LeaseExpires})
 	if e.Code != "" {
 		r.Error = &e
 	}
@@ -215,7 +216,7 @@ func (tx *Tx) AppendLog(r Run, stream, text string, truncated bool) error {
 			return err
 		}
 	}
-	return tx.execOne(`UPDATE runs SET log_bytes = $2, log_truncated = $3, lease_expires_at = $4 WHERE id = $1 AND state = 'running'`,
+	return tx.execOne(`UPDATE runs SET log_bytes = $2, log_truncated = $3, lease_expires_at = $4, log_chunks = log_chunks + 1 WHERE id = $1 AND state = 'running'`,
 		r.ID, r.LogBytes+int64(len(text)), truncated, ms(tx.Now.Add(latchkey.RunLease)))
 }
 

@@ -70,6 +70,11 @@ func (w *world) ask(t *testing.T, method, path, body string) answer {
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return w.do(t, req)
+}
+
+func (w *world) do(t *testing.T, req *http.Request) answer {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -354,6 +354,7 @@ CREATE TABLE runs (
     cancel_asked_at  BIGINT,
     log_bytes        BIGINT NOT NULL DEFAULT 0,
     log_truncated    BOOLEAN NOT NULL DEFAULT FALSE,
+    log_chunks       BIGINT NOT NULL DEFAULT 0,
     FOREIGN KEY (flow_id, revision) REFERENCES flow_revisions (flow_id, revision),
     CHECK ((kind = 'flow') = (flow_id IS NOT NULL) AND (kind = 'flow') = (revision IS NOT NULL))
 );
