@@ -50,9 +50,6 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 		if err := o.allow(latchkey.ActConnectionForce, thing); err != nil {
 			return t, err
 		}
-		if err := o.LimitRefusals(signInTarget(c), latchkey.MaxRefusals-1); err != nil {
-			return t, err
-		}
 	}
 	latest, err := o.LatestTest(c.ID)
 	if err == nil && !latest.State.Done() {
@@ -86,6 +83,11 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 		t.State, t.FinishedAt, t.Checks = latchkey.TestFailed, &t.StartedAt, l.results(latchkey.TestSkipped)
 		event.Outcome, event.Code, event.Reason = latchkey.OutcomeFailed, failed.Code, failed.Message
 		return t, o.Record(event)
+	}
+	if force {
+		if err := o.LimitRefusals(signInTarget(c), latchkey.MaxRefusals-1); err != nil {
+			return t, err
+		}
 	}
 	if err := o.CreateRun(run); err != nil {
 		return t, err

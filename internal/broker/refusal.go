@@ -83,7 +83,7 @@ func (o *agentOp) countSignIn(r db.Run, req latchkey.FinishRequest) error {
 	if errors.Is(err, db.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
+	if err != nil || c.Driver == latchkey.DriverNone { // with that one there is nothing to sign in to
 		return err
 	}
 	if req.SignedIn {
