@@ -118,6 +118,32 @@ func TestSignInAtOpenSSH(t *testing.T) {
 	}
 }
 
+// TestLockout signs in where the second wrong password in a row locks the account:
+// a sign-in is one attempt for the server too.
+func TestLockout(t *testing.T) {
+	t.Parallel()
+	for _, config := range [][]string{nil, {"PasswordAuthentication no"}} {
+		t.Run(strings.Join(config, ""), func(t *testing.T) {
+			t.Parallel()
+			server := sshd.New(t, sshd.Options{Users: []sshd.User{{Name: "bot", Password: sshPassword}}, Config: config, LockAfter: 2})
+			c := configured(t, server)
+			for _, step := range []struct{ password, code string }{
+				{"wrong-one", latchkey.RunErrSignIn}, {sshPassword, ""}, // not locked, and counted anew from here
+				{"wrong-one", latchkey.RunErrSignIn}, {"wrong-one", latchkey.RunErrSignIn}, {sshPassword, latchkey.RunErrSignIn},
+			} {
+				err := enter(t, c, "bot", step.password)
+				wantRunError(t, err, step.code)
+				if err != nil {
+					t.Log(err)
+				}
+			}
+			if t.Failed() {
+				t.Log(server.Log())
+			}
+		})
+	}
+}
+
 // TestHostKey has the server change its host key.
 func TestHostKey(t *testing.T) {
 	t.Parallel()

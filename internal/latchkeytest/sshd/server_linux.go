@@ -42,6 +42,21 @@ type User struct {
 type Options struct {
 	Users  []User
 	Config []string // lines of sshd_config(5), before the others
+
+	// LockAfter, if not 0, is how many wrong passwords lock an account, by
+	// pam_faillock(8).
+	LockAfter int
+}
+
+// pam returns the PAM service of the server, pam.d(5).
+func (o Options) pam() string {
+	rest := "account required pam_unix.so\npassword required pam_unix.so\nsession required pam_permit.so\n"
+	if o.LockAfter == 0 {
+		return "auth required pam_unix.so nodelay\n" + rest
+	}
+	lock := fmt.Sprintf("deny=%d unlock_time=600 dir=/run/faillock", o.LockAfter)
+	return "auth required pam_faillock.so preauth " + lock + "\nauth [success=1 default=ignore] pam_unix.so nodelay\nauth [default=die] pam_faillock.so authfail " + lock +
+		"\nauth sufficient pam_faillock.so authsucc " + lock + "\naccount required pam_faillock.so\n" + rest
 }
 
 // A Server is a running server. It ends with its test.
@@ -89,6 +104,7 @@ func New(t testing.TB, o Options) *Server {
 		s.endUsers()
 	})
 	s.accounts(t, o.Users)
+	s.write(t, "pam", o.pam(), 0o644)
 	s.config(t, o.Config)
 	s.NewHostKey(t)
 	s.start(t)
@@ -151,7 +167,6 @@ func (s *Server) accounts(t testing.TB, users []User) {
 	s.write(t, "passwd", passwd, 0o644)
 	s.write(t, "shadow", shadow, 0o600)
 	s.write(t, "group", group, 0o644)
-	s.write(t, "pam", "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so\nsession required pam_permit.so\n", 0o644)
 }
 
 // crypt returns the SHA-512 crypt(3) hash of a password, by the C library.
