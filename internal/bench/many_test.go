@@ -83,16 +83,17 @@ func (g *generator) insert(b *testing.B, count int, statement string) {
 	}
 }
 
-// credentials writes credentials with a variable and an owner's grant each.
-func (g *generator) credentials(b *testing.B, c *latchkeytest.Chain, env latchkey.EnvironmentID, n int) {
+// credentials writes credentials with a variable of their own for the password,
+// one for all user names, and an owner's grant.
+func (g *generator) credentials(b *testing.B, env latchkey.EnvironmentID, owner latchkey.PrincipalID, username latchkey.VariableID, n int) {
 	b.Helper()
 	g.insert(b, n, fmt.Sprintf(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, description, type, created_by, created_at, updated_at)
-		SELECT ID(var), '%[1]s', 'new_P' || n, 'new_p' || n, 'Password ' || n, KEY('Password ' || n), '', 'secret', '%[2]s', 1, 1 FROM numbers`, env, c.Admin.ID))
+		SELECT ID(var), '%[1]s', 'new_P' || n, 'new_p' || n, 'Password ' || n, KEY('Password ' || n), '', 'secret', '%[2]s', 1, 1 FROM numbers`, env, owner))
 	g.insert(b, n, fmt.Sprintf(`INSERT INTO credentials (id, environment_id, name, sort_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
-		SELECT ID(cred), '%[1]s', 'Credential ' || n, KEY('Credential ' || n), '', 'azure-key-vault', '["connection"]', 'username-password', 'session', FALSE, '[]', '%[2]s', 1, 1 FROM numbers`, env, c.Admin.ID))
-	g.insert(b, n, fmt.Sprintf(`INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'username', '%s' FROM numbers`, c.Username.ID))
+		SELECT ID(cred), '%[1]s', 'Credential ' || n, KEY('Credential ' || n), '', 'azure-key-vault', '["connection"]', 'username-password', 'session', FALSE, '[]', '%[2]s', 1, 1 FROM numbers`, env, owner))
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'username', '%s' FROM numbers`, username))
 	g.insert(b, n, `INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'password', ID(var) FROM numbers`)
-	g.grants(b, env, c.Admin.ID, "owner", n, 1, 0)
+	g.grants(b, env, owner, "owner", n, 1, 0)
 }
 
 // grants gives a principal a role on every step'th credential.
@@ -122,7 +123,7 @@ func BenchmarkLists(b *testing.B) {
 		half, few := c.User(b, "half", c.Env, latchkey.EnvUser), c.User(b, "few", c.Env, latchkey.EnvUser)
 		g := newGenerator(b, url)
 		start := time.Now()
-		g.credentials(b, c, e.ID, n)
+		g.credentials(b, e.ID, c.Admin.ID, c.Username.ID, n)
 		g.grants(b, e.ID, half.ID, "user", n, 2, 1)
 		g.grants(b, e.ID, few.ID, "user", n, n/20, 2)
 		// As many audit entries, the last of which are about a few credentials.

@@ -57,6 +57,7 @@ func lineLog(b *testing.B) *slog.Logger {
 // A world is some servers on one database, and a chain with a machine, a
 // credential and a started run for each client.
 type world struct {
+	options  latchkeytest.Options
 	services []*latchkeytest.Service
 	urls     []string
 	chain    *latchkeytest.Chain
@@ -70,13 +71,20 @@ type agent struct {
 	credential latchkey.CredentialID
 }
 
-// newWorld makes a world.
+// newWorld makes a world on a database.
 func newWorld(b *testing.B, url string, servers, clients int) *world {
 	b.Helper()
-	w := &world{}
-	key := seal.NewKey()
+	w := &world{options: latchkeytest.Options{DatabaseURL: url}}
+	w.start(b, servers, clients)
+	return w
+}
+
+// start makes what is in the world, with its options.
+func (w *world) start(b *testing.B, servers, clients int) {
+	b.Helper()
+	w.options.Key = seal.NewKey()
 	for range servers {
-		s := latchkeytest.New(b, latchkeytest.Options{DatabaseURL: url, Key: key})
+		s := latchkeytest.New(b, w.options)
 		h, err := server.New(server.Config{Broker: s.Broker, Log: lineLog(b), PublicURL: func() string { return "" }})
 		if err != nil {
 			b.Fatal(err)
@@ -87,7 +95,6 @@ func newWorld(b *testing.B, url string, servers, clients int) *world {
 	for i := range clients {
 		w.agents = append(w.agents, w.agent(b, i))
 	}
-	return w
 }
 
 // agent makes a machine with a credential of its own and starts a run on it.
