@@ -79,13 +79,13 @@ func (l *ledger) add(ctx context.Context, e *ledgerEntry) error {
 // ends their entries and leaves a smaller group to the next.
 func (l *ledger) write(ctx context.Context, group []*ledgerEntry) {
 	for len(group) > 0 {
-		var guards []db.ReleaseGuard
+		var guards []*db.ReleaseGuard
 		var guarded []*ledgerEntry
 		var events []latchkey.AuditEvent
 		for _, e := range group {
 			events = append(events, e.events...)
 			if e.guard != nil {
-				guards, guarded = append(guards, *e.guard), append(guarded, e)
+				guards, guarded = append(guards, e.guard), append(guarded, e)
 			}
 		}
 		var broken []int

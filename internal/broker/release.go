@@ -51,7 +51,10 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 	}
 	// The outcome is recorded also when the agent has gone away meanwhile.
 	if err := b.ledger.add(ctx, &ledgerEntry{events: []latchkey.AuditEvent{g.outcome(s.Address, value.Version, failure)}}); err != nil {
-		return latchkey.Sealed{}, errors.Join(fmt.Errorf("record the outcome of release %s: %w", g.id, err), failure)
+		if failure != nil {
+			return latchkey.Sealed{}, fmt.Errorf("record that release %s failed (%v): %w", g.id, failure, err)
+		}
+		return latchkey.Sealed{}, fmt.Errorf("record the outcome of release %s: %w", g.id, err)
 	}
 	if failure != nil {
 		b.counts.ReleasesFailed.Add(1)
@@ -112,8 +115,8 @@ type grant struct {
 	refused    refusals         // of the credential, by the run's target
 
 	// What it was decided at; see standing.
-	epoch    int64
-	revision int64
+	epoch int64
+	state db.VaultState
 }
 
 // event returns an audit entry about the release.
@@ -265,13 +268,10 @@ func resolve(o *agentOp, g *grant) (denial, error) {
 	if err != nil {
 		return denial{}, err
 	}
-	var vaults []latchkey.VaultID
 	if embedded {
 		g.vault = v.ID
-		vaults = append(vaults, v.ID)
 	}
-	epochs, err := o.Epochs([]latchkey.EnvironmentID{g.run.Environment}, vaults)
-	g.epoch, g.revision = epochs[string(g.run.Environment)], epochs[string(g.vault)]
+	g.epoch, g.state, err = o.Epoch(g.run.Environment, g.vault)
 	return denial{}, err
 }
 

@@ -46,12 +46,13 @@ type decision struct {
 	reference  db.Reference
 	refused    refusals
 
-	// Of an embedded vault: the value that was read when the vault had the
-	// revision, or later. It is current as long as the vault has that revision
-	// still, which the transaction of the release looks at.
-	vault    latchkey.VaultID
-	revision int64
-	value    vault.Value
+	// Of an embedded vault: the value that was read when the vault was in the
+	// state, or later. It is current as long as the vault is in that state still,
+	// or the secret's newest version is the value's, which the transaction of the
+	// release looks at.
+	vault latchkey.VaultID
+	state atomic.Pointer[db.VaultState]
+	value vault.Value
 
 	used atomic.Int64 // Unix milliseconds
 }
@@ -136,7 +137,7 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 		if err != nil {
 			return g, nil, err
 		}
-		e.guard.Vault, e.guard.Revision = d.vault, d.revision
+		e.guard.Vault, e.guard.Secret, e.guard.Version, e.guard.State = d.vault, d.reference.Secret, d.value.Version, *d.state.Load()
 		e.events = append(e.events, g.outcome(s.Address, d.value.Version, nil))
 		delivered = &sealed
 	}
@@ -146,6 +147,9 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 		b.standing.decisions.Remove(m)
 		return g, nil, err
 	}
+	if delivered != nil {
+		d.state.Store(&e.guard.State)
+	}
 	return g, delivered, nil
 }
 
@@ -153,7 +157,8 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 func (b *Broker) stand(g grant, value vault.Value) {
 	d := &decision{epoch: g.epoch, machine: g.machine, credential: g.credential, username: g.username, reference: g.reference, refused: g.refused}
 	if g.vault != "" {
-		d.vault, d.revision, d.value = g.vault, g.revision, value
+		d.vault, d.value = g.vault, value
+		d.state.Store(&g.state)
 	}
 	d.used.Store(b.now().UnixMilli())
 	b.standing.decisions.Add(matterOf(&g.run, g.credential.ID), d)

@@ -165,6 +165,25 @@ func TestStandingReleaseIsCurrent(t *testing.T) {
 	}
 }
 
+// TestStandingReleaseOutlastsOtherSecrets changes other secrets of the vault: the
+// one of the releases is not read again.
+func TestStandingReleaseOutlastsOtherSecrets(t *testing.T) {
+	eachDistance(t, func(t *testing.T, c, admins *latchkeytest.Chain) {
+		run := warm(t, c)
+		for _, value := range []string{"one", "two"} {
+			admins.SetSecret(t, "another", value)
+			for range 2 {
+				if _, _, err := c.Machine.Get(t, run, run.Credential); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if n := reads(t, c); n != 1 {
+			t.Errorf("the vault was read %d times; want once", n)
+		}
+	})
+}
+
 // TestStandingSessionReplaced opens a session at another server after releases
 // from memory.
 func TestStandingSessionReplaced(t *testing.T) {

@@ -1,6 +1,10 @@
 package db
 
-import "latchkey.dev/latchkey"
+import (
+	"errors"
+
+	"latchkey.dev/latchkey"
+)
 
 // CountRelease stores that a run had one more release, its number'th.
 func (tx *Tx) CountRelease(id latchkey.RunID, number int) error {
@@ -8,14 +12,18 @@ func (tx *Tx) CountRelease(id latchkey.RunID, number int) error {
 }
 
 // A ReleaseGuard says what must hold when a release is granted that was decided
-// before: the environment's epoch and the embedded vault's revision are still the
-// ones of the decision, the session is live and its counter lower than the
-// release's, and the run goes on and has had one release less than Number.
+// before: the environment's epoch is still the one of the decision, the session is
+// live and its counter lower than the release's, and the run goes on and has had
+// one release less than Number. Of an embedded vault, the newest version of the
+// secret is still the one given, and the same may read it.
 type ReleaseGuard struct {
 	Environment latchkey.EnvironmentID
 	Epoch       int64
-	Vault       latchkey.VaultID // "" for none
-	Revision    int64
+
+	Vault   latchkey.VaultID // "" for none
+	Secret  string
+	Version string
+	State   VaultState // in which that was so; set to the state found, in which it is so too
 
 	Session latchkey.SessionID
 	Machine latchkey.MachineID
@@ -30,11 +38,11 @@ type ReleaseGuard struct {
 // GrantReleases stores releases that were decided before, and adds entries to the
 // audit log. It returns the indexes of the guards that do not hold; if there are
 // any, the transaction must not be committed.
-func (tx *Tx) GrantReleases(guards []ReleaseGuard, events []latchkey.AuditEvent) (broken []int, err error) {
+func (tx *Tx) GrantReleases(guards []*ReleaseGuard, events []latchkey.AuditEvent) (broken []int, err error) {
 	p := tx.pipeline()
 	now := ms(tx.Now)
-	epochs := p.epochs(distinct(guards, func(g ReleaseGuard) latchkey.EnvironmentID { return g.Environment }),
-		distinct(guards, func(g ReleaseGuard) latchkey.VaultID { return g.Vault }))
+	found := p.epochs(distinct(guards, func(g *ReleaseGuard) latchkey.EnvironmentID { return g.Environment }),
+		distinct(guards, func(g *ReleaseGuard) latchkey.VaultID { return g.Vault }))
 	changed := make([][2]int64, len(guards))
 	for i, g := range guards {
 		p.exec(&changed[i][0], `UPDATE machine_sessions SET release_counter = $2, release_nonce = $3
@@ -52,20 +60,43 @@ func (tx *Tx) GrantReleases(guards []ReleaseGuard, events []latchkey.AuditEvent)
 		return nil, err
 	}
 	for i, g := range guards {
-		epoch, ok := epochs[string(g.Environment)]
-		if ok = ok && epoch == g.Epoch; ok && g.Vault != "" {
-			revision, there := epochs[string(g.Vault)]
-			ok = there && revision == g.Revision
+		epoch, ok := found.environments[g.Environment]
+		ok = ok && epoch == g.Epoch && changed[i] == [2]int64{1, 1}
+		if ok && g.Vault != "" {
+			if ok, err = tx.current(g, found.vaults); err != nil {
+				return nil, err
+			}
 		}
-		if !ok || changed[i] != [2]int64{1, 1} {
+		if !ok {
 			broken = append(broken, i)
 		}
 	}
 	return broken, nil
 }
 
+// current reports whether what a guard says of its vault holds. When the vault's
+// secrets have changed it looks at the one in question.
+func (tx *Tx) current(g *ReleaseGuard, vaults map[latchkey.VaultID]VaultState) (bool, error) {
+	now, ok := vaults[g.Vault]
+	if !ok || now.Access != g.State.Access {
+		return false, nil
+	}
+	if now.Revision == g.State.Revision {
+		return true, nil
+	}
+	s, err := tx.VaultSecret(g.Vault, g.Secret, "")
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || s.DeletedAt != nil || !s.Enabled || s.Version != g.Version {
+		return false, err
+	}
+	g.State = now
+	return true, nil
+}
+
 // distinct returns the different ids among guards, without "".
-func distinct[ID ~string](guards []ReleaseGuard, id func(ReleaseGuard) ID) []ID {
+func distinct[ID ~string](guards []*ReleaseGuard, id func(*ReleaseGuard) ID) []ID {
 	var ids []ID
 	seen := make(map[ID]bool)
 	for _, g := range guards {

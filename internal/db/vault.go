@@ -136,7 +136,7 @@ func (tx *Tx) CreateRoleAssignment(vault latchkey.VaultID, a latchkey.RoleAssign
 	if err != nil {
 		return err
 	}
-	return tx.bumpRevision(vault)
+	return tx.bumpAccess(vault)
 }
 
 // DeleteRoleAssignment removes a role assignment of a vault.
@@ -144,7 +144,7 @@ func (tx *Tx) DeleteRoleAssignment(vault latchkey.VaultID, id latchkey.RoleAssig
 	if err := tx.execOne(`DELETE FROM vault_role_assignments WHERE id = $1 AND vault_id = $2`, id, vault); err != nil {
 		return err
 	}
-	return tx.bumpRevision(vault)
+	return tx.bumpAccess(vault)
 }
 
 // A StoredSecret is one version of a secret of an embedded vault with its

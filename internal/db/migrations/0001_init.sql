@@ -378,7 +378,8 @@ CREATE TABLE run_logs (
     PRIMARY KEY (run_id, log_offset)
 );
 
--- Every change of a vault's secrets or of who may read them bumps revision.
+-- Every change of a vault's secrets bumps revision; one of who may read them bumps
+-- access_revision as well.
 CREATE TABLE vaults (
     id              TEXT PRIMARY KEY,
     name            TEXT NOT NULL,
@@ -388,6 +389,7 @@ CREATE TABLE vaults (
     reference_key   TEXT NOT NULL,
     retention_days  BIGINT NOT NULL,
     revision        BIGINT NOT NULL DEFAULT 0,
+    access_revision BIGINT NOT NULL DEFAULT 0,
     created_by      TEXT NOT NULL REFERENCES principals (id),
     created_at      BIGINT NOT NULL,
     deleted_at      BIGINT
