@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/broker"
-	"latchkey.dev/internal/db"
-	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/vault"
 	"latchkey.dev/latchkey"
 )
@@ -48,28 +44,15 @@ way. The audit log shows it as local administration.`,
 // adminToken opens an existing installation, beside its server if one runs,
 // and returns a new token of the administrator.
 func adminToken(ctx context.Context, c serverConfig, login string, ttl time.Duration) (_ string, err error) {
-	if err := c.check(); err != nil {
-		return "", err
-	}
-	log, err := newLog(c)
-	if err != nil {
-		return "", err
-	}
-	key, err := seal.LoadKey(c.MasterKey)
-	if err != nil {
-		return "", err
-	}
-	if c.Database == "" {
-		// An empty database must not come to be in a wrong folder.
-		if _, err := os.Stat(c.databaseURL()); err != nil {
-			return "", fmt.Errorf("there is no database in the data folder: %w", err)
-		}
-	}
-	d, err := db.Open(ctx, db.Config{URL: c.databaseURL(), Log: log})
+	d, key, err := c.openDatabase(ctx, true)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	log, err := newLog(c)
+	if err != nil {
+		return "", err
+	}
 	b, err := broker.New(ctx, broker.Config{
 		DB: d, Key: key, Log: log,
 		OpenVault: func(latchkey.VaultReference, bool) (vault.Vault, error) {

@@ -85,16 +85,6 @@ func account() string {
 // counting shows on a terminal how far long work has come, on one line. done
 // removes the line.
 func (a *app) counting(what string) (show func(string, int64), done func()) {
-	if !isTerminal(a.std.err) {
-		return func(string, int64) {}, func() {}
-	}
-	shown := false
-	return func(part string, n int64) {
-			shown = true
-			fmt.Fprintf(a.std.err, "\r\033[K%s %s: %d", what, part, n)
-		}, func() {
-			if shown {
-				fmt.Fprint(a.std.err, "\r\033[K")
-			}
-		}
+	line := a.newStatus(nil)
+	return func(part string, n int64) { line.set("%s %s: %d", what, part, n) }, line.clear
 }

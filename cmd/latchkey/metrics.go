@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -77,18 +76,13 @@ func (m *wiredMetrics) certificate(use string, der []byte) error {
 	return nil
 }
 
-// serving notes when the certificates end that a server works with. c may be
-// nil, without TLS.
-func (m *wiredMetrics) serving(c *tls.Config, authority []byte) error {
-	if block, _ := pem.Decode(authority); block != nil {
-		if err := m.certificate("vault-authority", block.Bytes); err != nil {
-			return err
-		}
-	}
-	if c == nil {
+// authority notes when the certificate ends that vouches for the embedded vaults.
+func (m *wiredMetrics) authority(text []byte) error {
+	block, _ := pem.Decode(text)
+	if block == nil {
 		return nil
 	}
-	return m.certificate("listen", c.Certificates[0].Certificate[0])
+	return m.certificate("vault-authority", block.Bytes)
 }
 
 // log counts the messages that somebody may have to act on.

@@ -125,11 +125,11 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	mainTLS, err := mainTLS(c)
+	mainTLS, err := s.mainTLS()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.metrics.serving(mainTLS, s.broker.Authority()); err != nil {
+	if err := s.metrics.authority(s.broker.Authority()); err != nil {
 		return nil, err
 	}
 	if err := s.writeFiles(ctx); err != nil {
@@ -159,15 +159,17 @@ func (s *service) masterKey(ctx context.Context) (*seal.Key, error) {
 }
 
 // mainTLS returns the TLS configuration of the main address, or nil.
-func mainTLS(c serverConfig) (*tls.Config, error) {
-	if c.TLSCert == "" {
+func (s *service) mainTLS() (*tls.Config, error) {
+	if s.config.TLSCert == "" {
 		return nil, nil
 	}
-	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("load certificate %s: %w", c.TLSCert, err)
+	files := &certificateFiles{cert: s.config.TLSCert, key: s.config.TLSKey, log: s.log, now: time.Now, loaded: func(cert *tls.Certificate) error {
+		return s.metrics.certificate("listen", cert.Certificate[0])
+	}}
+	if _, err := files.get(nil); err != nil {
+		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}, nil
 }
 
 // writeFiles leaves in the data folder what people and programs need to get in.

@@ -18,7 +18,7 @@ const (
 	sessionSkew = 10 * time.Minute // how far the machine's clock may be off
 	// A request of a replaced session may have been under way when it was
 	// replaced; one that was made later means that two agents hold the keys.
-	sessionGrace = 10 * time.Second
+	sessionGrace = time.Minute
 	// requestAge is how old a request may be. Agents date theirs by the server's
 	// clock, which they learn when the session opens.
 	requestAge   = 2 * time.Minute

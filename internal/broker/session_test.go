@@ -83,7 +83,7 @@ func TestTwoAgentsAreQuarantined(t *testing.T) {
 			}
 			_, err := c.Broker.Claim(t.Context(), old, latchkey.ClaimRequest{})
 			wantCode(t, err, latchkey.ErrUnauthenticated, "session-expired")
-			clock.advance(11 * time.Second)
+			clock.advance(61 * time.Second)
 			old.At = clock.now()
 			_, err = c.Broker.Claim(t.Context(), old, latchkey.ClaimRequest{})
 			return err
