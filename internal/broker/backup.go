@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -197,7 +198,7 @@ func Restore(ctx context.Context, c RestoreConfig) (r Restored, err error) {
 		return r, err
 	}
 	err = d.Update(ctx, func(tx *db.Tx) (err error) {
-		if err := tx.EndRestore(); err != nil {
+		if err := errors.Join(tx.EndRestore(), tx.ForgetPlace()); err != nil {
 			return err
 		}
 		r.Ended, err = endRestored(tx, c.RevokeTokens, map[string]string{
@@ -363,10 +364,33 @@ func (s *sealedAt) check(key *seal.Key, row []any, n *Boxes) {
 // on the database.
 func EndRestored(ctx context.Context, d *db.DB, account string, tokens bool) (ended Ended, err error) {
 	err = d.Update(ctx, func(tx *db.Tx) (err error) {
+		if err := tx.ForgetPlace(); err != nil {
+			return err
+		}
 		ended, err = endRestored(tx, tokens, map[string]string{"account": account, "inPlace": "true"})
 		return err
 	})
 	return ended, err
+}
+
+// endCopied does what [EndRestored] does if the database is a copy that nobody
+// declared, and says so in the log.
+func (b *Broker) endCopied(ctx context.Context) error {
+	var ended Ended
+	found, err := b.db.TakePlace(ctx, func(tx *db.Tx, c db.Copy) (err error) {
+		ended, err = endRestored(tx, false, map[string]string{"inPlace": "true", "noticed": c.Noticed, "was": c.Was, "is": c.Is})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("find out whether the database is a copy: %w", err)
+	}
+	if found != nil {
+		b.log.LogAttrs(ctx, slog.LevelWarn, "the database is a copy: what was under way in it has been ended",
+			slog.String("noticed", found.Noticed), slog.String("was", found.Was), slog.String("is", found.Is),
+			slog.Int64("runs", ended.Runs), slog.Int64("machineSessions", ended.MachineSessions),
+			slog.Int64("enrolmentTokens", ended.EnrolmentTokens), slog.Int64("signIns", ended.SignIns))
+	}
+	return nil
 }
 
 const restoredMessage = "the database was restored from a backup or a copy while the run had not ended in it; what became of the run since then is not known here, and it is not repeated"

@@ -219,7 +219,7 @@ func contents(t *testing.T, text []byte) map[string][]string {
 			table, _, _ = strings.Cut(name, `"`)
 			all[table] = []string{}
 		}
-		skip := table == "machine_sessions" || table == "environments" || strings.Contains(line, `"backup.`)
+		skip := table == "machine_sessions" || table == "environments" || strings.Contains(line, `"backup.`) || strings.HasPrefix(line, `["place",`)
 		if table == "audit" { // their positions fit the database that they are in
 			line = line[:strings.LastIndexByte(line, ',')]
 		}

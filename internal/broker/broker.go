@@ -68,7 +68,8 @@ const (
 )
 
 // New returns a Broker. At the first start it gives the installation its
-// identity; later it refuses a master key other than the one used then.
+// identity; later it refuses a master key other than the one used then, and ends
+// what was under way if it finds that the database is a copy.
 func New(ctx context.Context, c Config) (*Broker, error) {
 	if c.DB == nil || c.Key == nil || c.Log == nil || c.OpenVault == nil || c.VaultURL == nil {
 		return nil, errors.New("broker: Config lacks DB, Key, Log, OpenVault or VaultURL")
@@ -114,6 +115,9 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		return tx.EnsurePrincipal(latchkey.ServiceIdentity, latchkey.PrincipalService, latchkey.ServiceIdentityName)
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := b.endCopied(ctx); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -228,6 +232,7 @@ func (b *Broker) Work(ctx context.Context) error {
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
 	g.Go(func() error { return b.every(ctx, forgetInterval, "forget idle decisions", b.forgetIdle) })
+	g.Go(func() error { return b.every(ctx, placeInterval, "note how far the database has come", b.db.NotePlace) })
 	g.Go(func() error { return b.every(ctx, keyInterval, "follow the master key", b.followKey) })
 	return g.Wait()
 }
@@ -237,6 +242,7 @@ const (
 	purgeInterval   = 10 * time.Minute
 	forgetInterval  = time.Minute
 	keyInterval     = 2 * time.Second
+	placeInterval   = 10 * time.Second
 	storageInterval = time.Second // to see that the storage is full, or has room again
 )
 

@@ -34,6 +34,9 @@ type DB struct {
 
 	records atomic.Uint32 // audit entries added; orders those of one millisecond
 	full    atomic.Bool   // see Full
+
+	path  string // of a SQLite file
+	place place
 }
 
 type engine string
@@ -128,14 +131,20 @@ func openSQLite(path string) (*DB, error) {
 	read := openStatements(dsn("&_pragma=query_only(1)"))
 	read.SetMaxOpenConns(max(4, runtime.NumCPU()))
 	read.SetMaxIdleConns(max(4, runtime.NumCPU()))
-	return &DB{engine: engineSQLite, write: write, read: read}, nil
+	return &DB{engine: engineSQLite, write: write, read: read, path: abs}, nil
 }
+
+// closeNote bounds how long Close waits to note how far the database has come.
+const closeNote = 5 * time.Second
 
 // Close closes the database.
 func (d *DB) Close() error {
 	if d.read == d.write {
 		return d.write.Close()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeNote)
+	defer cancel()
+	_ = d.NotePlace(ctx) // what was noted before is true as well
 	return errors.Join(d.read.Close(), d.write.Close())
 }
 
