@@ -10,7 +10,6 @@ import (
 	"maps"
 	"math"
 	"os"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -343,67 +342,6 @@ func (t *task) ship(ctx context.Context, end context.CancelCauseFunc) {
 	}
 }
 
-// release asks for the values that the flow is to be handed.
-func (t *task) release(ctx context.Context) (h handout, err error) {
-	if t.run.Handover == latchkey.HandoverNone {
-		return h, nil
-	}
-	if h.connection, err = t.releaseOne(ctx, t.run.Credential); err != nil {
-		return h, err
-	}
-	for _, id := range t.run.Credentials {
-		v, err := t.releaseOne(ctx, id)
-		if err != nil {
-			return h, err
-		}
-		h.others = append(h.others, v)
-	}
-	return h, h.check(t.run.Handover)
-}
-
-func (t *task) releaseOne(ctx context.Context, id latchkey.CredentialID) (n named, err error) {
-	t.a.releasing.Lock()
-	defer t.a.releasing.Unlock()
-	var doubtful *client.MachineSession
-	err = t.persist(ctx, latchkey.RunLease/2, func(s *client.MachineSession) error {
-		if s == doubtful {
-			// The request before may still arrive, after the next one: by then its
-			// session must be over, or the server takes it for a copy of the machine.
-			return errSessionOver
-		}
-		sealed, err := s.Release(ctx, t.run.Run, latchkey.ReleaseRequest{Claim: t.run.Claim, Credential: id})
-		if unanswered(err) {
-			doubtful = s
-		}
-		if err != nil {
-			return err
-		}
-		if err := misfit(sealed, t.run, t.a.state.Machine, id); err != nil {
-			return err
-		}
-		n.name, n.expires, n.now = sealed.Name, sealed.Expires, s.Now
-		n.CredentialValues, err = s.Open(sealed)
-		return err
-	})
-	if unanswered(err) {
-		t.a.sessions.forget(doubtful)
-	}
-	return n, err
-}
-
-// misfit returns why a release must not be handed to the flow of a run, or nil.
-// The server has decided about the exposure; the agent, which does the handing
-// over, does not rely on that.
-func misfit(s *latchkey.Sealed, run *latchkey.ClaimedRun, machine latchkey.MachineID, id latchkey.CredentialID) error {
-	switch {
-	case s.Run != run.Run || s.Claim != run.Claim || s.Credential != id || s.Machine != machine:
-		return errors.New("the server released something else than was asked for")
-	case !s.Exposure.Allows(run.Handover):
-		return fmt.Errorf("the owner of the credential %s does not allow the handover %s", s.Name, run.Handover)
-	}
-	return nil
-}
-
 // runMark is the variable in the environment of a run's processes by which they
 // are found.
 func runMark(id latchkey.RunID) string { return "LATCHKEY_RUN=" + string(id) }
@@ -438,66 +376,3 @@ func (t *task) inputs() (env []string) {
 // machineMark is the variable by which processes of this machine's runs are
 // found that an agent left when it was killed.
 func machineMark(id latchkey.MachineID) string { return "LATCHKEY_MACHINE=" + string(id) }
-
-// An account is the operating system user that a flow runs as.
-type account struct {
-	name     string
-	home     string
-	uid, gid uint32
-	groups   []uint32
-	other    bool // another than the agent's own
-}
-
-// runAccount returns the account that the policy names, or the agent's own.
-func runAccount(name string) (account, error) {
-	self, err := user.Current()
-	if err != nil {
-		return account{}, err
-	}
-	u := self
-	if name != "" {
-		if u, err = user.Lookup(name); err != nil {
-			return account{}, err
-		}
-	}
-	a := account{name: u.Username, home: u.HomeDir, other: u.Uid != self.Uid}
-	if !a.other {
-		return a, nil
-	}
-	return a, a.ids(u)
-}
-
-// ids fills in the numbers of an account that the agent switches to.
-func (a *account) ids(u *user.User) error {
-	groups, err := u.GroupIds()
-	if err != nil {
-		return err
-	}
-	number := func(s string) (n uint32) {
-		var v uint64
-		if err == nil {
-			v, err = strconv.ParseUint(s, 10, 32)
-		}
-		return uint32(v)
-	}
-	a.uid, a.gid = number(u.Uid), number(u.Gid)
-	for _, g := range groups {
-		a.groups = append(a.groups, number(g))
-	}
-	return err
-}
-
-// workPrefix begins the names of the folders that flows run in.
-const workPrefix = "latchkey-run-"
-
-// workDir makes the folder that a flow runs in, which is its own.
-func (a account) workDir(machine latchkey.MachineID) (string, error) {
-	dir, err := os.MkdirTemp("", ownName(workPrefix, machine))
-	if err != nil || !a.other {
-		return dir, err
-	}
-	if err := os.Chown(dir, int(a.uid), int(a.gid)); err != nil {
-		return "", errors.Join(err, os.RemoveAll(dir))
-	}
-	return dir, nil
-}
