@@ -61,23 +61,33 @@ func (l *ledger) add(ctx context.Context, e *ledgerEntry) error {
 	group := slices.Clone(l.waiting[:n])
 	l.waiting = slices.Delete(l.waiting, 0, n)
 	l.mu.Unlock()
+	defer l.pass()
 
 	ctx, cancel := afterwards(ctx)
+	defer cancel()
 	l.write(ctx, group)
-	cancel()
+	<-e.done // the writer's own entry is the first of its group
+	return e.err
+}
 
+// pass has the first of those who wait write next.
+func (l *ledger) pass() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.writing = len(l.waiting) > 0; l.writing {
 		l.waiting[0].turn <- struct{}{}
 	}
-	l.mu.Unlock()
-	<-e.done // the writer's own entry is the first of its group
-	return e.err
 }
 
 // write puts a group on record. A round that finds guards broken changes nothing,
 // ends their entries and leaves a smaller group to the next.
 func (l *ledger) write(ctx context.Context, group []*ledgerEntry) {
+	defer func() {
+		// Only when the transaction panicked: the others must not wait for ever.
+		for _, e := range group {
+			e.end(errors.New("the release could not be put on record"))
+		}
+	}()
 	for len(group) > 0 {
 		var guards []*db.ReleaseGuard
 		var guarded []*ledgerEntry
@@ -99,6 +109,7 @@ func (l *ledger) write(ctx context.Context, group []*ledgerEntry) {
 			for _, e := range group {
 				e.end(err)
 			}
+			group = nil
 			return
 		}
 		for _, i := range broken {
