@@ -44,7 +44,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	p.mu.Lock()
-	down, tamper, hook, cut := p.down, p.tamper != "" && strings.Contains(r.URL.Path, p.tamper), p.hook, p.cut
+	down, tamper, hook, cut, next := p.down, p.tamper != "" && strings.Contains(r.URL.Path, p.tamper), p.hook, p.cut, p.next
 	p.seen[filepath.Base(r.URL.Path)]++
 	p.mu.Unlock()
 	if down {
@@ -64,7 +64,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	answer := httptest.NewRecorder()
-	p.next.ServeHTTP(answer, r.WithContext(ctx))
+	next.ServeHTTP(answer, r.WithContext(ctx))
 	select {
 	case <-cut: // the answer is lost with the connection
 		panic(http.ErrAbortHandler)

@@ -231,7 +231,7 @@ func (b *Broker) Work(ctx context.Context) error {
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", leases.round) })
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
-	g.Go(func() error { return b.every(ctx, forgetInterval, "forget idle decisions", b.forgetIdle) })
+	g.Go(func() error { return b.every(ctx, forgetInterval, "forget decisions", b.forgetSome) })
 	g.Go(func() error { return b.every(ctx, placeInterval, "note how far the database has come", b.db.NotePlace) })
 	g.Go(func() error { return b.every(ctx, keyInterval, "follow the master key", b.followKey) })
 	return g.Wait()

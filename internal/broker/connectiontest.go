@@ -75,9 +75,9 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 	}
 	t = latchkey.ConnectionTest{Connection: c.ID, State: latchkey.TestPending, StartedBy: o.who.ID, StartedAt: o.Now}
 	event := o.event(latchkey.ActConnectionTest, thing)
-	event.Machine, event.Credential = m.ID, c.Credential
+	event.Machine, event.Details = m.ID, map[string]string{"credential": string(c.Credential)}
 	if force {
-		event.Details = map[string]string{"force": "true"}
+		event.Details["force"] = "true"
 	}
 	if failed := l.failed(); failed != nil {
 		t.State, t.FinishedAt, t.Checks = latchkey.TestFailed, &t.StartedAt, l.results(latchkey.TestSkipped)

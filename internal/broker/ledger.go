@@ -10,8 +10,10 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// maxGroup bounds the releases that one transaction puts on record.
-const maxGroup = 256
+const (
+	maxGroup   = 256    // releases that one transaction puts on record
+	maxWaiting = 10_000 // releases that wait to be put on record
+)
 
 // errStale is what a release ends with that cannot be granted from memory: what
 // it was decided on has changed, or its run or its session has. It must be
@@ -42,10 +44,15 @@ type ledgerEntry struct {
 // add puts an entry on record and returns when it is durable. It returns
 // errStale when its guard does not hold; then nothing of it is on record.
 // It does not end with ctx, since the entry may be written by then; the
-// time of the transaction is bounded.
+// time of the transaction is bounded. When too many wait it is an
+// [latchkey.ErrUnavailable].
 func (l *ledger) add(ctx context.Context, e *ledgerEntry) error {
 	e.turn, e.done = make(chan struct{}, 1), make(chan struct{})
 	l.mu.Lock()
+	if len(l.waiting) >= maxWaiting {
+		l.mu.Unlock()
+		return &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "overloaded", Msg: "too many releases wait to be put on record; try again"}
+	}
 	l.waiting = append(l.waiting, e)
 	if l.writing {
 		l.mu.Unlock()

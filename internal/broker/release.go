@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/vault"
 	"latchkey.dev/latchkey"
 )
@@ -73,8 +74,11 @@ func (b *Broker) grant(ctx context.Context, s AgentSession, id latchkey.RunID, r
 		denied = nil
 		if stepBack = req.Counter <= o.session.ReleaseCounter; stepBack {
 			g = grant{machine: o.m}
-			if req.Counter == o.session.ReleaseCounter && bytes.Equal(s.Nonce, o.session.ReleaseNonce) {
-				return latchkey.Conflict("repeated", "this very request was made before; ask again with the next counter")
+			// A request from before the newest release is one that came late, or that
+			// somebody recorded: it says nothing about a second agent.
+			late := req.Counter < o.session.ReleaseCounter && !s.At.After(seal.NonceTime(o.session.ReleaseNonce))
+			if late || bytes.Equal(s.Nonce, o.session.ReleaseNonce) {
+				return latchkey.Conflict("repeated", "this request was made before; ask again with the next counter")
 			}
 			return nil
 		}

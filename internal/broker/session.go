@@ -38,6 +38,7 @@ type AgentSession struct {
 	ID      latchkey.SessionID
 	Machine latchkey.MachineID
 	Keys    *seal.Session
+	Expires time.Time
 
 	// Of the request that is made with it.
 	Address string    // network address, for the audit log
@@ -172,7 +173,7 @@ func (b *Broker) AgentSession(ctx context.Context, id latchkey.SessionID, addres
 	if err != nil {
 		return AgentSession{}, fmt.Errorf("open session %s: %w", s.ID, err)
 	}
-	known := AgentSession{ID: s.ID, Machine: s.Machine, Keys: seal.NewSession(secret), Address: address}
+	known := AgentSession{ID: s.ID, Machine: s.Machine, Keys: seal.NewSession(secret), Expires: s.ExpiresAt, Address: address}
 	b.standing.sessions.Add(id, known)
 	return known, nil
 }

@@ -93,16 +93,57 @@ func (s *standing) putRun(r db.Run) {
 	s.runs.Add(r.ID, kept)
 }
 
-// forgetIdle drops the decisions that were not used for a while, so that no
-// value stays in memory that nobody asks for.
-func (b *Broker) forgetIdle(context.Context) error {
+// forgetSome drops what was not used for a while, and what does not hold any more
+// though nobody has asked for it since: no value stays in memory that cannot be
+// released.
+func (b *Broker) forgetSome(ctx context.Context) error {
+	for _, id := range b.standing.sessions.Keys() {
+		if s, ok := b.standing.sessions.Peek(id); ok && !s.Expires.After(b.now()) {
+			b.standing.sessions.Remove(id)
+		}
+	}
 	before := b.now().Add(-standingIdle).UnixMilli()
+	var matters []matter
+	var decisions []*decision
 	for _, m := range b.standing.decisions.Keys() {
-		if d, ok := b.standing.decisions.Peek(m); ok && d.used.Load() < before {
+		d, ok := b.standing.decisions.Peek(m)
+		switch {
+		case !ok:
+		case d.used.Load() < before:
 			b.standing.decisions.Remove(m)
+		default:
+			matters, decisions = append(matters, m), append(decisions, d)
+		}
+	}
+	// Some at a time, so that no transaction is long.
+	for begin := 0; begin < len(matters); begin += maxGroup {
+		end := min(begin+maxGroup, len(matters))
+		guards := make([]*db.ReleaseGuard, end-begin)
+		for i := range guards {
+			guards[i] = decisions[begin+i].guard(matters[begin+i].environment)
+		}
+		var outdated []int
+		err := b.db.View(ctx, func(tx *db.Tx) (err error) {
+			outdated, err = tx.Outdated(guards)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, i := range outdated {
+			b.standing.decisions.Remove(matters[begin+i])
 		}
 	}
 	return nil
+}
+
+// guard returns what says whether the decision still holds.
+func (d *decision) guard(env latchkey.EnvironmentID) *db.ReleaseGuard {
+	g := &db.ReleaseGuard{Environment: env, Epoch: d.epoch}
+	if d.vault != "" {
+		g.Vault, g.Secret, g.Version, g.State = d.vault, d.reference.Secret, d.value.Version, *d.state.Load()
+	}
+	return g
 }
 
 // grantStanding grants a release from memory. It returns errStale when it must
@@ -125,19 +166,15 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 		id: latchkey.ReleaseID(latchkey.NewID("rel", now)), number: number, run: run.Run, machine: d.machine, credential: d.credential,
 		username: d.username, reference: d.reference, vault: d.vault, refused: d.refused,
 	}
-	e := &ledgerEntry{
-		guard: &db.ReleaseGuard{
-			Environment: m.environment, Epoch: d.epoch, Session: s.ID, Machine: s.Machine, Counter: req.Counter, Nonce: s.Nonce,
-			Run: id, Claim: req.Claim, Number: number,
-		},
-		events: []latchkey.AuditEvent{g.granted(s.Address)},
-	}
+	guard := d.guard(m.environment)
+	guard.Session, guard.Machine, guard.Counter, guard.Nonce = s.ID, s.Machine, req.Counter, s.Nonce
+	guard.Run, guard.Claim, guard.Number = id, req.Claim, number
+	e := &ledgerEntry{guard: guard, events: []latchkey.AuditEvent{g.granted(s.Address)}}
 	if d.vault != "" {
 		sealed, err := b.sealRelease(s, g, d.value)
 		if err != nil {
 			return g, nil, err
 		}
-		e.guard.Vault, e.guard.Secret, e.guard.Version, e.guard.State = d.vault, d.reference.Secret, d.value.Version, *d.state.Load()
 		e.events = append(e.events, g.outcome(s.Address, d.value.Version, nil))
 		delivered = &sealed
 	}
@@ -148,7 +185,8 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 		return g, nil, err
 	}
 	if delivered != nil {
-		d.state.Store(&e.guard.State)
+		state := guard.State
+		d.state.Store(&state)
 	}
 	return g, delivered, nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/latchkeytest"
@@ -330,4 +331,104 @@ func TestStandingReleaseFromAzure(t *testing.T) {
 	if got := audit(t, c, run.Run); strings.Join(got, ",") != strings.Join(want, ",") {
 		t.Errorf("audit log = %v; want %v", got, want)
 	}
+}
+
+// TestForgetting looks at what stays in memory.
+func TestForgetting(t *testing.T) {
+	yes := true
+	tests := []struct {
+		name string
+		do   func(t *testing.T, c *latchkeytest.Chain, clock *clock)
+		want int // decisions that stay
+	}{
+		{"nothing happened", func(*testing.T, *latchkeytest.Chain, *clock) {}, 1},
+		{"another secret rotated", func(t *testing.T, c *latchkeytest.Chain, _ *clock) { c.SetSecret(t, "another", "x") }, 1},
+		{"rotated", func(t *testing.T, c *latchkeytest.Chain, _ *clock) { c.SetSecret(t, c.Reference.Secret, "x") }, 0},
+		{"machine disabled", func(t *testing.T, c *latchkeytest.Chain, _ *clock) {
+			if _, err := c.Broker.UpdateMachine(t.Context(), c.Admin, c.Env, c.Machine.ID, latchkey.MachineUpdate{Disabled: &yes}); err != nil {
+				t.Fatal(err)
+			}
+		}, 0},
+		{"not used", func(_ *testing.T, _ *latchkeytest.Chain, clock *clock) { clock.advance(6 * time.Minute) }, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			clock := new(clock)
+			c := latchkeytest.New(t, latchkeytest.Options{Now: clock.now}).Chain(t)
+			warm(t, c)
+			if _, err := c.Broker.AgentSession(t.Context(), c.Machine.Session().ID, ""); err != nil {
+				t.Fatal(err)
+			}
+			tt.do(t, c, clock)
+			if err := c.Broker.ForgetSome(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n, sessions := c.Broker.Remembered(); n != tt.want || sessions != 1 {
+				t.Errorf("%d decisions and %d sessions stay; want %d and 1", n, sessions, tt.want)
+			}
+			clock.advance(time.Hour)
+			if err := c.Broker.ForgetSome(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n, sessions := c.Broker.Remembered(); n+sessions != 0 {
+				t.Errorf("%d decisions and %d sessions stay after an hour; want none", n, sessions)
+			}
+		})
+	}
+}
+
+// TestRecordedReleaseDoesNotQuarantine repeats a request of before the newest
+// release, as somebody on the network could.
+func TestRecordedReleaseDoesNotQuarantine(t *testing.T) {
+	clock := new(clock)
+	c := latchkeytest.New(t, latchkeytest.Options{Now: clock.now}).Chain(t)
+	c.Start(t)
+	run := c.Machine.Claim(t)
+	recorded := c.Machine.Session()
+	for n := range 3 {
+		s := recorded
+		if n > 0 {
+			s = c.Machine.Session()
+		}
+		if _, err := c.Broker.Release(t.Context(), s, run.Run, latchkey.ReleaseRequest{Claim: run.Claim, Credential: run.Credential, Counter: int64(n + 1)}); err != nil {
+			t.Fatal(err)
+		}
+		clock.advance(time.Second)
+	}
+	_, err := c.Broker.Release(t.Context(), recorded, run.Run, latchkey.ReleaseRequest{Claim: run.Claim, Credential: run.Credential, Counter: 1})
+	wantCode(t, err, latchkey.ErrConflict, "repeated")
+	c.Machine.Release = 3
+	if _, _, err := c.Machine.Get(t, run, run.Credential); err != nil {
+		t.Errorf("release after the repeated request: %v", err)
+	}
+}
+
+// TestAuditFilters lists what is on record about a connection, its tests
+// included, and about an action's prefix.
+func TestAuditFilters(t *testing.T) {
+	latchkeytest.EachDB(t, func(t *testing.T, url string) {
+		c := sshChain(t, latchkeytest.Options{DatabaseURL: url})
+		beginTest(t, c, false)
+		if err := signIn(t, c, ""); err != nil {
+			t.Fatal(err)
+		}
+		for filter, want := range map[broker.AuditFilter]string{
+			{Subject: string(c.Connection.ID)}:                     "connection.create connection.test",
+			{Subject: string(c.Credential.ID), Action: "release."}: "release.granted release.delivered",
+			{Action: "connection.", Environment: c.Env}:            "connection.create connection.create connection.test",
+			{Credential: c.Credential.ID, Action: "credential."}:   "credential.create",
+		} {
+			p, err := c.Broker.Audit(t.Context(), c.Admin, filter, latchkey.PageOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, e := range p.Items {
+				got = append(got, string(e.Action))
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("audit log by %+v = %v; want %s", filter, got, want)
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -57,6 +58,9 @@ func (p *pipeline) record(events []latchkey.AuditEvent) error {
 	}
 	query := `INSERT INTO audit (` + auditCols + `, position) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + position + `)`
 	for _, e := range events {
+		if e.Credential != "" && e.Subject != string(e.Credential) {
+			return fmt.Errorf("the audit entry of %s names a credential that is not its subject: no filter would find it", e.Action)
+		}
 		rest, err := toJSON(auditEntry{
 			e.Code, e.Reason, e.ActorKind, e.ActorName, e.Token, e.Address, e.RequestID, e.SubjectKind, e.SubjectName, e.Claim, e.Release, e.Details,
 		})
@@ -122,8 +126,9 @@ func (f AuditFilter) where() (w where) {
 		}
 	}
 	if a := string(f.Action); a != "" {
-		if prefix, ok := strings.CutSuffix(a, "."); ok {
-			w.add("action >= ? AND action < ?", a, prefix+"/") // what follows the dot
+		if strings.HasSuffix(a, ".") {
+			// Not a range: what is between two texts depends on the collation.
+			w.add("substr(action, 1, ?) = ?", len(a), a)
 		} else {
 			w.add("action = ?", a)
 		}

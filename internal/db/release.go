@@ -41,8 +41,7 @@ type ReleaseGuard struct {
 func (tx *Tx) GrantReleases(guards []*ReleaseGuard, events []latchkey.AuditEvent) (broken []int, err error) {
 	p := tx.pipeline()
 	now := ms(tx.Now)
-	found := p.epochs(distinct(guards, func(g *ReleaseGuard) latchkey.EnvironmentID { return g.Environment }),
-		distinct(guards, func(g *ReleaseGuard) latchkey.VaultID { return g.Vault }))
+	found := p.epochsOf(guards)
 	changed := make([][2]int64, len(guards))
 	for i, g := range guards {
 		p.exec(&changed[i][0], `UPDATE machine_sessions SET release_counter = $2, release_nonce = $3
@@ -60,12 +59,29 @@ func (tx *Tx) GrantReleases(guards []*ReleaseGuard, events []latchkey.AuditEvent
 		return nil, err
 	}
 	for i, g := range guards {
-		epoch, ok := found.environments[g.Environment]
-		ok = ok && epoch == g.Epoch && changed[i] == [2]int64{1, 1}
-		if ok && g.Vault != "" {
-			if ok, err = tx.current(g, found.vaults); err != nil {
-				return nil, err
-			}
+		ok, err := tx.holds(g, found)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || changed[i] != [2]int64{1, 1} {
+			broken = append(broken, i)
+		}
+	}
+	return broken, nil
+}
+
+// Outdated returns the indexes of the guards whose decisions do not hold any
+// more, whatever their sessions and runs are like.
+func (tx *Tx) Outdated(guards []*ReleaseGuard) (broken []int, err error) {
+	p := tx.pipeline()
+	found := p.epochsOf(guards)
+	if err := p.run(); err != nil {
+		return nil, err
+	}
+	for i, g := range guards {
+		ok, err := tx.holds(g, found)
+		if err != nil {
+			return nil, err
 		}
 		if !ok {
 			broken = append(broken, i)
@@ -74,9 +90,27 @@ func (tx *Tx) GrantReleases(guards []*ReleaseGuard, events []latchkey.AuditEvent
 	return broken, nil
 }
 
+// epochsOf adds the queries for what guards look at.
+func (p *pipeline) epochsOf(guards []*ReleaseGuard) epochs {
+	return p.epochs(distinct(guards, func(g *ReleaseGuard) latchkey.EnvironmentID { return g.Environment }),
+		distinct(guards, func(g *ReleaseGuard) latchkey.VaultID { return g.Vault }))
+}
+
+// holds reports whether the decision of a guard holds.
+func (tx *Tx) holds(g *ReleaseGuard, found epochs) (bool, error) {
+	epoch, ok := found.environments[g.Environment]
+	if !ok || epoch != g.Epoch {
+		return false, nil
+	}
+	return tx.current(g, found.vaults)
+}
+
 // current reports whether what a guard says of its vault holds. When the vault's
 // secrets have changed it looks at the one in question.
 func (tx *Tx) current(g *ReleaseGuard, vaults map[latchkey.VaultID]VaultState) (bool, error) {
+	if g.Vault == "" {
+		return true, nil
+	}
 	now, ok := vaults[g.Vault]
 	if !ok || now.Access != g.State.Access {
 		return false, nil

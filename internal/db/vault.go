@@ -282,7 +282,10 @@ func (tx *Tx) PurgeSecret(vault latchkey.VaultID, name string) error {
 	if _, err := tx.exec(`DELETE FROM vault_secret_versions WHERE vault_id = $1 AND name_key = $2`, vault, key); err != nil {
 		return err
 	}
-	return tx.execOne(`DELETE FROM vault_secrets WHERE vault_id = $1 AND name_key = $2`, vault, key)
+	if err := tx.execOne(`DELETE FROM vault_secrets WHERE vault_id = $1 AND name_key = $2`, vault, key); err != nil {
+		return err
+	}
+	return tx.bumpRevision(vault)
 }
 
 // A DueSecret is a deleted secret whose retention has ended.

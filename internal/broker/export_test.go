@@ -1,0 +1,12 @@
+package broker
+
+import "context"
+
+// ForgetSome is the round of background work that drops what is remembered for
+// releases, for tests.
+func (b *Broker) ForgetSome(ctx context.Context) error { return b.forgetSome(ctx) }
+
+// Remembered returns how many decisions and sessions are remembered.
+func (b *Broker) Remembered() (decisions, sessions int) {
+	return b.standing.decisions.Len(), b.standing.sessions.Len()
+}
