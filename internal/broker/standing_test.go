@@ -416,7 +416,7 @@ func TestAuditFilters(t *testing.T) {
 			{Subject: string(c.Connection.ID)}:                     "connection.create connection.test",
 			{Subject: string(c.Credential.ID), Action: "release."}: "release.granted release.delivered",
 			{Action: "connection.", Environment: c.Env}:            "connection.create connection.create connection.test",
-			{Credential: c.Credential.ID, Action: "credential."}:   "credential.create",
+			{Credential: c.Credential.ID, Action: "credential."}:   "credential.create credential.expose",
 		} {
 			p, err := c.Broker.Audit(t.Context(), c.Admin, filter, latchkey.PageOptions{})
 			if err != nil {
