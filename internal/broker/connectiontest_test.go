@@ -208,11 +208,10 @@ func TestConnectionTestFailures(t *testing.T) {
 // TestOffline tests a connection whose machine is away, and one whose machine
 // goes away before it takes the test.
 func TestOffline(t *testing.T) {
-	now := time.Now()
-	clock := func() time.Time { return now }
-	c := sshChain(t, latchkeytest.Options{Now: clock})
+	clock := new(clock)
+	c := sshChain(t, latchkeytest.Options{Now: clock.now})
 	ct := beginTest(t, c, false)
-	now = now.Add(latchkey.TestQueueLimit + time.Second)
+	clock.advance(latchkey.TestQueueLimit + time.Second)
 	ct, err := c.Broker.ConnectionTest(t.Context(), c.Admin, c.Env, c.Connection.ID, ct.Run, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
