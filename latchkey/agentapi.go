@@ -107,6 +107,33 @@ type ClaimedRun struct {
 	Credentials []CredentialID    `json:"credentials,omitempty"`
 }
 
+// Validate returns an error, of one fault, unless the run's fields are within the
+// limits that hold when flows and runs are made. The agent does not take the
+// server's word for that: the machine's policy stands on what a command or the name
+// of an input can be.
+func (r *ClaimedRun) Validate() error {
+	var f faults
+	if !HasPrefix(string(r.Run), "run") {
+		f.add("run", "must be the id of a run, run_…")
+	}
+	if r.Kind != RunFlow && r.Kind != RunTest {
+		f.add("kind", "must be flow or test")
+	}
+	if r.Kind == RunFlow {
+		f.check("flowName", CheckName(r.FlowName))
+		checkCommand(&f, r.Command)
+		checkTimeout(&f, r.Timeout)
+	} else if len(r.Command) > 0 {
+		f.add("command", "must not be given for a test")
+	}
+	checkInputs(&f, r.Inputs)
+	checkFlowCredentials(&f, r.Credentials)
+	if len(f) == 0 {
+		return nil
+	}
+	return &Error{Kind: ErrInvalid, Code: "invalid", Msg: "the server sent a run that there cannot be: " + f[0].Field + " " + f[0].Message}
+}
+
 // A ClaimResponse carries a run, or none.
 type ClaimResponse struct {
 	Run *ClaimedRun `json:"run,omitempty"`

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // A Handover is how a flow wants the values of its credentials.
@@ -72,26 +71,34 @@ func (c *FlowCreate) Validate() error {
 	f.check("name", CheckName(c.Name))
 	f.check("description", checkText(c.Description, MaxDescription))
 	checkCommand(&f, c.Command)
-	if d := time.Duration(c.Timeout); d < time.Second || d > MaxTimeout {
-		f.add("timeout", "must be from 1s to 24h")
-	}
+	checkTimeout(&f, c.Timeout)
 	if !slices.Contains(handovers, c.Handover) {
 		f.add("handover", "must be one of none, descriptor, file, environment")
 	}
-	if len(c.Credentials) > maxFlowCreds {
-		f.add("credentials", "must be at most %d", maxFlowCreds)
-	}
-	for i, id := range c.Credentials {
-		if !HasPrefix(string(id), "cred") {
-			f.add("credentials", "must each be the id of a credential, cred_…")
-		} else if slices.Contains(c.Credentials[:i], id) {
-			f.add("credentials", "must not name the same credential twice")
-		}
-	}
+	checkFlowCredentials(&f, c.Credentials)
 	if len(c.Credentials) > 0 && c.Handover == HandoverNone {
 		f.add("handover", "must not be none for a flow that asks for credentials")
 	}
 	return f.err()
+}
+
+func checkTimeout(f *faults, d Duration) {
+	if d := time.Duration(d); d < time.Second || d > MaxTimeout {
+		f.add("timeout", "must be from 1s to 24h")
+	}
+}
+
+func checkFlowCredentials(f *faults, ids []CredentialID) {
+	if len(ids) > maxFlowCreds {
+		f.add("credentials", "must be at most %d", maxFlowCreds)
+	}
+	for i, id := range ids {
+		if !HasPrefix(string(id), "cred") {
+			f.add("credentials", "must each be the id of a credential, cred_…")
+		} else if slices.Contains(ids[:i], id) {
+			f.add("credentials", "must not name the same credential twice")
+		}
+	}
 }
 
 func checkCommand(f *faults, command []string) {
@@ -105,7 +112,7 @@ func checkCommand(f *faults, command []string) {
 	total := 0
 	for _, arg := range command {
 		total += len(arg)
-		if !utf8.ValidString(arg) || strings.ContainsRune(arg, 0) {
+		if !storable(arg) {
 			f.add("command", "must be valid UTF-8 without NUL")
 			return
 		}
@@ -123,7 +130,10 @@ func absolute(p string) bool {
 	if rest, ok := strings.CutPrefix(p, "/"); ok {
 		return path.Clean(p) == p && rest != ""
 	}
-	return len(p) > 3 && p[1] == ':' && p[2] == '\\' && !strings.Contains(p, `\..\`) && !strings.Contains(p, `\.\`)
+	// Windows takes a slash for a backslash and drops dots and spaces at the end of
+	// a name, so that "..", also as ".. ", leads upwards.
+	return len(p) > 3 && p[1] == ':' && p[2] == '\\' && !strings.Contains(p, "/") &&
+		!slices.ContainsFunc(strings.Split(p[3:], `\`), func(name string) bool { return strings.Trim(name, ". ") == "" })
 }
 
 // AllowsCommand reports whether the policy allows the program of a flow that

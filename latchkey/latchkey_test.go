@@ -168,7 +168,7 @@ func TestFlowCreate(t *testing.T) {
 }
 
 func TestPolicy(t *testing.T) {
-	p := Policy{Commands: []string{"/usr/bin/env", "/opt/bots/*", `C:\bots\*.exe`}, Drivers: []Driver{DriverNone}, Handovers: []Handover{HandoverDescriptor}}
+	p := Policy{Commands: []string{"/usr/bin/env", "/opt/bots/*", `C:\bots\*.exe`, `C:\*\*\*.exe`}, Drivers: []Driver{DriverNone}, Handovers: []Handover{HandoverDescriptor}}
 	tests := []struct {
 		program  string
 		driver   Driver
@@ -183,7 +183,9 @@ func TestPolicy(t *testing.T) {
 		{"/bin/sh", DriverNone, HandoverNone, false},
 		{`C:\bots\a.exe`, DriverNone, HandoverNone, true},
 		{`C:\bots\..\a.exe`, DriverNone, HandoverNone, false},
-		{`C:\bots\a\b.exe`, DriverNone, HandoverNone, false},
+		{`C:\bots\.. \a.exe`, DriverNone, HandoverNone, false},
+		{`C:\deep/..\a.exe`, DriverNone, HandoverNone, false},
+		{`C:\bots\a\b\c.exe`, DriverNone, HandoverNone, false},
 		{"/usr/bin/env", "ssh", HandoverNone, false},
 		{"/usr/bin/env", DriverNone, HandoverEnvironment, false},
 	}

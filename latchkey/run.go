@@ -121,12 +121,19 @@ func (c *RunCreate) Validate() error {
 	if !HasPrefix(string(c.Connection), "conn") {
 		f.add("connection", "must be the id of a connection, conn_…")
 	}
-	if len(c.Inputs) > MaxInputs {
+	checkInputs(&f, c.Inputs)
+	return f.err()
+}
+
+// checkInputs adds what is wrong with the inputs of a run: each becomes a variable
+// in the environment of the flow, and its name a part of that one's.
+func checkInputs(f *faults, inputs map[string]string) {
+	if len(inputs) > MaxInputs {
 		f.add("inputs", "must be at most %d", MaxInputs)
 	}
 	total := 0
-	seen := make(map[string]bool, len(c.Inputs))
-	for name, value := range c.Inputs {
+	seen := make(map[string]bool, len(inputs))
+	for name, value := range inputs {
 		total += len(name) + len(value)
 		upper := strings.ToUpper(name)
 		switch {
@@ -134,7 +141,7 @@ func (c *RunCreate) Validate() error {
 			f.add("inputs", "names must be 1 to 64 letters, digits and underscores and not begin with a digit")
 		case seen[upper]:
 			f.add("inputs", "names must differ in more than case")
-		case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
+		case !storable(value):
 			f.add("inputs", "values must be valid UTF-8 without NUL")
 		}
 		seen[upper] = true
@@ -142,8 +149,9 @@ func (c *RunCreate) Validate() error {
 	if total > MaxInputBytes {
 		f.add("inputs", "must be at most %d bytes together", MaxInputBytes)
 	}
-	return f.err()
 }
+
+func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // A LogChunk is a piece of a run's output.
 type LogChunk struct {

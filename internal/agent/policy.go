@@ -60,6 +60,17 @@ func parsePolicy(b []byte) (p policy, err error) {
 	return p, p.checkServers()
 }
 
+// refuses returns why a run is not executed on this machine, or "".
+func (p policy) refuses(run *latchkey.ClaimedRun) string {
+	if err := run.Validate(); err != nil {
+		return err.Error()
+	}
+	if run.Kind == latchkey.RunTest {
+		return p.RefusesDriver(run.Driver, run.SSHServer)
+	}
+	return p.Refuses(run.Command[0], run.Driver, run.SSHServer, run.Handover)
+}
+
 // newPolicy returns the text of the policy file of a new machine.
 func newPolicy(commands []string, runAs string) []byte {
 	var b strings.Builder

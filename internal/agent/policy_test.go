@@ -4,6 +4,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"latchkey.dev/latchkey"
@@ -64,6 +65,46 @@ func TestClip(t *testing.T) {
 		}
 		if s == "short" && got != s {
 			t.Errorf("clip(%q) = %q", s, got)
+		}
+	}
+}
+
+// TestServersWord has a server send what the policy would let through, but for a
+// part that a shell evaluates: on no driver does the agent run it.
+func TestServersWord(t *testing.T) {
+	p := policy{Policy: latchkey.Policy{
+		Commands: []string{"/bin/true"}, Drivers: []latchkey.Driver{latchkey.DriverNone, latchkey.DriverSSH},
+		SSHServers: []latchkey.SSHServer{{Name: "erp", Commands: []string{"/bin/true"}}},
+	}}
+	for _, driver := range latchkey.Drivers {
+		run := &latchkey.ClaimedRun{
+			Run: latchkey.RunID(latchkey.NewID("run", time.Now())), Kind: latchkey.RunFlow, FlowName: "f", Command: []string{"/bin/true"}, Timeout: latchkey.Duration(time.Hour),
+			Driver: driver, Handover: latchkey.HandoverNone, Inputs: map[string]string{"b": "touch /tmp/x"},
+		}
+		if driver == latchkey.DriverSSH {
+			run.SSHServer = "erp"
+		}
+		if reason := p.refuses(run); reason != "" {
+			t.Errorf("driver %s: an honest run is refused: %s", driver, reason)
+		}
+		run.Inputs["z;$LATCHKEY_INPUT_B;q"] = "x"
+		if p.refuses(run) == "" {
+			t.Errorf("driver %s: a run whose input has a command for its name is not refused", driver)
+		}
+	}
+}
+
+// TestRemoteLines: what is not quoted for the shell is a name, whoever has it from
+// whom.
+func TestRemoteLines(t *testing.T) {
+	for _, name := range []string{"", "A B", "A;B", "A$(B)", "A\nB", "A\n", "1A", "Ä"} {
+		if text, err := (remote{command: []string{"/bin/true"}, env: []string{name + "=x"}}).lines("r"); err == nil {
+			t.Errorf("lines with a variable named %q = %q; want an error", name, text)
+		}
+	}
+	for _, r := range []remote{{command: []string{"/bin/\x00true"}}, {command: []string{"/bin/true"}, env: []string{"A=\x00"}}} {
+		if text, err := r.lines("r"); err == nil {
+			t.Errorf("lines with a NUL = %q; want an error", text)
 		}
 	}
 }

@@ -50,15 +50,7 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 			stopReports()
 		}
 	})()
-	program := ""
-	if len(run.Command) > 0 {
-		program = run.Command[0]
-	}
-	reason := a.policy.RefusesDriver(run.Driver, run.SSHServer)
-	if run.Kind != latchkey.RunTest {
-		reason = a.policy.Refuses(program, run.Driver, run.SSHServer, run.Handover)
-	}
-	if reason != "" {
+	if reason := a.policy.refuses(run); reason != "" {
 		t.finish(reports, latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: latchkey.RunErrPolicy, Message: reason}})
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,6 +71,10 @@ func (e *notBegun) Error() string { return "not begun: " + e.step }
 // connection is lost. What is written to r's writers is the flow's output alone.
 func runRemote(ctx context.Context, client *ssh.Client, r remote) (code int, err error) {
 	ready := rand.Text()
+	lines, err := r.lines(ready)
+	if err != nil {
+		return 0, failure(latchkey.RunErrStart, "the flow cannot be told to a shell: %v", err)
+	}
 	stdout := &preamble{next: r.stdout, ready: ready}
 	complaint := &head{limit: maxComplaint}
 	c, err := openRemote(client, r.life, bootstrap, stdout, io.MultiWriter(r.stderr, complaint))
@@ -77,7 +82,7 @@ func runRemote(ctx context.Context, client *ssh.Client, r remote) (code int, err
 		return 0, err
 	}
 	defer c.close()
-	if err := c.send(remoteScript + ".\n" + r.lines(ready)); err != nil {
+	if err := c.send(remoteScript + ".\n" + lines); err != nil {
 		return 0, errRemoteLost
 	}
 	code, err = c.wait(ctx)
@@ -88,8 +93,9 @@ func runRemote(ctx context.Context, client *ssh.Client, r remote) (code int, err
 	return code, err
 }
 
-// lines returns the script's input.
-func (r remote) lines(ready string) string {
+// lines returns the script's input. The shell evaluates it: what is not quoted must
+// be a name, and there must be nothing that shells drop.
+func (r remote) lines(ready string) (string, error) {
 	words := make([]string, len(r.command))
 	for i, w := range r.command {
 		words[i] = shellQuote(w)
@@ -97,11 +103,21 @@ func (r remote) lines(ready string) string {
 	vars := make([]string, len(r.env))
 	for i, v := range r.env {
 		name, value, _ := strings.Cut(v, "=")
+		if !variableNameRE.MatchString(name) {
+			return "", fmt.Errorf("%q is not the name of a variable", name)
+		}
 		vars[i] = name + "=" + shellQuote(value)
 	}
-	return fmt.Sprintf("ready=%s mark=%s grace=%d doze=%d\nexport %s\n%s\n",
+	text := fmt.Sprintf("ready=%s mark=%s grace=%d doze=%d\nexport %s\n%s\n",
 		ready, shellQuote(runMark(r.run)), int(killGrace/time.Second), int(max(r.life.patience/6/time.Second, 1)), strings.Join(vars, " "), strings.Join(words, " "))
+	if strings.ContainsRune(text, 0) {
+		return "", errors.New("a NUL is in the flow's command or variables")
+	}
+	return text, nil
 }
+
+// variableNameRE is what POSIX calls a name (XBD, 3.216).
+var variableNameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // shellQuote returns a text as a word of sh(1), on one line: $n is a line break
 // there.

@@ -112,6 +112,9 @@ func (s *sshSession) try(ctx context.Context) latchkey.FinishRequest {
 
 // failed says why the account's session did not do what it was asked for.
 func (s *sshSession) failed(err error) latchkey.FinishRequest {
+	if e, ok := errors.AsType[*runError](err); ok {
+		return failed(e.code, e)
+	}
 	n, begun := errors.AsType[*notBegun](err)
 	if !begun {
 		return failed(latchkey.RunErrLost, fmt.Errorf("the connection to the SSH server %s was lost; what the flow has done till then stays done, and the server ends the rest of it", s.server.Name))
