@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"latchkey.dev/client"
 	"latchkey.dev/latchkey"
@@ -51,7 +52,7 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 		}
 	})()
 	if reason := a.policy.refuses(run); reason != "" {
-		t.finish(reports, latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: latchkey.RunErrPolicy, Message: reason}})
+		t.finish(reports, failed(latchkey.RunErrPolicy, errors.New(reason)))
 		return
 	}
 	start := latchkey.RunRequest{Claim: run.Claim, Attempt: rand.Text()}
@@ -240,7 +241,21 @@ func (t *task) tryLocally() latchkey.FinishRequest {
 
 // failed returns the report of a run that failed.
 func failed(code string, err error) latchkey.FinishRequest {
-	return latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: code, Message: clip(err.Error())}}
+	return latchkey.FinishRequest{State: latchkey.RunFailed, Error: &latchkey.RunError{Code: code, Message: clip(onOneLine(err.Error()))}}
+}
+
+// onOneLine returns a text without characters that steer a terminal or reorder
+// what is read: SSH servers choose what is in errors, and so do user names.
+func onOneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\r' || r == '\t':
+			return ' '
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // exited returns the report of a flow that ended by itself.

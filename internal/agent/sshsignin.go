@@ -238,7 +238,7 @@ func (a *signIn) failure(err error) error {
 		return failure(latchkey.RunErrHostKey, "the SSH server %s has no host key of the kinds that the machine's policy file names; no password was sent. "+
 			"If the server was set up anew, its administrator can confirm its key, and the machine's administrator replaces host_keys", name)
 	case !a.known:
-		return failure(latchkey.RunErrUnreachable, "the SSH server %s was reached, but does not speak SSH with the agent: %v", name, clip(err.Error()))
+		return failure(latchkey.RunErrUnreachable, "the SSH server %s was reached, but does not speak SSH with the agent: %s", name, serverText(err.Error(), a.password))
 	case asksForChange(a.question), a.sent && strings.Contains(err.Error(), "unexpected message type 60"): // SSH_MSG_USERAUTH_PASSWD_CHANGEREQ, RFC 4252, section 8
 		return a.expired()
 	case a.more || a.question != "":
@@ -260,7 +260,7 @@ func (a *signIn) failure(err error) error {
 	if gone := a.conn.failure(); gone != nil {
 		err = gone
 	}
-	return failure(latchkey.RunErrLost, "the SSH server %s ended the connection while %s signed in (%s); it may be overloaded, or not let this account in%s", name, a.user, clip(err.Error()), a.said(true))
+	return failure(latchkey.RunErrLost, "the SSH server %s ended the connection while %s signed in (%s); it may be overloaded, or not let this account in%s", name, a.user, serverText(err.Error(), a.password), a.said(true))
 }
 
 // notLetIn is for an account that the server does not let in, whatever the

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 
@@ -241,5 +242,24 @@ func TestSilentServer(t *testing.T) {
 				t.Errorf("a silent server: %v; want %v", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestServersTexts: what an SSH server says is shown without the password, and
+// without characters that steer a terminal.
+func TestServersTexts(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	a := &signIn{
+		server: &sshServer{Name: "fake"}, conn: &watchedConn{Conn: near}, user: "bot\x1b]0;x\a", password: latchkey.NewSecret(fakePassword), known: true, sent: true,
+	}
+	r := failed(latchkey.RunErrLost, a.failure(errors.New("ssh: disconnect, reason 2: not "+fakePassword+" \x1b[2J\u009b1m\u202e")))
+	if m := r.Error.Message; strings.Contains(m, fakePassword) || strings.ContainsFunc(m, func(r rune) bool { return unicode.IsControl(r) || r == '\u202e' }) || !strings.Contains(m, "reason 2: not "+mask) {
+		t.Errorf("the server's text is shown as %q; want it without the password and control characters", m)
+	}
+	a.conn.err = errors.New("read " + fakePassword)
+	if m := a.failure(errors.New("x")).Error(); strings.Contains(m, fakePassword) {
+		t.Errorf("the error of reading is shown as %q; want it without the password", m)
 	}
 }
