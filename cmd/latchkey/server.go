@@ -24,6 +24,7 @@ import (
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/server"
+	"latchkey.dev/latchkey"
 )
 
 // Files in the data folder.
@@ -102,6 +103,9 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if s.db, err = db.Open(ctx, db.Config{URL: c.databaseURL(), Log: s.log}); err != nil {
 		return nil, err
 	}
+	if err := s.checkClock(ctx); err != nil {
+		return nil, err
+	}
 	key, err := s.masterKey(ctx)
 	if err != nil {
 		return nil, err
@@ -139,6 +143,27 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 		serving{handler, s.main, mainTLS},
 		serving{vaultHandler, s.vaults, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.newCertificates().get}})
 	return s, nil
+}
+
+// How far the clocks of servers on one database may be apart: a run whose agent
+// was not heard of for latchkey.RunLease is given up by each server's own clock.
+const (
+	warnSkew = 5 * time.Second
+	maxSkew  = latchkey.RunLease / 2
+)
+
+// checkClock compares this machine's clock with the database's.
+func (s *service) checkClock(ctx context.Context) error {
+	skew, err := s.db.Skew(ctx)
+	switch skew = skew.Round(time.Millisecond); {
+	case err != nil:
+		return err
+	case skew.Abs() > maxSkew:
+		return fmt.Errorf("this machine's clock is %s ahead of the database server's: servers whose clocks are more than %s apart would end each other's runs; set the clock right", skew, maxSkew)
+	case skew.Abs() > warnSkew:
+		s.log.Warn("this machine's clock differs from the database server's; set it right", slog.Duration("ahead", skew))
+	}
+	return nil
 }
 
 // masterKey loads the key file. Without one it makes one, unless the database is
