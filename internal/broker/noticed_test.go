@@ -83,8 +83,7 @@ var postgresCopyings = []copying{
 		dump := filepath.Join(t.TempDir(), "dump")
 		postgresRun(t, "pg_dump", "--format=custom", "--file="+dump, "--dbname="+url)
 		return func(t *testing.T) string {
-			to := shortDir(t)
-			at := pg.NewCluster(t, filepath.Join(to, "c")).URL()
+			at := newCluster(t)
 			postgresRun(t, "pg_restore", "--exit-on-error", "--no-owner", "--dbname="+at, dump)
 			return at
 		}
@@ -115,25 +114,6 @@ var postgresCopyings = []copying{
 			return u.String()
 		}
 	}, "the database in the PostgreSQL cluster is another one"},
-}
-
-// shortDir returns a new folder that other accounts may enter, with a path that
-// is short enough for a socket.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "copy")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func postgresRun(t *testing.T, program string, args ...string) {
