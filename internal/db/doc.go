@@ -3,8 +3,8 @@
 //
 // Every statement is in the portable subset of the two: $1 placeholders, text,
 // big integers, booleans and bytes, no engine's functions for time, identifiers
-// or JSON. The one exception is the committed order of the audit log, which only
-// the engine knows. Work happens in transactions: [DB.Update] writes, [DB.View] reads,
+// or JSON. Two things only the engine knows: the committed order of the audit log,
+// and the clock of the database's server. Work happens in transactions: [DB.Update] writes, [DB.View] reads,
 // and the queries are methods of [Tx], so that operations compose. A
 // transaction never spans a network call other than to the database.
 package db
