@@ -17,6 +17,7 @@ import (
 
 	"latchkey.dev/internal/backup"
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/fsync"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -210,7 +211,7 @@ func (b *backupFile) keep() error {
 		return err
 	}
 	b.own = false
-	return syncDir(filepath.Dir(b.path))
+	return fsync.Dir(filepath.Dir(b.path))
 }
 
 func (b *backupFile) discard() error {

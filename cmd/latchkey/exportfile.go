@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"latchkey.dev/internal/fsync"
 	"latchkey.dev/latchkey"
 )
 
@@ -61,7 +62,7 @@ func openExport(path string) (_ *exportFile, last latchkey.AuditID, err error) {
 		return nil, "", err
 	}
 	// Its name is to survive a crash as well.
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := fsync.Dir(filepath.Dir(path)); err != nil {
 		return nil, "", err
 	}
 	return &exportFile{f, size}, last, nil

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"latchkey.dev/internal/fsync"
 )
 
 // writeFile replaces a file durably: after a crash it is the old or the new one.
@@ -27,7 +29,7 @@ func writeFile(path string, b []byte, mode fs.FileMode) (err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return fsync.Dir(filepath.Dir(path))
 }
 
 func writeSync(f *os.File, b []byte) error {
@@ -64,7 +66,7 @@ func copyFile(to, from string) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(out.Name()))
 	}
-	return syncDir(filepath.Dir(to))
+	return fsync.Dir(filepath.Dir(to))
 }
 
 // sameContent reports whether two files hold the same; a first one that does

@@ -17,6 +17,3 @@ func lockData(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// syncDir does nothing where folders cannot be synchronised.
-func syncDir(string) error { return nil }

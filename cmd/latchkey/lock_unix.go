@@ -26,12 +26,3 @@ func lockData(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// syncDir makes renames in a folder durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}

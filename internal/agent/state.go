@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"latchkey.dev/internal/fsync"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/latchkey"
 )
@@ -144,18 +145,7 @@ func writeFile(path string, content []byte) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" { // a folder cannot be synced there
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return fsync.Dir(filepath.Dir(path))
 }
 
 func removeIfThere(path string) error {

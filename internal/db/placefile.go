@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
+
+	"latchkey.dev/internal/fsync"
 )
 
 // placeSuffix is what the name of the file beside a SQLite database ends with.
@@ -134,7 +135,7 @@ func writePlaceFile(database string, p placeFile) (err error) {
 	if err := os.Rename(partial, path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return fsync.Dir(filepath.Dir(path))
 }
 
 // writeTo writes p with what the file is into it.
@@ -150,16 +151,4 @@ func (p placeFile) writeTo(f *os.File) (err error) {
 		return err
 	}
 	return f.Sync()
-}
-
-// syncFolder makes a renaming in a folder durable.
-func syncFolder(dir string) error {
-	if runtime.GOOS == "windows" { // folders cannot be synchronised there
-		return nil
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
