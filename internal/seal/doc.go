@@ -13,7 +13,7 @@
 //
 // # At rest
 //
-// [Key.Seal] encrypts a record under a data key of its own, which is wrapped by
+// [Key.SealWith] encrypts a record under a data key of its own, which is wrapped by
 // a key derived from the master key. The bindings (table, column, row, version)
 // are associated data of both, so that a box opens in its place only.
 //

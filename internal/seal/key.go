@@ -44,6 +44,7 @@ type ring struct {
 	keys    []*masterKey
 	sealing *masterKey // nil when the one that should seal is missing
 	missing string     // its id then
+	why     error      // and why it is missing
 	file    fs.FileInfo
 }
 
@@ -117,44 +118,56 @@ func (k *Key) IDs() []string {
 
 // Holds reports whether the master key with an id is there. It looks into the
 // file again if need be.
-func (k *Key) Holds(id string) bool { return k.find(id) != nil }
+func (k *Key) Holds(id string) bool {
+	_, err := k.find(id)
+	return err == nil
+}
 
-// Use chooses the master key that seals from now on. When it is not there, not
-// even in the file, that is the error, and Seal fails until Use finds it.
+// Use chooses the master key that seals from now on: whose name ID is, and which
+// Rewrap and Derive use. When it is not there, not even in the file, that is the
+// error, and Rewrap fails until Use finds it.
 func (k *Key) Use(id string) error {
 	if k.ID() == id && k.ring.Load().sealing != nil {
 		return nil
 	}
-	m := k.find(id)
+	m, err := k.find(id)
 	k.loading.Lock()
 	defer k.loading.Unlock()
 	r := *k.ring.Load()
-	r.sealing, r.missing = m, id
+	r.sealing, r.missing, r.why = m, id, err
 	k.ring.Store(&r)
-	if m == nil {
-		return k.lacks(id)
-	}
-	return nil
+	return err
 }
 
-// lacks is the error of a master key that is not there.
-func (k *Key) lacks(id string) error {
-	if k.path == "" {
+// lacks is the error of a master key that is not there, where unread says why
+// the file could not be read again, or is nil.
+func (k *Key) lacks(id string, unread error) error {
+	switch {
+	case k.path == "":
 		return fmt.Errorf("the master key %s is missing", id)
+	case unread != nil:
+		return fmt.Errorf("the master key %s is not known here, and the file that may hold it cannot be read again: %w", id, unread)
 	}
 	return fmt.Errorf("the master key file %s lacks the key %s: put the file of another server, or of the last latchkey master-key add, in its place", k.path, id)
 }
 
 func (m *masterKey) name() string { return hex.EncodeToString(m.id[:]) }
 
-// find returns the master key with an id, or nil. It looks into the file again
-// when the key is unknown and the file has changed.
-func (k *Key) find(id string) *masterKey {
-	if m := k.ring.Load().find(id); m != nil || k.path == "" {
-		return m
+// find returns the master key with an id. It looks into the file again when the
+// key is unknown and the file has changed. The error says that the key is
+// missing and, if that is it, why the file cannot be read.
+func (k *Key) find(id string) (*masterKey, error) {
+	if m := k.ring.Load().find(id); m != nil {
+		return m, nil
 	}
-	k.reload()
-	return k.ring.Load().find(id)
+	var unread error
+	if k.path != "" {
+		unread = k.reload()
+		if m := k.ring.Load().find(id); m != nil {
+			return m, nil
+		}
+	}
+	return nil, k.lacks(id, unread)
 }
 
 func (r *ring) find(id string) *masterKey {
@@ -203,25 +216,17 @@ func derive(secret []byte, label string) []byte {
 	return b
 }
 
-// Seal encrypts plaintext for the place that the binding strings name: table,
-// column, row and version. Open needs the same ones.
+// SealWith encrypts plaintext, with the master key that has an id, for the place
+// that the binding strings name: table, column, row and version. Open needs the
+// same ones.
 //
 // The box is a format byte, the id of the master key, the record's own data key
 // sealed by the master key, and the ciphertext. The ciphertext does not depend
 // on the master key but through the data key, so that Rewrap need not open it.
-func (k *Key) Seal(plaintext []byte, binding ...string) ([]byte, error) {
-	r := k.ring.Load()
-	if r.sealing == nil {
-		return nil, k.lacks(r.missing)
-	}
-	return r.sealing.seal(plaintext, binding), nil
-}
-
-// SealWith is Seal with the master key that has an id.
 func (k *Key) SealWith(id string, plaintext []byte, binding ...string) ([]byte, error) {
-	m := k.find(id)
-	if m == nil {
-		return nil, k.lacks(id)
+	m, err := k.find(id)
+	if err != nil {
+		return nil, err
 	}
 	return m.seal(plaintext, binding), nil
 }
@@ -249,9 +254,9 @@ func (k *Key) dataKey(box []byte, binding []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := k.find(id)
-	if m == nil {
-		return nil, fmt.Errorf("sealed with another master key: with %s, this one is %s", id, strings.Join(k.IDs(), ", "))
+	m, err := k.find(id)
+	if err != nil {
+		return nil, fmt.Errorf("sealed with another master key: with %s, this one is %s: %w", id, strings.Join(k.IDs(), ", "), err)
 	}
 	head, wrapped := box[:1+keyIDSize], box[1+keyIDSize:boxHead]
 	dataKey, err := m.wrap.Open(nil, nil, wrapped, bound("latchkey data key", head, binding))
@@ -261,7 +266,7 @@ func (k *Key) dataKey(box []byte, binding []string) ([]byte, error) {
 	return dataKey, nil
 }
 
-// Open decrypts a box that Seal made for the same binding. It fails when the box
+// Open decrypts a box that SealWith made for the same binding. It fails when the box
 // was changed, belongs elsewhere, or was sealed with a master key that is not
 // there; the error then says which key.
 func (k *Key) Open(box []byte, binding ...string) ([]byte, error) {
@@ -283,7 +288,7 @@ func (k *Key) Open(box []byte, binding ...string) ([]byte, error) {
 func (k *Key) Rewrap(box []byte, binding ...string) ([]byte, error) {
 	r := k.ring.Load()
 	if r.sealing == nil {
-		return nil, k.lacks(r.missing)
+		return nil, r.why
 	}
 	id, err := BoxKey(box)
 	if err != nil || id == r.sealing.name() {

@@ -16,7 +16,7 @@ func TestKeySealOpen(t *testing.T) {
 	k := NewKey()
 	binding := []string{"secrets", "value", "sec_1", "3"}
 	for _, plaintext := range []string{"", "x", strings.Repeat("long ", 10_000)} {
-		box, err := k.Seal([]byte(plaintext), binding...)
+		box, err := k.SealWith(k.ID(), []byte(plaintext), binding...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,7 +24,7 @@ func TestKeySealOpen(t *testing.T) {
 		if err != nil || string(got) != plaintext {
 			t.Fatalf("Open gave %d bytes, %v; want %d bytes", len(got), err, len(plaintext))
 		}
-		again, _ := k.Seal([]byte(plaintext), binding...)
+		again, _ := k.SealWith(k.ID(), []byte(plaintext), binding...)
 		if bytes.Equal(box, again) {
 			t.Error("sealing twice gave the same box")
 		}
@@ -33,7 +33,7 @@ func TestKeySealOpen(t *testing.T) {
 
 func TestKeyOpenRefuses(t *testing.T) {
 	k := NewKey()
-	box, err := k.Seal([]byte("correct horse"), "t", "c", "r", "1")
+	box, err := k.SealWith(k.ID(), []byte("correct horse"), "t", "c", "r", "1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,8 +67,8 @@ func TestKeyOpenRefuses(t *testing.T) {
 // The halves of two boxes of the same place must not fit together.
 func TestKeyOpenRefusesMixedBoxes(t *testing.T) {
 	k := NewKey()
-	a, _ := k.Seal([]byte("first"), "r")
-	b, _ := k.Seal([]byte("other"), "r")
+	a, _ := k.SealWith(k.ID(), []byte("first"), "r")
+	b, _ := k.SealWith(k.ID(), []byte("other"), "r")
 	if _, err := k.Open(append(bytes.Clone(a[:boxHead]), b[boxHead:]...), "r"); err == nil {
 		t.Error("a box with another's ciphertext opened")
 	}
@@ -107,7 +107,7 @@ func TestKeyFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	box, _ := made.Seal([]byte("x"), "r")
+	box, _ := made.SealWith(made.ID(), []byte("x"), "r")
 	if got, err := loaded.Open(box, "r"); err != nil || string(got) != "x" || loaded.ID() != made.ID() {
 		t.Errorf("the loaded key opens %q, %v", got, err)
 	}
@@ -169,7 +169,7 @@ func TestLoadKeyRefuses(t *testing.T) {
 
 func FuzzKeyOpen(f *testing.F) {
 	k := newKey(make([]byte, keySize))
-	box, _ := k.Seal([]byte("value"), "r")
+	box, _ := k.SealWith(k.ID(), []byte("value"), "r")
 	f.Add(box, "r")
 	f.Add(box[:boxHead], "r")
 	f.Add([]byte{}, "")

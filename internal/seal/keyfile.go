@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"latchkey.dev/internal/fsync"
 )
 
 const (
@@ -35,20 +37,23 @@ func LoadKey(path string) (*Key, error) {
 	return k, nil
 }
 
-// reload adds the keys that have come to be in the file since it was read. A
-// file that cannot be read adds none. Keys that are no longer in it stay until
-// the program ends.
-func (k *Key) reload() {
+// reload adds the keys that have come to be in the file since it was read. Keys
+// that are no longer in it stay until the program ends, also when the file cannot
+// be read, which is the error.
+func (k *Key) reload() error {
 	k.loading.Lock()
 	defer k.loading.Unlock()
 	old := k.ring.Load()
 	info, err := os.Stat(k.path)
-	if err != nil || old.file != nil && os.SameFile(info, old.file) && info.ModTime().Equal(old.file.ModTime()) && info.Size() == old.file.Size() {
-		return
+	if err != nil {
+		return fmt.Errorf("look at the key file: %w", err)
+	}
+	if old.file != nil && os.SameFile(info, old.file) && info.ModTime().Equal(old.file.ModTime()) && info.Size() == old.file.Size() && info.Mode() == old.file.Mode() {
+		return nil
 	}
 	secrets, info, err := readKeys(k.path)
 	if err != nil {
-		return
+		return err
 	}
 	r := *old
 	r.file, r.keys = info, slices.Clone(old.keys)
@@ -58,6 +63,7 @@ func (k *Key) reload() {
 		}
 	}
 	k.ring.Store(&r)
+	return nil
 }
 
 // readKeys reads a key file.
@@ -194,7 +200,7 @@ func replaceKeys(path string, old fs.FileInfo, secrets [][]byte) error {
 	if err := os.Rename(temp, path); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	return fsync.Dir(filepath.Dir(path))
 }
 
 // writeTemp writes a file of mode 0600 beside path and returns its name.
@@ -228,16 +234,5 @@ func createDurably(path string, content []byte) error {
 			return err
 		}
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // directories cannot be synced there
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return fsync.Dir(filepath.Dir(path))
 }

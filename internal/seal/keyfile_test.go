@@ -2,6 +2,8 @@ package seal
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,7 +21,7 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := running.ID()
-	box, err := running.Seal([]byte("value"), "r")
+	box, err := running.SealWith(running.ID(), []byte("value"), "r")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,7 @@ func TestUseOfAMissingKey(t *testing.T) {
 	if err := k.Use(second); err == nil || !strings.Contains(err.Error(), second) {
 		t.Errorf("Use of a key that the file lacks: %v; want its id", err)
 	}
-	if _, err := k.Seal([]byte("x"), "r"); err == nil {
+	if _, err := k.SealWith(k.ID(), []byte("x"), "r"); err == nil {
 		t.Error("Seal with the wrong key: no error")
 	}
 	if _, err := k.SealWith(second, []byte("x"), "r"); err == nil {
@@ -142,8 +144,55 @@ func TestUseOfAMissingKey(t *testing.T) {
 	if err := k.Use(second); err != nil {
 		t.Errorf("Use with the file in place: %v", err)
 	}
-	if _, err := k.Seal([]byte("x"), "r"); err != nil {
+	if _, err := k.SealWith(k.ID(), []byte("x"), "r"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUseSaysWhyTheFileIsNotRead tests that a new key that cannot be read is not
+// taken for one that is missing from the file.
+func TestUseSaysWhyTheFileIsNotRead(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes do not say who may read a file")
+	}
+	path := filepath.Join(t.TempDir(), "master.key")
+	k, err := CreateKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := k.ID()
+	second, err := AddKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, sealErr := k.SealWith(second, []byte("x"), "r")
+	for what, err := range map[string]error{"SealWith": sealErr, "Use": k.Use(second)} {
+		if err == nil || !strings.Contains(err.Error(), second) || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), "lacks") {
+			t.Errorf("%s with a file that others can read: %v; want the key and what to do about the file", what, err)
+		}
+	}
+	if _, err := k.Rewrap(nil); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("Rewrap then: %v; want what to do about the file", err)
+	}
+	if box, err := k.SealWith(first, []byte("x"), "r"); err != nil {
+		t.Errorf("SealWith the key that is known: %v", err)
+	} else if _, err := k.Open(box, "r"); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Use(second); err != nil || k.ID() != second {
+		t.Errorf("Use after chmod 600: %v, and %s seals; want %s", err, k.ID(), second)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Use("0100000000000000"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Use without a file: %v; want that it is missing", err)
 	}
 }
 
