@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/agent"
 	"latchkey.dev/latchkey"
 )
 
@@ -67,7 +68,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version(),
+		Version:       agent.Version(),
 		Args:          cobra.ArbitraryArgs,
 		RunE:          groupRun,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -192,7 +193,7 @@ type connectTo struct {
 func (c connectTo) client() (*client.Client, error) {
 	return client.New(client.Config{
 		Server: c.server, Token: c.token, CAFile: c.caFile, AllowInsecure: c.insecure,
-		UserAgent: "latchkey/" + version(),
+		UserAgent: "latchkey/" + agent.Version(),
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/internal/agent"
 	"latchkey.dev/internal/backup"
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/fsync"
@@ -146,7 +147,7 @@ func (a *app) backup(ctx context.Context, c serverConfig, b backupFlags, path st
 	}
 	show, done := a.counting("reading")
 	total, err := broker.Backup(ctx, broker.BackupConfig{
-		DB: d, Out: enc, Program: version(), Account: account(), Recipients: names, Progress: show,
+		DB: d, Out: enc, Program: agent.Version(), Account: account(), Recipients: names, Progress: show,
 	})
 	done()
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"latchkey.dev/internal/agent"
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/keyvault"
@@ -122,7 +123,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	readers.handler, readers.token, readers.url = vaultHandler, s.broker.ServiceVaultToken, s.vaultURL
 	handler, err := server.New(server.Config{
-		Broker: s.broker, Log: s.log, Version: version(), PublicURL: s.URL, Registry: s.metrics.Registry,
+		Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Registry: s.metrics.Registry,
 		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(),
 		Secure: c.TLSCert != "" || hasScheme(c.PublicURL, "https"),
 	})

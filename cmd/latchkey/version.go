@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"latchkey.dev/internal/agent"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -20,7 +21,7 @@ func (a *app) versionCommand() *cobra.Command {
 well, and ends with 1 if the two differ.`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			v := map[string]string{"version": agent.Version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 			if check {
 				var err error
 				if v["server"], err = a.serverVersion(cmd.Context()); err != nil {
@@ -64,19 +65,4 @@ func (a *app) serverVersion(ctx context.Context) (string, error) {
 		return "", errors.New("the server does not say its version: it is no Latchkey server")
 	}
 	return about.Info.Version, nil
-}
-
-// release is the version of a packaged program, which the linker sets (-X).
-var release string
-
-// version returns the version that the program was built from.
-func version() string {
-	if release != "" {
-		return release
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
 }

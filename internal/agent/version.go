@@ -2,17 +2,18 @@ package agent
 
 import "runtime/debug"
 
-// release is the version of a packaged program, which the linker sets (-X).
-var release string
+// built is the version that a packaged program was built from, which the linker sets (-X).
+var built string
 
-// Version returns the version that the program was built from.
+// Version returns the version that the program, whichever of ours, was built from:
+// that of its package, or what Go knows of the source; "(devel)" when nothing does.
 func Version() string {
-	if release != "" {
-		return release
+	if built != "" {
+		return built
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
-		return "devel"
+		return "(devel)"
 	}
 	return info.Main.Version
 }

@@ -84,7 +84,7 @@ func version(describe string) string {
 // Program builds a program for Linux on an architecture, and writes it to the
 // file at path. An empty architecture is the one of this machine.
 func (s Source) Program(ctx context.Context, name, arch, path string) error {
-	flags := fmt.Sprintf("-ldflags=-s -w -X main.release=%s -X latchkey.dev/internal/agent.release=%[1]s", s.Version)
+	flags := fmt.Sprintf("-ldflags=-s -w -X latchkey.dev/internal/agent.built=%s", s.Version)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", flags, "-o", path, "./cmd/"+name)
 	cmd.Dir, cmd.Stderr = s.Root, os.Stderr
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=")
