@@ -144,7 +144,8 @@ func (d *DB) Probe(ctx context.Context) error {
 
 // LimitPages bounds the pages of a SQLite database's file, as a full disk would,
 // and returns how many it has now. It cannot become smaller than it is; 0 leaves
-// the limit. It is for tests.
+// the limit. No program calls it: it is here for tests of other packages, which
+// cannot reach the connections of a server's database.
 func (d *DB) LimitPages(ctx context.Context, limit int64) (pages int64, err error) {
 	if d.engine != engineSQLite {
 		return 0, errors.New("db: only SQLite files have a limit of pages")

@@ -125,13 +125,6 @@ func (p *Proxy) Reset() {
 	}
 }
 
-// Open returns how many connections are open.
-func (p *Proxy) Open() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.links)
-}
-
 func (l *link) reset() {
 	for _, c := range []net.Conn{l.client, l.server} {
 		if t, ok := c.(*net.TCPConn); ok {

@@ -132,9 +132,6 @@ func (c *Cluster) url(name string) string {
 	return u.String()
 }
 
-// Dir returns the folder that everything of the cluster is in.
-func (c *Cluster) Dir() string { return c.dir }
-
 // Start starts the server and returns when it answers.
 func (c *Cluster) Start() error {
 	cmd := c.command("postgres", "-D", "data", "-k", c.dir,
