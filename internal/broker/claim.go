@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
@@ -194,7 +192,7 @@ func status(r db.Run, now time.Time) latchkey.RunStatus {
 // StartClaimed notes that the agent is about to start a claimed run. It succeeds
 // for one attempt: the agent executes the run only if it does.
 func (b *Broker) StartClaimed(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.RunRequest) (st latchkey.RunStatus, err error) {
-	if len(req.Attempt) > latchkey.MaxAttempt || !storable(req.Attempt) {
+	if len(req.Attempt) > latchkey.MaxAttempt || !db.Storable(req.Attempt) {
 		return st, latchkey.Invalid("attempt", "must be at most %d bytes of UTF-8 without NUL", latchkey.MaxAttempt)
 	}
 	var stopped *latchkey.RunError
@@ -274,12 +272,6 @@ func (b *Broker) Heartbeat(ctx context.Context, s AgentSession, id latchkey.RunI
 	return st, err
 }
 
-// storable reports whether a database keeps text: PostgreSQL takes no NUL and only
-// UTF-8.
-func storable(text string) bool {
-	return utf8.ValidString(text) && !strings.ContainsRune(text, 0)
-}
-
 // AppendLog adds output to a run's log. Output at an offset that the log has
 // passed is known already and is dropped, so that a request can be repeated.
 func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.LogRequest) (st latchkey.RunStatus, err error) {
@@ -290,7 +282,7 @@ func (b *Broker) AppendLog(ctx context.Context, s AgentSession, id latchkey.RunI
 		return st, latchkey.Invalid("stream", "must be stdout or stderr")
 	case len(req.Text) > latchkey.MaxLogChunk:
 		return st, latchkey.Invalid("text", "must be at most %d bytes", latchkey.MaxLogChunk)
-	case !storable(req.Text):
+	case !db.Storable(req.Text):
 		return st, latchkey.Invalid("text", "must be valid UTF-8 without NUL")
 	}
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
@@ -373,7 +365,7 @@ func checkFinish(req latchkey.FinishRequest) error {
 	if (req.Error == nil) != (req.State == latchkey.RunSucceeded) {
 		return latchkey.Invalid("error", "must be given unless the run succeeded")
 	}
-	if req.Error != nil && (len(req.Error.Code) > latchkey.MaxName || len(req.Error.Message) > latchkey.MaxRunErrText || !utf8.ValidString(req.Error.Code+req.Error.Message) || strings.ContainsRune(req.Error.Code+req.Error.Message, 0)) {
+	if req.Error != nil && (len(req.Error.Code) > latchkey.MaxName || len(req.Error.Message) > latchkey.MaxRunErrText || !db.Storable(req.Error.Code+req.Error.Message)) {
 		return latchkey.Invalid("error", "must have a code of at most %d and a message of at most %d bytes", latchkey.MaxName, latchkey.MaxRunErrText)
 	}
 	return nil

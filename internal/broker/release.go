@@ -27,7 +27,7 @@ const (
 // the answer. If one of the two cannot be recorded, nothing is released.
 func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.ReleaseRequest) (latchkey.Sealed, error) {
 	// It would be on record when it is refused.
-	if len(req.Credential) > latchkey.MaxName || !storable(string(req.Credential)) {
+	if len(req.Credential) > latchkey.MaxName || !db.Storable(string(req.Credential)) {
 		return latchkey.Sealed{}, latchkey.Invalid("credential", "must be the id of a credential, cred_…")
 	}
 	g, delivered, err := b.grantStanding(ctx, s, id, req)

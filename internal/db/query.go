@@ -91,17 +91,19 @@ func page[T any](items []T, o latchkey.PageOptions, key func(T) (string, string)
 }
 
 // storable reports whether every text among args can be in the database, so
-// that a query with it makes sense: PostgreSQL takes no NUL and only UTF-8.
+// that a query with it makes sense.
 func storable(args ...any) bool {
 	for _, arg := range args {
-		if v := reflect.ValueOf(arg); v.Kind() == reflect.String {
-			if s := v.String(); !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-				return false
-			}
+		if v := reflect.ValueOf(arg); v.Kind() == reflect.String && !Storable(v.String()) {
+			return false
 		}
 	}
 	return true
 }
+
+// Storable reports whether both engines can keep a text as it is: PostgreSQL
+// takes no NUL and only UTF-8.
+func Storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 // exec runs a statement and returns how many rows it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // A ColumnType says how the values of a column appear in Go.
@@ -33,7 +32,7 @@ type Table struct {
 	Columns []Column `json:"columns"`
 }
 
-// columnTypes are the types that the schema uses, by their names in it.
+// columnType returns the type of a column by the name that the schema gives it.
 func columnType(declared string) (ColumnType, error) {
 	switch declared {
 	case "TEXT":
@@ -226,7 +225,7 @@ func (c cell) Scan(v any) error {
 		default:
 			return fmt.Errorf("db: %T is no text", v)
 		}
-		if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+		if !Storable(s) {
 			return errors.New("db: a text is not UTF-8 without NUL")
 		}
 		*c.value = s
