@@ -71,9 +71,21 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.Log == nil {
 		return nil, errors.New("db: Config.Log is nil")
 	}
-	if c.Now == nil {
-		c.Now = time.Now
+	d, err := openBare(c)
+	if err != nil {
+		return nil, err
 	}
+	if err := d.migrate(ctx, c); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	if err := d.renumberAudit(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("order the audit log: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+// openBare opens a database without looking at its schema.
+func openBare(c Config) (*DB, error) {
 	var d *DB
 	var err error
 	if IsPostgres(c.URL) {
@@ -84,12 +96,8 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.now = c.Now
-	if err := d.migrate(ctx, c); err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	if err := d.renumberAudit(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("order the audit log: %w", err), d.Close())
+	if d.now = c.Now; d.now == nil {
+		d.now = time.Now
 	}
 	return d, nil
 }

@@ -38,24 +38,6 @@ func OpenExisting(ctx context.Context, c Config) (*DB, error) {
 	return d, nil
 }
 
-// openBare opens a database without looking at its schema.
-func openBare(c Config) (*DB, error) {
-	var d *DB
-	var err error
-	if IsPostgres(c.URL) {
-		d, err = openPostgres(c.URL)
-	} else {
-		d, err = openSQLite(c.URL)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if d.now = c.Now; d.now == nil {
-		d.now = time.Now
-	}
-	return d, nil
-}
-
 func (d *DB) checkExisting(ctx context.Context) error {
 	migrations, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
@@ -133,12 +115,19 @@ func OpenEmpty(ctx context.Context, c Config, version int64) (_ *DB, err error) 
 	if err != nil {
 		return nil, err
 	}
-	return d, d.Update(ctx, func(tx *Tx) error { return tx.beginRestore(tables) })
+	if err := d.Update(ctx, func(tx *Tx) error { return tx.beginRestore(tables) }); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // beginRestore marks an empty database as unfinished, or empties one that is.
 func (tx *Tx) beginRestore(tables []Table) error {
-	again := errors.Is(tx.NotRestoring(), ErrRestoring)
+	err := tx.NotRestoring()
+	again := errors.Is(err, ErrRestoring)
+	if err != nil && !again {
+		return err
+	}
 	for _, t := range slices.Backward(tables) {
 		if again {
 			if _, err := tx.exec(`DELETE FROM ` + t.Name); err != nil {

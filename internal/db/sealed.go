@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -71,15 +72,9 @@ type Box struct {
 // master key with this id are left out.
 func (tx *Tx) Boxes(c SealedColumn, after []string, except string, limit int) ([]Box, error) {
 	var w where
-	keys := ""
-	for i, k := range c.Keys {
-		if i > 0 {
-			keys += ", "
-		}
-		keys += k
-	}
+	keys := strings.Join(c.Keys, ", ")
 	if after != nil {
-		w.add(`(`+keys+`) > (`+marks(len(after))+`)`, in(after)...)
+		w.add(`(`+keys+`) > (`+placeholders(1, len(after))+`)`, in(after)...)
 	}
 	if except != "" {
 		id, err := hex.DecodeString(except)
@@ -97,18 +92,6 @@ func (tx *Tx) Boxes(c SealedColumn, after []string, except string, limit int) ([
 		}
 		return b, s.Scan(append(dest, &b.Box)...)
 	}, `SELECT `+keys+`, `+c.Column+` FROM `+c.Table+w.String()+` ORDER BY `+keys+` LIMIT `+w.last(), w.args...)
-}
-
-// marks returns n marks for where.add.
-func marks(n int) string {
-	s := ""
-	for i := range n {
-		if i > 0 {
-			s += ", "
-		}
-		s += "?"
-	}
-	return s
 }
 
 // ReplaceBox stores a box in place of the one that was there when Boxes read it,

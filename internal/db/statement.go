@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"io"
 
 	"modernc.org/sqlite"
 )
@@ -63,7 +62,7 @@ type preparedStmt struct {
 }
 
 // prepared returns the statement of a query, or nil when it cannot be kept:
-// there are too many, it is in use, or it is not one statement.
+// there are too many, or it is in use. The query must be one statement.
 func (c *preparedConn) prepared(ctx context.Context, query string) (*preparedStmt, error) {
 	s := c.statements[query]
 	switch {
@@ -133,8 +132,6 @@ type preparedRows struct {
 	driver.Rows
 	s *preparedStmt
 }
-
-var _ io.Closer = (*preparedRows)(nil)
 
 // Close implements [driver.Rows].
 func (r *preparedRows) Close() error {
