@@ -259,10 +259,26 @@ func TestRestoreRefuses(t *testing.T) {
 				t.Errorf("%s: Restore: %v; want %q", tt.name, err, tt.want)
 			}
 		}
-		// A restore that broke off keeps a server from starting, and can be run again.
+		// None of them has touched the database.
+		if holds := leftBehind(t, url); holds != "nothing" {
+			t.Errorf("refused restores left %s; want nothing", holds)
+		}
+		// A restore that broke off keeps a server from starting, also one that has
+		// the database open, and can be run again.
 		d, err := db.Open(t.Context(), db.Config{URL: url, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
+		}
+		broken := restoreConfig(url, text, s.Key)
+		opened := 0
+		broken.Open = func() (io.ReadCloser, error) {
+			if opened++; opened == 3 {
+				return io.NopCloser(bytes.NewReader(text[:len(text)/2])), nil
+			}
+			return io.NopCloser(bytes.NewReader(text)), nil
+		}
+		if _, err := broker.Restore(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "run latchkey restore again") {
+			t.Errorf("Restore of a backup that is damaged meanwhile: %v; want what to do", err)
 		}
 		if _, err := broker.Sealed(t.Context(), d); !errors.Is(err, db.ErrRestoring) {
 			t.Errorf("Sealed after a restore that broke off: %v; want %v", err, db.ErrRestoring)
@@ -275,6 +291,9 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if holds := leftBehind(t, url); holds != "an interrupted restore" {
+			t.Errorf("a restore that broke off left %s", holds)
 		}
 		if _, err := broker.Restore(t.Context(), restoreConfig(url, text, s.Key)); err != nil {
 			t.Fatalf("Restore after one that broke off: %v", err)

@@ -218,8 +218,14 @@ type Rewrapped struct {
 	Left     int64  `json:"left"`     // how many are under other keys
 }
 
+// noNewerKey is the error of changing from the only master key there is.
+func noNewerKey(id string) error {
+	return latchkey.Conflict("no-newer-key", "the key file holds the master key %s only, and everything is sealed with it: there is no newer key: run latchkey master-key add first", id)
+}
+
 // Rewrap makes the newest master key of the file the one that seals, and seals
-// with it the data key of everything that another one sealed. It works in small
+// with it the data key of everything that another one sealed. It refuses when
+// there is one master key only. It works in small
 // transactions beside running servers; after an interruption the next call goes
 // on where this one ended. progress, when not nil, is told how many are done.
 func Rewrap(ctx context.Context, d *db.DB, key *seal.Key, account string, progress func(done int64)) (r Rewrapped, err error) {
@@ -237,6 +243,9 @@ func Rewrap(ctx context.Context, d *db.DB, key *seal.Key, account string, progre
 		}
 		if err := holdsKeys(key, known); err != nil {
 			return err
+		}
+		if len(ids) == 1 && len(known) == 1 {
+			return noNewerKey(newest)
 		}
 		// The key has to open what the database has before it may seal for it.
 		box, err := tx.SealedSetting(sealedKeyCheck)
@@ -337,7 +346,8 @@ func rewrapColumn(ctx context.Context, d *db.DB, key *seal.Key, c db.SealedColum
 
 // RetireKeys makes the database do without every master key but the one that
 // seals, and returns their ids. It refuses while anything is sealed with one of
-// them.
+// them, while the file holds a later key than the one that seals, which would be
+// lost, and when there is one master key only.
 func RetireKeys(ctx context.Context, d *db.DB, key *seal.Key, account string) (sealing string, retired []string, err error) {
 	check := func(tx *db.Tx) (done bool, err error) {
 		if sealing, err = tx.SealingKey(); err != nil {
@@ -346,6 +356,16 @@ func RetireKeys(ctx context.Context, d *db.DB, key *seal.Key, account string) (s
 		statuses, err := keyStatuses(tx, key)
 		if err != nil {
 			return false, err
+		}
+		ids := key.IDs()
+		at := slices.Index(ids, sealing)
+		switch {
+		case at < 0:
+			return false, holdsKeys(key, []db.MasterKey{{ID: sealing}})
+		case at < len(ids)-1:
+			return false, latchkey.Conflict("key-unused", "the master key %s has not been used yet, and %s still seals: run latchkey master-key rewrap first", ids[len(ids)-1], sealing)
+		case len(statuses) == 1:
+			return false, noNewerKey(sealing)
 		}
 		done = true
 		for _, s := range statuses {

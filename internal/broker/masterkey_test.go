@@ -89,18 +89,21 @@ func TestRotateMasterKey(t *testing.T) {
 		defer wg.Wait()
 		defer stop()
 
-		added, err := seal.AddKey(path)
-		if err != nil {
-			t.Fatal(err)
-		}
 		d, err := db.OpenExisting(t.Context(), db.Config{URL: s.URL})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		if _, _, err := broker.RetireKeys(t.Context(), d, load(t, path), ""); err != nil {
-			t.Errorf("RetireKeys before anything changed: %v; want nothing to do", err)
+		_, err = broker.Rewrap(t.Context(), d, load(t, path), "", nil)
+		wantErrCode(t, "Rewrap with one key", err, "no-newer-key")
+		_, _, err = broker.RetireKeys(t.Context(), d, load(t, path), "")
+		wantErrCode(t, "RetireKeys with one key", err, "no-newer-key")
+		added, err := seal.AddKey(path)
+		if err != nil {
+			t.Fatal(err)
 		}
+		_, _, err = broker.RetireKeys(t.Context(), d, load(t, path), "")
+		wantErrCode(t, "RetireKeys of a key that nobody has used", err, "key-unused")
 		killed := 0
 		for {
 			ctx, kill := context.WithCancel(t.Context())

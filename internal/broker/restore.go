@@ -40,7 +40,7 @@ type Restored struct {
 	Backup backup.Header `json:"backup"`
 	Total  backup.Total  `json:"total"`
 	Ended  Ended         `json:"ended"`
-	Boxes  Boxes         `json:"sealed"`
+	Boxes  Boxes         `json:"sealed,omitzero"` // zero if there was no key to check them with
 }
 
 // Boxes counts sealed values.
@@ -73,23 +73,33 @@ func VerifyBackup(ctx context.Context, c RestoreConfig) (r Restored, err error) 
 	return r, err
 }
 
-// Restore fills an empty database from a backup. Until it has come to its end no
-// server starts on the database; an interrupted one can be run again. Nothing
-// that was under way when the backup was taken goes on, see [EndRestored].
+// Restore fills an empty database from a backup, which it reads twice: a damaged
+// one leaves the database as it is. From its first change to its end no server
+// starts on the database; an interrupted restore can be run again. Nothing that
+// was under way when the backup was taken goes on, see [EndRestored].
 func Restore(ctx context.Context, c RestoreConfig) (r Restored, err error) {
 	from, reader, err := c.open()
 	if err != nil {
 		return r, err
 	}
-	r.Backup = reader.Header()
-	if err := errors.Join(c.checkKeys(r.Backup), from.Close()); err != nil {
+	if err := errors.Join(c.checkKeys(reader.Header()), from.Close()); err != nil {
 		return r, err
+	}
+	check := c
+	check.Key = nil // what is sealed is opened on the way into the database
+	if r, err = VerifyBackup(ctx, check); err != nil {
+		return r, fmt.Errorf("%w; nothing was changed", err)
 	}
 	d, err := db.OpenEmpty(ctx, c.Database, r.Backup.Schema)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; the database is marked as unfinished, and no server starts on it: run latchkey restore again", err)
+		}
+		err = errors.Join(err, d.Close())
+	}()
 	err = d.UpdateRows(ctx, func(tx *db.Tx) (err error) {
 		from, reader, err := c.open()
 		if err != nil {

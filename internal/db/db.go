@@ -65,8 +65,9 @@ func IsPostgres(url string) bool {
 }
 
 // Open opens the database and brings its schema up to date. It refuses a
-// database whose schema is newer than this program. A SQLite file is copied
-// beside itself before its schema changes.
+// database whose schema is newer than this program, and with ErrRestoring one
+// whose restore was interrupted. A SQLite file is copied beside itself before
+// its schema changes.
 func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.Log == nil {
 		return nil, errors.New("db: Config.Log is nil")
@@ -74,6 +75,9 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	d, err := openBare(c)
 	if err != nil {
 		return nil, err
+	}
+	if err := d.notMarked(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	if err := d.migrate(ctx, c); err != nil {
 		return nil, errors.Join(err, d.Close())

@@ -11,8 +11,14 @@ import (
 	"time"
 )
 
-// settingRestoring is there from the begin of a restore to its end.
+// settingRestoring is there from the begin of a restore to its end. Servers read
+// it in the transaction of their start, which a restore that begins meanwhile
+// therefore collides with.
 const settingRestoring = "restoring"
+
+// markTable is there from before the schema, which is no single transaction, to
+// the end of a restore.
+const markTable = "restoring"
 
 // ErrRestoring is the error of using a database that a restore has not filled
 // to the end.
@@ -47,6 +53,9 @@ func (d *DB) checkExisting(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.notMarked(ctx); err != nil {
+		return err
+	}
 	have, want, err := provider.GetVersions(ctx)
 	switch {
 	case err != nil:
@@ -65,9 +74,13 @@ func (d *DB) checkExisting(ctx context.Context) error {
 // NotRestoring returns ErrRestoring when a restore into the database has not
 // come to its end.
 func (tx *Tx) NotRestoring() error {
-	_, err := tx.Setting(settingRestoring)
+	marked, err := isMarked(tx.ctx, tx.tx, tx.engine)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Setting(settingRestoring)
 	switch {
-	case err == nil:
+	case err == nil || marked && errors.Is(err, ErrNotFound):
 		return ErrRestoring
 	case errors.Is(err, ErrNotFound):
 		return nil
@@ -75,11 +88,34 @@ func (tx *Tx) NotRestoring() error {
 	return err
 }
 
+// notMarked is NotRestoring for a database that may have no schema yet.
+func (d *DB) notMarked(ctx context.Context) error {
+	marked, err := isMarked(ctx, d.write, d.engine)
+	if err != nil {
+		return fmt.Errorf("open database: %w", d.trouble(err))
+	}
+	if marked {
+		return ErrRestoring
+	}
+	return nil
+}
+
+// isMarked reports whether a database has the mark of a restore.
+func isMarked(ctx context.Context, q interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, e engine) (marked bool, err error) {
+	query := `SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = $1`
+	if e == enginePostgres {
+		query = `SELECT to_regclass($1) IS NOT NULL`
+	}
+	return marked, q.QueryRowContext(ctx, query, markTable).Scan(&marked)
+}
+
 // OpenEmpty opens a database to restore into, and makes its schema in the given
-// version, which must not be newer than this program's. Until EndRestore the
-// database is marked as unfinished, and no server starts on it. It refuses a
-// database that holds anything but what an interrupted restore left, which it
-// removes.
+// version, which must not be newer than this program's. From before its first
+// table until EndRestore the database is marked as unfinished, and no server
+// starts on it. It refuses a database that holds anything but what an
+// interrupted restore left, which it removes.
 func OpenEmpty(ctx context.Context, c Config, version int64) (_ *DB, err error) {
 	d, err := openBare(c)
 	if err != nil {
@@ -90,6 +126,10 @@ func OpenEmpty(ctx context.Context, c Config, version int64) (_ *DB, err error) 
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	tables, err := Tables(ctx, version)
+	if err != nil {
+		return nil, err
+	}
 	migrations, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
 		return nil, err
@@ -106,41 +146,83 @@ func OpenEmpty(ctx context.Context, c Config, version int64) (_ *DB, err error) 
 		return nil, fmt.Errorf("the backup has schema version %d, this program works with %d: use the program of the version that made the backup, or a newer one", version, want)
 	case have > version:
 		return nil, fmt.Errorf("the database has schema version %d already, and the backup %d: restore into a new one", have, version)
-	case have < version:
+	}
+	present := tables
+	if have == 0 {
+		present = nil
+	} else if have < version {
+		if present, err = Tables(ctx, have); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.Update(ctx, func(tx *Tx) error { return tx.markRestore(present) }); err != nil {
+		return nil, err
+	}
+	if have < version {
 		if err := d.upTo(ctx, version); err != nil {
 			return nil, err
 		}
 	}
-	tables, err := Tables(ctx, version)
-	if err != nil {
-		return nil, err
+	err = d.Update(ctx, func(tx *Tx) error { return tx.beginRestore(tables) })
+	if errors.Is(err, errInUse) { // and goes on without the mark
+		err = errors.Join(err, d.Update(ctx, func(tx *Tx) error { return tx.unmark() }))
 	}
-	if err := d.Update(ctx, func(tx *Tx) error { return tx.beginRestore(tables) }); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-// beginRestore marks an empty database as unfinished, or empties one that is.
-func (tx *Tx) beginRestore(tables []Table) error {
-	err := tx.NotRestoring()
-	again := errors.Is(err, ErrRestoring)
-	if err != nil && !again {
+var errInUse = errors.New("a server has begun to use the database meanwhile: restore into a new one, and start no server on it until then")
+
+// markRestore marks a database whose tables are empty as unfinished, unless it
+// is.
+func (tx *Tx) markRestore(tables []Table) error {
+	marked, err := isMarked(tx.ctx, tx.tx, tx.engine)
+	if err != nil || marked {
 		return err
 	}
-	for _, t := range slices.Backward(tables) {
-		if again {
-			if _, err := tx.exec(`DELETE FROM ` + t.Name); err != nil {
-				return fmt.Errorf("empty table %s: %w", t.Name, err)
-			}
-			continue
-		}
+	for _, t := range tables {
 		n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM `+t.Name+` LIMIT 1) AS q`)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
 			return errors.New("the database is not empty: restore into a new one; nothing was changed")
+		}
+	}
+	if _, err = tx.exec(`CREATE TABLE ` + markTable + ` (begun_at TEXT)`); err != nil {
+		return fmt.Errorf("mark the database as unfinished: %w", err)
+	}
+	return nil
+}
+
+func (tx *Tx) unmark() error {
+	_, err := tx.exec(`DROP TABLE ` + markTable)
+	return err
+}
+
+// beginRestore empties the tables of a marked database. A server that was
+// starting when the mark was made either collides with this transaction or has
+// left rows in them, which are not a restore's: errInUse.
+func (tx *Tx) beginRestore(tables []Table) error {
+	_, err := tx.Setting(settingRestoring)
+	again := err == nil
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	for _, t := range slices.Backward(tables) {
+		n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM `+t.Name+` LIMIT 1) AS q`)
+		if err != nil {
+			return err
+		}
+		if n > 0 && !again {
+			return errInUse
+		}
+		if n > 0 {
+			if _, err := tx.exec(`DELETE FROM ` + t.Name); err != nil {
+				return fmt.Errorf("empty table %s: %w", t.Name, err)
+			}
 		}
 	}
 	return tx.SetSetting(settingRestoring, tx.Now.Format(time.RFC3339))
@@ -164,8 +246,10 @@ func (d *DB) UpdateRows(ctx context.Context, f func(*Tx) error) error {
 
 // EndRestore removes the mark of an unfinished database.
 func (tx *Tx) EndRestore() error {
-	_, err := tx.exec(`DELETE FROM settings WHERE name = $1`, settingRestoring)
-	return err
+	if _, err := tx.exec(`DELETE FROM settings WHERE name = $1`, settingRestoring); err != nil {
+		return err
+	}
+	return tx.unmark()
 }
 
 // OpenRuns returns at most limit runs that have not ended, of every environment,
