@@ -59,6 +59,9 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 // flag that was probably meant.
 func adviseFlag(cmd *cobra.Command, err error) error {
 	try := cmd.CommandPath() + " --help"
+	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		err = flagFault(e)
+	}
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })

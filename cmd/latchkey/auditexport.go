@@ -65,7 +65,7 @@ func (a *app) auditExport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := v.fill(a, &f); err != nil {
+			if err := v.fill(cmd.Context(), a, c, &f); err != nil {
 				return err
 			}
 			e := exporter{app: a, filter: f, follow: follow, next: c.AuditAfter, last: latchkey.AuditID(after), out: a.std.out, sleep: sleep}

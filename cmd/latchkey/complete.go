@@ -191,16 +191,19 @@ func takesFiles(cmd *cobra.Command) bool {
 	return false
 }
 
-func completeExposure() completion {
-	return oneOf(
+// exposures are the values of --exposure.
+func exposures() []string {
+	return []string{
 		described(latchkey.ExposureSession, "only the agent's sign-in sees the secret"),
 		described(latchkey.ExposureDescriptor, "the flow may read it from a descriptor"),
 		described(latchkey.ExposureFile, "the flow may read it from a file in memory"),
-		described(latchkey.ExposureEnvironment, "the flow may have it in its environment"))
+		described(latchkey.ExposureEnvironment, "the flow may have it in its environment"),
+	}
 }
 
-func completeTypes() completion {
-	return oneOf(latchkey.TypeText, latchkey.TypeNumber, latchkey.TypeBoolean, latchkey.TypeJSON, latchkey.TypeSecret)
+// variableTypes are the values of --type.
+func variableTypes() []latchkey.VariableType {
+	return []latchkey.VariableType{latchkey.TypeText, latchkey.TypeNumber, latchkey.TypeBoolean, latchkey.TypeJSON, latchkey.TypeSecret}
 }
 
 func completeEnvironmentRoles() completion {
@@ -219,23 +222,44 @@ func completeVaultRoles() completion {
 		described(string(latchkey.VaultReader), "sees names, not values"))
 }
 
-// recorded are actions of the audit log that nobody needs a permission for.
+// recorded are actions of the audit log that no role in an environment is
+// needed for.
 var recorded = []latchkey.Action{
-	latchkey.ActReleaseGranted, latchkey.ActReleaseDenied, latchkey.ActReleaseDelivered, latchkey.ActReleaseFailed, latchkey.ActSignIn,
+	latchkey.ActMachineRevoke, latchkey.ActMachineEnrol, latchkey.ActMachineSession, latchkey.ActMachineQuarantine,
+	latchkey.ActRunStart, latchkey.ActRunClaim, latchkey.ActRunFinish,
+	latchkey.ActReleaseGranted, latchkey.ActReleaseDenied, latchkey.ActReleaseDelivered, latchkey.ActReleaseFailed,
+	latchkey.ActVaultAssign, latchkey.ActVaultRemove, latchkey.ActVaultToken,
+	latchkey.ActSecretGet, latchkey.ActSecretList, latchkey.ActSecretSet, latchkey.ActSecretUpdate,
+	latchkey.ActSecretDelete, latchkey.ActSecretRecover, latchkey.ActSecretPurge,
+	latchkey.ActTokenCreate, latchkey.ActTokenRevoke, latchkey.ActSignIn,
+	latchkey.ActBackupCreate, latchkey.ActBackupRestore,
+	latchkey.ActMasterKeyAdd, latchkey.ActMasterKeyUse, latchkey.ActMasterKeyRewrap, latchkey.ActMasterKeyRetire,
+}
+
+// auditActions returns the actions of the audit log, and with a point at the end
+// what several of them begin with.
+func auditActions() []string {
+	var actions []string
+	for _, action := range slices.AppendSeq(slices.Clone(recorded), maps.Keys(latchkey.Permissions)) {
+		actions = append(actions, string(action))
+		if noun, _, ok := strings.Cut(string(action), "."); ok {
+			actions = append(actions, noun+".")
+		}
+	}
+	slices.Sort(actions)
+	return slices.Compact(actions)
 }
 
 // completeActions offers the actions of the audit log.
 func completeActions() completion {
 	return completeOnce(func(*cobra.Command) ([]string, error) {
-		var actions []string
-		for _, action := range slices.AppendSeq(slices.Clone(recorded), maps.Keys(latchkey.Permissions)) {
-			actions = append(actions, string(action))
-			if noun, _, ok := strings.Cut(string(action), "."); ok {
-				actions = append(actions, described(noun+".", "all that begin with it"))
+		actions := auditActions()
+		for i, action := range actions {
+			if strings.HasSuffix(action, ".") {
+				actions[i] = described(action, "all that begin with it")
 			}
 		}
-		slices.Sort(actions)
-		return slices.Compact(actions), nil
+		return actions, nil
 	})
 }
 

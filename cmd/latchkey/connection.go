@@ -90,17 +90,16 @@ and flows run there; latchkey machine show says which servers there are.`,
 			if err != nil {
 				return err
 			}
-			return a.printOne(conn, connectionFields(conn)...)
+			return a.printConnection(cmd.Context(), c, env, conn)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&machine, "machine", "", "machine to run on")
 	f.StringVar(&credential, "credential", "", "credential to sign in with")
-	f.StringVar(&driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names; ssh: it runs on an SSH server, as the credential's user")
-	f.StringVar(&sshServer, "ssh-server", "", "SSH server of the machine's configuration; may be left out when there is one only")
+	enumFlag(cmd, &driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names; ssh: it runs on an SSH server, as the credential's user", latchkey.Drivers...)
+	f.StringVar(&sshServer, "ssh-server", "", "SSH server of the machine's configuration, and with it the driver ssh; may be left out when there is one only")
 	completeFlag(cmd, "machine", a.completeMachines())
 	completeFlag(cmd, "credential", a.completeCredentials())
-	completeFlag(cmd, "driver", oneOf(latchkey.Drivers...))
 	completeFlag(cmd, "ssh-server", a.completeSSHServers(&machine))
 	return cmd
 }
@@ -113,9 +112,14 @@ func (a *app) connectionList() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var machines map[latchkey.MachineID]string
+			var credentials map[latchkey.CredentialID]string
+			if !a.json {
+				machines, credentials = namesOf(c.Machines(cmd.Context(), env), machineKey), namesOf(c.Credentials(cmd.Context(), env), credentialKey)
+			}
 			return printList(a, c.Connections(cmd.Context(), env), []string{"NAME", "MACHINE", "DRIVER", "CREDENTIAL", "ID"},
 				func(c latchkey.Connection) []string {
-					return []string{c.Name, string(c.Target.Machine), string(c.Driver), string(c.Credential), string(c.ID)}
+					return []string{c.Name, nameOr(machines, c.Target.Machine), string(c.Driver), nameOr(credentials, c.Credential), string(c.ID)}
 				})
 		},
 	}
@@ -137,7 +141,7 @@ func (a *app) connectionShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(conn, connectionFields(conn)...)
+			return a.printConnection(cmd.Context(), c, env, conn)
 		},
 	}
 }
@@ -163,7 +167,7 @@ func (a *app) connectionUpdate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(conn, connectionFields(conn)...)
+			return a.printConnection(cmd.Context(), c, env, conn)
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name")

@@ -70,13 +70,12 @@ func (a *app) credentialCreate() *cobra.Command {
 	f.StringVar(&username, "username", "", "unique name of the text variable with the user name")
 	f.StringVar(&password, "password", "", "unique name of the secret variable with the password")
 	f.StringSliceVar(&usages, "usage", []string{"connection"}, "connection, desktop-flow or both; repeatable")
-	f.StringVar(&exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment")
+	enumFlag(cmd, &exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment", exposures()...)
 	f.BoolVar(&in.AllowSharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user")
 	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable")
 	completeFlag(cmd, "username", a.completeVariables(latchkey.TypeText))
 	completeFlag(cmd, "password", a.completeVariables(latchkey.TypeSecret))
 	completeFlag(cmd, "usage", oneOf(latchkey.UsageConnection, latchkey.UsageDesktopFlow))
-	completeFlag(cmd, "exposure", completeExposure())
 	completeFlag(cmd, "machine", a.completeMachines())
 	return cmd
 }
@@ -164,10 +163,9 @@ func (a *app) credentialUpdate() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&name, "name", "", "name")
 	f.StringVar(&description, "description", "", "description")
-	f.StringVar(&exposure, "exposure", "", "the nearest a secret may come to a flow; the owner's alone to change")
+	enumFlag(cmd, &exposure, "exposure", "", "the nearest a secret may come to a flow; the owner's alone to change", exposures()...)
 	f.BoolVar(&sharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user; the owner's alone to change")
 	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable; replaces the list")
-	completeFlag(cmd, "exposure", completeExposure())
 	completeFlag(cmd, "machine", a.completeMachines())
 	return cmd
 }

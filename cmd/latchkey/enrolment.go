@@ -19,9 +19,14 @@ func (a *app) enrolmentList() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var machines map[latchkey.MachineID]string
+			if !a.json {
+				machines = namesOf(c.Machines(cmd.Context(), env), machineKey)
+			}
+			members := a.members(cmd.Context(), c, env)
 			return printList(a, c.EnrolmentTokens(cmd.Context(), env), []string{"ID", "USES LEFT", "EXPIRES", "FOR MACHINE", "MADE BY"},
 				func(t latchkey.EnrolmentToken) []string {
-					return []string{string(t.ID), strconv.Itoa(t.Uses), when(t.ExpiresAt), string(t.Machine), string(t.CreatedBy)}
+					return []string{string(t.ID), strconv.Itoa(t.Uses), when(t.ExpiresAt), nameOr(machines, t.Machine), nameOr(members, t.CreatedBy)}
 				})
 		},
 	}

@@ -173,7 +173,7 @@ func (a *app) memberCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Members(cmd.Context(), env), []string{"NAME", "ROLE", "PRINCIPAL"},
+			return printList(a, c.Members(cmd.Context(), env), []string{"NAME", "ROLE", "ID"},
 				func(m latchkey.Member) []string { return []string{m.Name, string(m.Role), string(m.Principal)} })
 		},
 	}

@@ -31,9 +31,9 @@ func (v *flowFlags) add(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&v.description, "description", "", "description")
 	f.DurationVar(&v.timeout, "timeout", latchkey.DefaultTimeout, "time limit of a run, at most 24h")
-	f.StringVar(&v.handover, "handover", string(latchkey.HandoverNone), "how it wants credentials: none, descriptor, file or environment")
+	enumFlag(cmd, &v.handover, "handover", string(latchkey.HandoverNone), "how it wants credentials: none, descriptor, file or environment",
+		latchkey.HandoverNone, latchkey.HandoverDescriptor, latchkey.HandoverFile, latchkey.HandoverEnvironment)
 	f.StringSliceVar(&v.credentials, "credential", nil, "desktop-flow credential that it may ask for; repeatable")
-	completeFlag(cmd, "handover", oneOf(latchkey.HandoverNone, latchkey.HandoverDescriptor, latchkey.HandoverFile, latchkey.HandoverEnvironment))
 	completeFlag(cmd, "credential", a.completeCredentials())
 }
 

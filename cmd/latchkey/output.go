@@ -120,12 +120,15 @@ func writeFields(to io.Writer, colors bool, fields []field) error {
 	return w.Flush()
 }
 
+// timeLayout is how people are shown a time.
+const timeLayout = "2006-01-02 15:04:05"
+
 // when writes a time for people.
 func when(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.Local().Format(timeLayout)
 }
 
 func whenPtr(t *time.Time) string {

@@ -18,14 +18,14 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-func runFields(r latchkey.Run) []field {
+func runFields(r latchkey.Run, names runNames) []field {
 	what := field{"Flow", fmt.Sprintf("%s, revision %d (%s)", r.FlowName, r.Revision, r.Flow)}
 	if r.Kind == latchkey.RunTest {
 		what = field{"Kind", "connection test"}
 	}
 	fields := []field{
 		{"ID", string(r.ID)}, what,
-		{"Connection", string(r.Connection)}, {"Machine", fmt.Sprintf("%s (%s)", r.MachineName, r.Machine)},
+		{"Connection", named(names.connections, r.Connection)}, {"Machine", fmt.Sprintf("%s (%s)", r.MachineName, r.Machine)},
 		{"Shared uid", yes(r.SharedUID)}, {"State", string(r.State)},
 	}
 	if r.Error != nil {
@@ -34,7 +34,7 @@ func runFields(r latchkey.Run) []field {
 	if r.ExitCode != nil {
 		fields = append(fields, field{"Exit code", strconv.Itoa(*r.ExitCode)})
 	}
-	return append(fields, field{"Releases", strconv.Itoa(r.Releases)}, field{"Owner", string(r.Owner)}, field{"Started by", string(r.StartedBy)},
+	return append(fields, field{"Releases", strconv.Itoa(r.Releases)}, field{"Owner", named(names.principals, r.Owner)}, field{"Started by", named(names.principals, r.StartedBy)},
 		field{"Queued", when(r.QueuedAt)}, field{"Claimed", whenPtr(r.ClaimedAt)}, field{"Started", whenPtr(r.StartedAt)}, field{"Finished", whenPtr(r.FinishedAt)})
 }
 
@@ -95,7 +95,7 @@ going.`,
 				return err
 			}
 			if !wait {
-				return a.printOne(r, runFields(r)...)
+				return a.printOne(r, runFields(r, a.namesOfRun(ctx, c, env, r))...)
 			}
 			return a.follow(ctx, c, env, r.ID)
 		},
@@ -271,15 +271,14 @@ come at once it sees the newest --limit.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&kind, "kind", string(latchkey.RunFlow), "flow, or test for connection tests")
-	f.StringVar(&state, "state", "", "only runs in this state: queued, running, succeeded, failed, cancelled or timed-out")
+	enumFlag(cmd, &kind, "kind", string(latchkey.RunFlow), "flow, or test for connection tests", latchkey.RunFlow, latchkey.RunTest)
+	enumFlag(cmd, &state, "state", "", "only runs in this state: queued, running, succeeded, failed, cancelled or timed-out",
+		latchkey.RunQueued, latchkey.RunRunning, latchkey.RunSucceeded, latchkey.RunFailed, latchkey.RunCancelled, latchkey.RunTimedOut)
 	f.StringVar(&flow, "flow", "", "only runs of this flow")
 	f.StringVar(&connection, "connection", "", "only runs through this connection")
 	f.StringVar(&machine, "machine", "", "only runs on this machine")
-	f.IntVar(&limit, "limit", 100, "how many at most; 0 is all")
+	limitFlag(cmd, &limit, 100)
 	f.BoolVarP(&watch, "watch", "w", false, "go on and show what changes, until an interrupt")
-	completeFlag(cmd, "kind", oneOf(latchkey.RunFlow, latchkey.RunTest))
-	completeFlag(cmd, "state", oneOf(latchkey.RunQueued, latchkey.RunRunning, latchkey.RunSucceeded, latchkey.RunFailed, latchkey.RunCancelled, latchkey.RunTimedOut))
 	completeFlag(cmd, "flow", a.completeFlows())
 	completeFlag(cmd, "connection", a.completeConnections())
 	completeFlag(cmd, "machine", a.completeMachines())
@@ -305,7 +304,7 @@ with --json, it writes a line for each state. To see the output take run log --f
 			if err != nil {
 				return err
 			}
-			return a.printOne(r, shownRun(r)...)
+			return a.printOne(r, shownRun(r, a.namesOfRun(cmd.Context(), c, env, r))...)
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until the run ends")
@@ -313,8 +312,8 @@ with --json, it writes a line for each state. To see the output take run log --f
 }
 
 // shownRun is a run with its inputs.
-func shownRun(r latchkey.Run) []field {
-	fields := runFields(r)
+func shownRun(r latchkey.Run, names runNames) []field {
+	fields := runFields(r, names)
 	for _, name := range slices.Sorted(maps.Keys(r.Inputs)) {
 		fields = append(fields, field{"Input " + name, r.Inputs[name]})
 	}
@@ -382,7 +381,7 @@ func (a *app) runCancel() *cobra.Command {
 			if !r.State.Done() {
 				a.say("cancelling is under way: the agent ends the run and everything it started")
 			}
-			return a.printOne(r, runFields(r)...)
+			return a.printOne(r, runFields(r, a.namesOfRun(cmd.Context(), c, env, r))...)
 		},
 	}
 }

@@ -193,12 +193,13 @@ func (a *app) printChange(r latchkey.Run) error {
 // watchRun shows a run until it ends, and returns how it ended.
 func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id latchkey.RunID) error {
 	var last latchkey.Run
+	var names runNames
 	draw, end := a.printChange, func() {}
 	if !a.json && a.redraws(a.std.out) {
 		s := openScreen(a.std.out)
 		draw = func(r latchkey.Run) error {
 			var b strings.Builder
-			if err := writeFields(&b, a.colors(a.std.out), shownRun(r)); err != nil {
+			if err := writeFields(&b, a.colors(a.std.out), shownRun(r, names)); err != nil {
 				return err
 			}
 			return s.show(b.String())
@@ -206,7 +207,7 @@ func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id lat
 		end = func() {
 			s.close()
 			if last.ID != "" {
-				_ = a.printOne(last, shownRun(last)...) // it is there to look at only
+				_ = a.printOne(last, shownRun(last, names)...) // it is there to look at only
 			}
 		}
 	}
@@ -214,6 +215,9 @@ func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id lat
 		r, err := c.Run(ctx, env, id)
 		if err != nil {
 			return false, err
+		}
+		if last.ID == "" {
+			names = a.namesOfRun(ctx, c, env, r)
 		}
 		changed := r.State != last.State
 		last = r

@@ -4,6 +4,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -11,10 +12,12 @@ const (
 	columnGap = 2
 	// minColumn is how narrow a column may become to fit the terminal.
 	minColumn = 8
+	// goodColumn is how narrow a column may become before others are left out.
+	goodColumn = 14
 )
 
-// A table is what a list shows to people. Columns named ID are never cut: they
-// are there to be copied.
+// A table is what a list shows to people. Ids, states and times are never cut:
+// they are there to be copied, or mean nothing in part.
 type table struct {
 	header []string
 	rows   [][]string
@@ -24,6 +27,13 @@ type table struct {
 // state with a colour.
 var stateColumns = []string{"STATE", "STATUS", "CHECK", "OUTCOME", "RESULT"}
 
+// spareColumns are the headers of columns that a narrow terminal goes without,
+// the first one first: show has what they say.
+var spareColumns = []string{
+	"QUEUED", "RUNNING", "SHARED UID", "DISPLAY NAME", "PREFIX", "HANDOVER", "CONTENT TYPE", "ENABLED", "LAST USED",
+	"FINISHED", "DRIVER", "MADE BY", "REVISION", "YOUR ROLE", "EXPOSURE", "LAST SEEN", "USER NAME", "MACHINE",
+}
+
 func (t *table) add(row []string) {
 	cells := make([]string, len(row))
 	for i, s := range row {
@@ -32,29 +42,31 @@ func (t *table) add(row []string) {
 	t.rows = append(t.rows, cells)
 }
 
-// write writes the table. Where width is not 0, columns are cut, the widest
-// first, until a line has at most that many characters, if that can be.
+// write writes the table. Where width is not 0 it is made to fit into lines of
+// that many characters, if that can be: times are shortened, columns are cut, the
+// widest first, and those that can be spared are left out.
 func (t *table) write(w io.Writer, width int, colors bool) error {
-	widths := t.widths(width)
+	fits := t.fit(width)
+	widths, _ := fits.widths(width, minColumn)
 	var b strings.Builder
 	line := func(cells []string, color func(column int, text string) string) {
 		for i, s := range cells {
-			s = cut(s, widths[i])
-			pad := widths[i] - utf8.RuneCountInString(s) + columnGap
+			short := cut(s, widths[i])
+			pad := widths[i] - utf8.RuneCountInString(short) + columnGap
 			if colors {
-				s = paint(color(i, s), s)
+				short = paint(color(i, s), short)
 			}
-			b.WriteString(s)
+			b.WriteString(short)
 			if i < len(cells)-1 {
 				b.WriteString(strings.Repeat(" ", pad))
 			}
 		}
 		b.WriteByte('\n')
 	}
-	line(t.header, func(int, string) string { return bold })
-	for _, row := range t.rows {
+	line(fits.header, func(int, string) string { return bold })
+	for _, row := range fits.rows {
 		line(row, func(i int, s string) string {
-			if slices.Contains(stateColumns, t.header[i]) {
+			if slices.Contains(stateColumns, fits.header[i]) {
 				return stateColor(s)
 			}
 			return ""
@@ -64,8 +76,93 @@ func (t *table) write(w io.Writer, width int, colors bool) error {
 	return err
 }
 
-// widths returns the width of each column.
-func (t *table) widths(limit int) []int {
+// fit returns the table, or what of it fits into a width: without what is the
+// same in all times first, then without columns that can be spared.
+func (t *table) fit(width int) *table {
+	if _, ok := t.widths(width, goodColumn); ok {
+		return t
+	}
+	fits := t.shortTimes()
+	for _, spare := range spareColumns {
+		if _, ok := fits.widths(width, goodColumn); ok {
+			break
+		}
+		if i := slices.Index(fits.header, spare); i >= 0 && (spare != "QUEUED" || !fits.holdsTimes(i)) {
+			fits = fits.without(i)
+		}
+	}
+	return fits
+}
+
+// without returns the table without one column.
+func (t *table) without(column int) *table {
+	without := func(cells []string) []string {
+		return slices.Delete(slices.Clone(cells), column, column+1)
+	}
+	less := &table{header: without(t.header)}
+	for _, row := range t.rows {
+		less.rows = append(less.rows, without(row))
+	}
+	return less
+}
+
+// shortTimes returns the table with times without their seconds, and without the
+// year where all of a column are of the same.
+func (t *table) shortTimes() *table {
+	less := &table{header: t.header}
+	for _, row := range t.rows {
+		less.rows = append(less.rows, slices.Clone(row))
+	}
+	for i := range t.header {
+		if !t.holdsTimes(i) {
+			continue
+		}
+		years := map[string]bool{}
+		for _, row := range t.rows {
+			if row[i] != "" {
+				years[row[i][:len("2006")]] = true
+			}
+		}
+		for _, row := range less.rows {
+			if row[i] == "" {
+				continue
+			}
+			row[i] = row[i][:len(timeLayout)-len(":05")]
+			if len(years) == 1 {
+				row[i] = row[i][len("2006-"):]
+			}
+		}
+	}
+	return less
+}
+
+// timeLayouts are how times are written, and shortened.
+var timeLayouts = []string{timeLayout, "2006-01-02 15:04", "01-02 15:04"}
+
+// holdsTimes reports whether a column holds times, as when or shortTimes write
+// them.
+func (t *table) holdsTimes(column int) bool {
+	some := false
+	for _, row := range t.rows {
+		if row[column] == "" {
+			continue
+		}
+		if !slices.ContainsFunc(timeLayouts, func(layout string) bool { _, err := time.Parse(layout, row[column]); return err == nil }) {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
+// whole reports whether a column is never cut.
+func (t *table) whole(column int) bool {
+	return t.header[column] == "ID" || slices.Contains(stateColumns, t.header[column]) || t.holdsTimes(column)
+}
+
+// widths returns the width of each column, none cut to less than so many
+// characters, and whether they fit.
+func (t *table) widths(limit, narrowest int) ([]int, bool) {
 	widths := make([]int, len(t.header))
 	for _, row := range append([][]string{t.header}, t.rows...) {
 		for i, s := range row {
@@ -73,7 +170,7 @@ func (t *table) widths(limit int) []int {
 		}
 	}
 	if limit == 0 {
-		return widths
+		return widths, true
 	}
 	total := columnGap * (len(widths) - 1)
 	for _, n := range widths {
@@ -82,18 +179,18 @@ func (t *table) widths(limit int) []int {
 	for total > limit {
 		widest := -1
 		for i, n := range widths {
-			least := max(minColumn, utf8.RuneCountInString(t.header[i]))
-			if t.header[i] != "ID" && n > least && (widest < 0 || n > widths[widest]) {
+			least := max(narrowest, utf8.RuneCountInString(t.header[i]))
+			if !t.whole(i) && n > least && (widest < 0 || n > widths[widest]) {
 				widest = i
 			}
 		}
 		if widest < 0 {
-			break
+			return widths, false
 		}
 		widths[widest]--
 		total--
 	}
-	return widths
+	return widths, true
 }
 
 // cut shortens a text to n characters; an ellipsis stands for what is missing.

@@ -111,6 +111,46 @@ func TestTableFits(t *testing.T) {
 	}
 }
 
+// TestTableKeepsWhatMatters writes lists of people's servers at 80 columns.
+func TestTableKeepsWhatMatters(t *testing.T) {
+	const id, at = "run_06h0e9ar16009rtdky4ekg8gnr", "2026-11-23 08:09:10"
+	for _, tt := range []struct {
+		header, row, want, without []string
+	}{
+		{runHeader, []string{id, "Month end of the year", "bot1", "timed-out", at, at, "exit-code"}, []string{id, paint(red, "timed-out"), "11-23 08:09", "Month end"}, []string{"FINISHED"}},
+		{[]string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "ID"}, []string{"machine-in-the-cellar", "quarantined", "yes", "1", "2", at, "mach_06h0e9ar16009rtdky4ekg8gnr"},
+			[]string{"machine-in-", paint(red, "quarantined"), "11-23 08:09", "mach_06h0e9ar16009rtdky4ekg8gnr"}, []string{"RUNNING", "2026"}},
+		{[]string{"NAME", "MACHINE", "DRIVER", "CREDENTIAL", "ID"}, []string{"ERP on bot1", "bot1", "none", "ERP bot", "conn_06h0e9ar16009rtdky4ekg8gnr"},
+			[]string{"bot1", "DRIVER", "ERP bot", "conn_06h0e9ar16009rtdky4ekg8gnr"}, []string{"…"}},
+	} {
+		tab := table{header: tt.header}
+		tab.add(tt.row)
+		var b strings.Builder
+		if err := tab.write(&b, 80, true); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("the list lacks %q:\n%s", want, b.String())
+			}
+		}
+		for _, unwanted := range tt.without {
+			if strings.Contains(b.String(), unwanted) {
+				t.Errorf("the list has %q:\n%s", unwanted, b.String())
+			}
+		}
+		var plain strings.Builder
+		if err := tab.write(&plain, 80, false); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(plain.String()) {
+			if n := len([]rune(strings.TrimRight(line, "\n"))); n > 80 {
+				t.Errorf("a line has %d characters: %s", n, line)
+			}
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	names := []string{"ERP bot", "Invoices", "Month end", "x1", "prod-payments"}
 	for name, want := range map[string]string{

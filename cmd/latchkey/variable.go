@@ -169,10 +169,9 @@ func (a *app) variableCreate() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&in.Name, "name", "", "unique name with the environment's prefix; made from the display name when not given")
-	f.StringVar(&kind, "type", "text", "text, number, boolean, json or secret")
+	enumFlag(cmd, &kind, "type", "text", "text, number, boolean, json or secret", variableTypes()...)
 	f.BoolVar(&wait, "wait", false, "wait for the check of a secret variable")
 	v.add(a, cmd)
-	completeFlag(cmd, "type", completeTypes())
 	return cmd
 }
 
@@ -237,8 +236,7 @@ func (a *app) variableList() *cobra.Command {
 				})
 		},
 	}
-	cmd.Flags().StringVar(&kind, "type", "", "only those of this type")
-	completeFlag(cmd, "type", completeTypes())
+	enumFlag(cmd, &kind, "type", "", "only those of this type", variableTypes()...)
 	return cmd
 }
 
