@@ -2,17 +2,17 @@ package latchkey
 
 import "time"
 
-// A TestState is the state of a connection test, or of one line of it.
+// A TestState is the state of a connection test, or of one step of it.
 type TestState string
 
 const (
 	TestPending TestState = "pending" // under way
 	TestPassed  TestState = "passed"
 	TestFailed  TestState = "failed"
-	TestSkipped TestState = "skipped" // does not apply, or an earlier line failed
+	TestSkipped TestState = "skipped" // does not apply, or an earlier step failed
 )
 
-// A TestStep names one line of a connection test.
+// A TestStep names one step of a connection test.
 type TestStep string
 
 const (
@@ -24,7 +24,7 @@ const (
 	StepSignIn    TestStep = "sign-in"   // the target let the agent in
 )
 
-// TestSteps are the lines of a connection test, in their order.
+// TestSteps are the steps of a connection test, in their order.
 var TestSteps = []TestStep{StepTarget, StepPolicy, StepVariables, StepVault, StepRelease, StepSignIn}
 
 // A ConnectionTest is the result of a connection test: a real sign-in on the
@@ -34,15 +34,15 @@ type ConnectionTest struct {
 	Connection ConnectionID `json:"connection"`
 	Run        RunID        `json:"run,omitempty" doc:"the run that carries the test out; absent when the test ended before one was queued"`
 	State      TestState    `json:"state" enum:"pending,passed,failed"`
-	Checks     []TestResult `json:"checks" nullable:"false" doc:"one for each check, in their order"`
+	Steps      []TestResult `json:"steps" nullable:"false" doc:"one for each step, in their order"`
 	StartedBy  PrincipalID  `json:"startedBy"`
 	StartedAt  time.Time    `json:"startedAt"`
 	FinishedAt *time.Time   `json:"finishedAt,omitempty"`
 }
 
-// A TestResult is one line of a connection test.
+// A TestResult is what came of one step of a connection test.
 type TestResult struct {
-	Check    TestStep  `json:"check" enum:"target,policy,variables,vault,release,sign-in"`
+	Step     TestStep  `json:"step" enum:"target,policy,variables,vault,release,sign-in"`
 	State    TestState `json:"state" enum:"pending,passed,failed,skipped"`
 	Code     string    `json:"code,omitempty" doc:"of what failed, for programs"`
 	Message  string    `json:"message,omitempty" doc:"what happened, in a sentence"`

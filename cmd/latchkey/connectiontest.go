@@ -23,7 +23,7 @@ func (a *app) connectionTest() *cobra.Command {
 		Use:   "test CONNECTION",
 		Short: "sign in at a connection's target, without a flow",
 		Long: `Test has the agent of the connection's machine really sign in at the target, with the
-stored configuration, and shows a checklist of what it took. It ends with the exit code 0
+stored configuration, and shows the steps that it took. It ends with the exit code 0
 if all of it passed and 1 if not. The release of the secret is on record as any other.
 
 Most systems lock an account after some wrong passwords. When the target has refused the
@@ -81,24 +81,24 @@ func (a *app) testConnection(ctx context.Context, c *client.Client, env string, 
 	return t, err
 }
 
-// marks stand before the lines of a checklist.
+// marks stand before the steps of a test.
 var marks = map[latchkey.TestState]struct{ text, color string }{
 	latchkey.TestPassed: {"ok", green}, latchkey.TestFailed: {"FAILED", red}, latchkey.TestSkipped: {"-", ""}, latchkey.TestPending: {"...", yellow},
 }
 
-// printTest writes the checklist of a test.
+// printTest writes the steps of a test.
 func (a *app) printTest(t latchkey.ConnectionTest) error {
 	if a.json {
 		return a.printJSON(t)
 	}
 	colors := a.colors(a.std.out)
-	for _, r := range t.Checks {
+	for _, r := range t.Steps {
 		m := marks[r.State]
 		mark := fmt.Sprintf("%-6s", m.text)
 		if colors {
 			mark = paint(m.color, mark)
 		}
-		line := fmt.Sprintf("%s  %-9s  %s", mark, r.Check, cleanLine(r.Message))
+		line := fmt.Sprintf("%s  %-9s  %s", mark, r.Step, cleanLine(r.Message))
 		if _, err := fmt.Fprintln(a.std.out, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
@@ -119,9 +119,9 @@ func testError(t latchkey.ConnectionTest) error {
 	case latchkey.TestPending:
 		return hint(errors.New("the test has not ended yet"), "latchkey connection test --last "+string(t.Connection))
 	}
-	for _, r := range t.Checks {
+	for _, r := range t.Steps {
 		if r.State == latchkey.TestFailed {
-			err := fmt.Errorf("the test failed: %s (%s)", r.Check, r.Code)
+			err := fmt.Errorf("the test failed: %s (%s)", r.Step, r.Code)
 			if r.Code == "refused-before" {
 				return hint(err, "latchkey connection test --force "+string(t.Connection)+", once the account or its password was put right")
 			}

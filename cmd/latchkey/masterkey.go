@@ -103,7 +103,7 @@ it has.`,
 		if r.Left > 0 {
 			return fmt.Errorf("%d values are still sealed with another master key: see latchkey master-key status", r.Left)
 		}
-		return a.printOne(r, field{"Key", r.Key}, field{"Changed", fmt.Sprintf("%d values", r.Boxes)}, field{"Left", fmt.Sprintf("%d values", r.Left)})
+		return a.printOne(r, field{"Key", r.Key}, field{"Changed", fmt.Sprintf("%d values", r.Changed)}, field{"Left", fmt.Sprintf("%d values", r.Left)})
 	})
 	a.settingsFlags(cmd, &c, "data", "database", "master-key")
 	return cmd
@@ -138,7 +138,7 @@ when a key is missing from the key file, or something does not open.`,
 			for _, column := range slices.Sorted(maps.Keys(s.In)) {
 				in = append(in, fmt.Sprintf("%s %d", column, s.In[column]))
 			}
-			return []string{s.ID, yes(s.Seals), yes(s.Held), fmt.Sprint(s.Boxes), strings.Join(in, ", ")}
+			return []string{s.ID, yes(s.Seals), yes(s.Held), fmt.Sprint(s.Sealed), strings.Join(in, ", ")}
 		})
 		for _, s := range statuses {
 			if !s.Held {

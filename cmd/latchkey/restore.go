@@ -119,14 +119,14 @@ func (a *app) verify(ctx context.Context, c serverConfig, r broker.RestoreConfig
 	if err := a.printRestored(got, r.Key != nil, false); err != nil {
 		return err
 	}
-	return badBoxes(got)
+	return badSealed(got)
 }
 
-func badBoxes(r broker.Restored) error {
-	if r.Boxes.Bad == 0 {
+func badSealed(r broker.Restored) error {
+	if r.Sealed.Bad == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d sealed values do not open with the master key: they were damaged before the backup was taken; the first is %s", r.Boxes.Bad, r.Boxes.Count, r.Boxes.First)
+	return fmt.Errorf("%d of %d sealed values do not open with the master key: they were damaged before the backup was taken; the first is %s", r.Sealed.Bad, r.Sealed.Count, r.Sealed.First)
 }
 
 // restore restores a backup.
@@ -162,7 +162,7 @@ func (a *app) restore(ctx context.Context, c serverConfig, r broker.RestoreConfi
 	if err := a.printRestored(got, true, true); err != nil {
 		return err
 	}
-	if err := badBoxes(got); err != nil {
+	if err := badSealed(got); err != nil {
 		a.say("warning: %v", err)
 	}
 	return nil
@@ -171,7 +171,7 @@ func (a *app) restore(ctx context.Context, c serverConfig, r broker.RestoreConfi
 func (a *app) printRestored(r broker.Restored, key, ended bool) error {
 	sealed := ""
 	if key {
-		sealed = fmt.Sprintf("%d values, of which %d open", r.Boxes.Count, r.Boxes.Count-r.Boxes.Bad)
+		sealed = fmt.Sprintf("%d values, of which %d open", r.Sealed.Count, r.Sealed.Count-r.Sealed.Bad)
 	}
 	over := ""
 	if ended {

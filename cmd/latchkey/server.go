@@ -174,7 +174,7 @@ func (s *service) masterKey(ctx context.Context) (*seal.Key, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	sealed, err := broker.Sealed(ctx, s.db)
+	sealed, err := broker.HasMasterKey(ctx, s.db)
 	if err != nil {
 		return nil, err
 	}

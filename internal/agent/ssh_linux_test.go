@@ -230,12 +230,12 @@ func TestSSHTest(t *testing.T) {
 		}
 		got := string(ct.State) + ":"
 		gotCode := ""
-		for _, r := range ct.Checks {
+		for _, r := range ct.Steps {
 			got += " " + string(r.State)
 			gotCode += r.Code
 		}
 		if got != want || gotCode != code {
-			t.Errorf("test %s, code %q; want %s, %q: %+v", got, gotCode, want, code, ct.Checks)
+			t.Errorf("test %s, code %q; want %s, %q: %+v", got, gotCode, want, code, ct.Steps)
 		}
 		if strings.Contains(fmt.Sprint(ct), latchkeytest.ChainPassword) || strings.Contains(fmt.Sprint(ct), "wrong-one") {
 			t.Error("the test tells the password")

@@ -115,8 +115,8 @@ func TestRestoreEndsWhatWasUnderWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.Ended; got.Runs != 3 || got.MachineSessions != 1 || r.Boxes.Bad != 0 || r.Boxes.Count < 4 {
-			t.Errorf("Restore ended %+v with boxes %+v; want 3 runs and one session", got, r.Boxes)
+		if got := r.Ended; got.Runs != 3 || got.MachineSessions != 1 || r.Sealed.Bad != 0 || r.Sealed.Count < 4 {
+			t.Errorf("Restore ended %+v with boxes %+v; want 3 runs and one session", got, r.Sealed)
 		}
 		copied := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: to, Key: s.Key})
 		m := c.Machine.At(copied)
@@ -280,8 +280,8 @@ func TestRestoreRefuses(t *testing.T) {
 		if _, err := broker.Restore(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "run latchkey restore again") {
 			t.Errorf("Restore of a backup that is damaged meanwhile: %v; want what to do", err)
 		}
-		if _, err := broker.Sealed(t.Context(), d); !errors.Is(err, db.ErrRestoring) {
-			t.Errorf("Sealed after a restore that broke off: %v; want %v", err, db.ErrRestoring)
+		if _, err := broker.HasMasterKey(t.Context(), d); !errors.Is(err, db.ErrRestoring) {
+			t.Errorf("HasMasterKey after a restore that broke off: %v; want %v", err, db.ErrRestoring)
 		}
 		_, err = broker.New(t.Context(), broker.Config{
 			DB: d, Key: s.Key, Log: slog.New(slog.DiscardHandler), OpenVault: noVault, VaultURL: func(string) string { return "" },
@@ -345,12 +345,12 @@ func TestVerifyBackup(t *testing.T) {
 	s.Chain(t)
 	text := takeBackup(t, s)
 	r, err := broker.VerifyBackup(t.Context(), restoreConfig("", text, nil))
-	if err != nil || r.Total.Rows == 0 || r.Boxes.Count != 0 || r.Backup.Tenant != s.Broker.Tenant() {
+	if err != nil || r.Total.Rows == 0 || r.Sealed.Count != 0 || r.Backup.Tenant != s.Broker.Tenant() {
 		t.Errorf("VerifyBackup without a key = %+v, %v", r, err)
 	}
 	r, err = broker.VerifyBackup(t.Context(), restoreConfig("", text, s.Key))
-	if err != nil || r.Boxes.Count < 4 || r.Boxes.Bad != 0 {
-		t.Errorf("VerifyBackup = %+v, %v; want every box to open", r.Boxes, err)
+	if err != nil || r.Sealed.Count < 4 || r.Sealed.Bad != 0 {
+		t.Errorf("VerifyBackup = %+v, %v; want every box to open", r.Sealed, err)
 	}
 	if _, err = broker.VerifyBackup(t.Context(), restoreConfig("", text, seal.NewKey())); err == nil {
 		t.Error("VerifyBackup with another key: no error")

@@ -123,21 +123,21 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	return b, nil
 }
 
-// Sealed reports whether a database has been used with a master key: then it is
+// HasMasterKey reports whether a database has been used with a master key: then it is
 // of no use without that one, and a new one must not be made.
-func Sealed(ctx context.Context, d *db.DB) (sealed bool, err error) {
+func HasMasterKey(ctx context.Context, d *db.DB) (has bool, err error) {
 	err = d.View(ctx, func(tx *db.Tx) error {
 		if err := tx.NotRestoring(); err != nil {
 			return err
 		}
 		_, err := tx.SealedSetting(sealedKeyCheck)
-		sealed = err == nil
+		has = err == nil
 		if errors.Is(err, db.ErrNotFound) {
 			err = nil
 		}
 		return err
 	})
-	return sealed, err
+	return has, err
 }
 
 // sealedSetting returns one of the service's own secrets. At the first start it

@@ -80,7 +80,7 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 		event.Details["force"] = "true"
 	}
 	if failed := l.failed(); failed != nil {
-		t.State, t.FinishedAt, t.Checks = latchkey.TestFailed, &t.StartedAt, l.results(latchkey.TestSkipped)
+		t.State, t.FinishedAt, t.Steps = latchkey.TestFailed, &t.StartedAt, l.results(latchkey.TestSkipped)
 		event.Outcome, event.Code, event.Reason = latchkey.OutcomeFailed, failed.Code, failed.Message
 		return t, o.Record(event)
 	}
@@ -96,26 +96,26 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 	return t, o.Record(event)
 }
 
-// A testList is the lines of a connection test that are known.
+// A testList is the steps of a connection test that are known.
 type testList map[latchkey.TestStep]latchkey.TestResult
 
 func (l testList) pass(step latchkey.TestStep, format string, args ...any) {
-	l[step] = latchkey.TestResult{Check: step, State: latchkey.TestPassed, Message: fmt.Sprintf(format, args...)}
+	l[step] = latchkey.TestResult{Step: step, State: latchkey.TestPassed, Message: fmt.Sprintf(format, args...)}
 }
 
 func (l testList) skip(step latchkey.TestStep, format string, args ...any) {
-	l[step] = latchkey.TestResult{Check: step, State: latchkey.TestSkipped, Message: fmt.Sprintf(format, args...)}
+	l[step] = latchkey.TestResult{Step: step, State: latchkey.TestSkipped, Message: fmt.Sprintf(format, args...)}
 }
 
 func (l testList) fail(step latchkey.TestStep, code, message string) {
-	l[step] = latchkey.TestResult{Check: step, State: latchkey.TestFailed, Code: code, Message: message}
+	l[step] = latchkey.TestResult{Step: step, State: latchkey.TestFailed, Code: code, Message: message}
 }
 
 func (l testList) deny(step latchkey.TestStep, d denial) {
-	l[step] = latchkey.TestResult{Check: step, State: latchkey.TestFailed, Code: d.code, Message: d.reason, Identity: string(d.identity), Remedy: d.remedy}
+	l[step] = latchkey.TestResult{Step: step, State: latchkey.TestFailed, Code: d.code, Message: d.reason, Identity: string(d.identity), Remedy: d.remedy}
 }
 
-// failed returns the first line that failed, or nil.
+// failed returns the first step that failed, or nil.
 func (l testList) failed() *latchkey.TestResult {
 	for _, step := range latchkey.TestSteps {
 		if r, ok := l[step]; ok && r.State == latchkey.TestFailed {
@@ -125,13 +125,13 @@ func (l testList) failed() *latchkey.TestResult {
 	return nil
 }
 
-// results returns every line in its order; the others have a state.
+// results returns every step in its order; the others have a state.
 func (l testList) results(others latchkey.TestState) []latchkey.TestResult {
 	all := make([]latchkey.TestResult, len(latchkey.TestSteps))
 	for i, step := range latchkey.TestSteps {
 		r, ok := l[step]
 		if !ok {
-			r = latchkey.TestResult{Check: step, State: others}
+			r = latchkey.TestResult{Step: step, State: others}
 		}
 		all[i] = r
 	}
@@ -268,7 +268,7 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 		t.State = latchkey.TestFailed
 		l.runFailed(*r.Error, refused)
 	}
-	t.Checks = l.results(others)
+	t.Steps = l.results(others)
 	return t, nil
 }
 
@@ -295,7 +295,7 @@ func (l testList) release(e latchkey.AuditEvent) {
 	}
 }
 
-// runFailed adds why the run of a test failed, to the line that it reached.
+// runFailed adds why the run of a test failed, to the step that it reached.
 func (l testList) runFailed(e latchkey.RunError, refused bool) {
 	switch {
 	case l.failed() != nil:

@@ -43,7 +43,7 @@ func sshChain(t *testing.T, o latchkeytest.Options) *latchkeytest.Chain {
 // testStates returns the states of a test's lines.
 func testStates(ct latchkey.ConnectionTest) string {
 	s := string(ct.State) + ":"
-	for _, r := range ct.Checks {
+	for _, r := range ct.Steps {
 		s += " " + string(r.State)
 	}
 	return s
@@ -191,9 +191,9 @@ func TestConnectionTestFailures(t *testing.T) {
 				ct = latestTest(t, c)
 			}
 			if got := testStates(ct); got != tt.want {
-				t.Errorf("test is %s; want %s: %+v", got, tt.want, ct.Checks)
+				t.Errorf("test is %s; want %s: %+v", got, tt.want, ct.Steps)
 			}
-			for _, r := range ct.Checks {
+			for _, r := range ct.Steps {
 				if r.State == latchkey.TestFailed {
 					if r.Code != tt.code || r.Message == "" {
 						t.Errorf("failed line %+v; want code %s and a sentence", r, tt.code)
@@ -216,11 +216,11 @@ func TestOffline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := testStates(ct), "failed: failed skipped skipped skipped skipped skipped"; got != want || ct.Checks[0].Code != latchkey.RunErrQueueTimeout {
-		t.Errorf("test that nobody took is %s %+v; want %s", got, ct.Checks[0], want)
+	if got, want := testStates(ct), "failed: failed skipped skipped skipped skipped skipped"; got != want || ct.Steps[0].Code != latchkey.RunErrQueueTimeout {
+		t.Errorf("test that nobody took is %s %+v; want %s", got, ct.Steps[0], want)
 	}
 	ct = beginTest(t, c, false)
-	if ct.Run != "" || ct.Checks[0].Code != "machine-offline" {
+	if ct.Run != "" || ct.Steps[0].Code != "machine-offline" {
 		t.Errorf("test of an offline machine = %+v; want it failed at once", ct)
 	}
 }

@@ -107,14 +107,14 @@ var installation = thing{kind: latchkey.KindTenant, name: "installation"}
 
 // A KeyStatus says what is sealed with a master key.
 type KeyStatus struct {
-	ID    string           `json:"id"`
-	Seals bool             `json:"seals"`           // what is sealed from now on is sealed with it
-	Held  bool             `json:"held"`            // the key file has it
-	Known bool             `json:"known"`           // the database says that something may be sealed with it
-	Boxes int64            `json:"boxes"`           // how many values are sealed with it
-	In    map[string]int64 `json:"in"`              // by table and column; every sealed column is there
-	Bad   int64            `json:"bad,omitempty"`   // of the boxes, how many do not open; with check only
-	First string           `json:"first,omitempty"` // where the first of those is
+	ID     string           `json:"id"`
+	Seals  bool             `json:"seals"`           // what is sealed from now on is sealed with it
+	Held   bool             `json:"held"`            // the key file has it
+	Known  bool             `json:"known"`           // the database says that something may be sealed with it
+	Sealed int64            `json:"sealed"`          // how many values are sealed with it
+	In     map[string]int64 `json:"in"`              // by table and column; every sealed column is there
+	Bad    int64            `json:"bad,omitempty"`   // of the values, how many do not open; with check only
+	First  string           `json:"first,omitempty"` // where the first of those is
 }
 
 // KeyStatuses counts what is sealed with which master key, over everything that
@@ -165,7 +165,7 @@ func keyStatuses(tx *db.Tx, key *seal.Key) ([]KeyStatus, error) {
 		for _, id := range slices.Sorted(maps.Keys(counts)) {
 			s := status(id)
 			s.In[c.String()] = counts[id]
-			s.Boxes += counts[id]
+			s.Sealed += counts[id]
 		}
 	}
 	all := make([]KeyStatus, len(order))
@@ -189,11 +189,10 @@ func checkBoxes(tx *db.Tx, key *seal.Key, statuses []KeyStatus) error {
 			}
 			for _, box := range boxes {
 				after = box.Keys
-				id, _ := seal.BoxKey(box.Box) // what has none is in no status
-				i := slices.IndexFunc(statuses, func(s KeyStatus) bool { return s.ID == id })
 				if plain, err := key.Open(box.Box, c.Binding(box.Keys)...); err != nil {
+					i := slices.IndexFunc(statuses, func(s KeyStatus) bool { return s.ID == box.Key() })
 					if i < 0 {
-						i = 0
+						return fmt.Errorf("%s of %s was not counted: %w", c, strings.Join(box.Keys, ", "), err)
 					}
 					if statuses[i].Bad++; statuses[i].First == "" {
 						statuses[i].First = c.String() + " of " + strings.Join(box.Keys, ", ")
@@ -214,7 +213,7 @@ func checkBoxes(tx *db.Tx, key *seal.Key, statuses []KeyStatus) error {
 type Rewrapped struct {
 	Key      string `json:"key"`      // id of the master key that seals
 	Switched bool   `json:"switched"` // it seals since this call
-	Boxes    int64  `json:"boxes"`    // how many were changed
+	Changed  int64  `json:"changed"`  // how many values were
 	Left     int64  `json:"left"`     // how many are under other keys
 }
 
@@ -273,7 +272,7 @@ func Rewrap(ctx context.Context, d *db.DB, key *seal.Key, account string, progre
 	// with the old one. The second pass finds it.
 	for range 2 {
 		for _, c := range db.SealedColumns() {
-			if err := rewrapColumn(ctx, d, key, c, newest, &r.Boxes, progress); err != nil {
+			if err := rewrapColumn(ctx, d, key, c, newest, &r.Changed, progress); err != nil {
 				return r, err
 			}
 		}
@@ -288,7 +287,7 @@ func Rewrap(ctx context.Context, d *db.DB, key *seal.Key, account string, progre
 	err = d.Update(ctx, func(tx *db.Tx) error {
 		o := &op{tx, localAdministration}
 		return o.record(latchkey.ActMasterKeyRewrap, installation, map[string]string{
-			"key": newest, "boxes": strconv.FormatInt(r.Boxes, 10), "left": strconv.FormatInt(r.Left, 10), "account": account,
+			"key": newest, "changed": strconv.FormatInt(r.Changed, 10), "left": strconv.FormatInt(r.Left, 10), "account": account,
 		})
 	})
 	return r, err
@@ -298,7 +297,7 @@ func Rewrap(ctx context.Context, d *db.DB, key *seal.Key, account string, progre
 func sealedOtherwise(statuses []KeyStatus, id string) (n int64) {
 	for _, s := range statuses {
 		if s.ID != id {
-			n += s.Boxes
+			n += s.Sealed
 		}
 	}
 	return n
@@ -369,8 +368,8 @@ func RetireKeys(ctx context.Context, d *db.DB, key *seal.Key, account string) (s
 		}
 		done = true
 		for _, s := range statuses {
-			if s.ID != sealing && s.Boxes > 0 {
-				return false, latchkey.Conflict("key-in-use", "%d values are still sealed with the master key %s: run latchkey master-key rewrap first", s.Boxes, s.ID)
+			if s.ID != sealing && s.Sealed > 0 {
+				return false, latchkey.Conflict("key-in-use", "%d values are still sealed with the master key %s: run latchkey master-key rewrap first", s.Sealed, s.ID)
 			}
 			done = done && (s.ID == sealing || !s.Known)
 		}

@@ -119,8 +119,8 @@ func TestRotateMasterKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			if killed++; killed == 1 {
-				if n := statuses(t, d, load(t, path)); n[old].Boxes == 0 || n[added].Boxes == 0 {
-					t.Errorf("after the first batch: %d under the old key, %d under the new one; want some under both", n[old].Boxes, n[added].Boxes)
+				if n := statuses(t, d, load(t, path)); n[old].Sealed == 0 || n[added].Sealed == 0 {
+					t.Errorf("after the first batch: %d under the old key, %d under the new one; want some under both", n[old].Sealed, n[added].Sealed)
 				}
 				if _, _, err := broker.RetireKeys(t.Context(), d, load(t, path), ""); err == nil || !strings.Contains(err.Error(), "rewrap") {
 					t.Errorf("RetireKeys in the middle: %v; want a refusal", err)
@@ -143,7 +143,7 @@ func TestRotateMasterKey(t *testing.T) {
 		wg.Wait()
 
 		n := statuses(t, d, load(t, path))
-		if n[old].Boxes != 0 || !n[old].Known || n[added].Boxes < 223 || !n[added].Seals {
+		if n[old].Sealed != 0 || !n[old].Known || n[added].Sealed < 223 || !n[added].Seals {
 			t.Errorf("in the end %+v; want all under %s", n, added)
 		}
 		sealing, retired, err := broker.RetireKeys(t.Context(), d, load(t, path), "tester")
@@ -242,5 +242,35 @@ func TestVaultTokenAcrossKeys(t *testing.T) {
 	}
 	if who, err := s.Broker.AuthenticateVault(t.Context(), token); err != nil || who.ID != s.Admin.ID {
 		t.Errorf("AuthenticateVault of a token from before = %v, %v", who.ID, err)
+	}
+}
+
+// TestDamagedBoxIsCountedOnce tests that a box without a whole id is in a status
+// of its own, and not booked on another key.
+func TestDamagedBoxIsCountedOnce(t *testing.T) {
+	s := latchkeytest.New(t, latchkeytest.Options{})
+	column := db.SealedColumns()[0]
+	err := s.DB.Update(t.Context(), func(tx *db.Tx) error {
+		boxes, err := tx.Boxes(column, nil, "", 1)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ReplaceBox(column, boxes[0], []byte{1, 0xab})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := broker.KeyStatuses(t.Context(), s.DB, s.Key, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range all {
+		if want := int64(0); st.ID != "ab" && st.Bad != want || st.ID == "ab" && (st.Bad != 1 || st.Sealed != 1 || st.Held) {
+			t.Errorf("status %+v; want the damaged value under ab alone", st)
+		}
+	}
+	if len(all) != 2 {
+		t.Errorf("%d statuses; want 2", len(all))
 	}
 }

@@ -40,11 +40,11 @@ type Restored struct {
 	Backup backup.Header `json:"backup"`
 	Total  backup.Total  `json:"total"`
 	Ended  Ended         `json:"ended"`
-	Boxes  Boxes         `json:"sealed,omitzero"` // zero if there was no key to check them with
+	Sealed SealedCount   `json:"sealed,omitzero"` // zero if there was no key to check them with
 }
 
-// Boxes counts sealed values.
-type Boxes struct {
+// A SealedCount counts sealed values.
+type SealedCount struct {
 	Count int64  `json:"count"`
 	Bad   int64  `json:"bad"` // how many do not open with the master key
 	First string `json:"first,omitempty"`
@@ -155,7 +155,7 @@ func (c RestoreConfig) checkKeys(h backup.Header) error {
 // read reads a backup to its end, checks it, and gives its rows to insert.
 func (c RestoreConfig) read(ctx context.Context, from *backup.Reader, r *Restored, insert func(db.Table, [][]any) error) error {
 	h := from.Header()
-	r.Boxes = Boxes{}
+	r.Sealed = SealedCount{}
 	if c.Key != nil {
 		if err := c.checkKeys(h); err != nil {
 			return err
@@ -183,7 +183,7 @@ func (c RestoreConfig) read(ctx context.Context, from *backup.Reader, r *Restore
 		}
 		return err
 	}
-	if c.Key != nil && r.Boxes.Count == 0 {
+	if c.Key != nil && r.Sealed.Count == 0 {
 		return errors.New("the backup holds nothing that is sealed: it is not one of an installation")
 	}
 	r.Total = from.Total()
@@ -216,7 +216,7 @@ func (c RestoreConfig) readTable(ctx context.Context, from *backup.Reader, t db.
 			return err
 		}
 		if sealed != nil {
-			sealed.check(c.Key, row, &r.Boxes)
+			sealed.check(c.Key, row, &r.Sealed)
 		}
 		if batch = append(batch, row); len(batch) == t.MaxInsertRows() {
 			if err := insert(t, batch); err != nil {
@@ -259,7 +259,7 @@ func findSealed(t db.Table) *sealedAt {
 }
 
 // check opens the box of a row.
-func (s *sealedAt) check(key *seal.Key, row []any, n *Boxes) {
+func (s *sealedAt) check(key *seal.Key, row []any, n *SealedCount) {
 	keys := make([]string, len(s.keys))
 	for i, at := range s.keys {
 		keys[i], _ = row[at].(string)

@@ -58,7 +58,7 @@ func leftBehind(t *testing.T, url string) string {
 		return "a fault"
 	}
 	defer d.Close()
-	if sealed, err := broker.Sealed(t.Context(), d); err != nil || !sealed {
+	if sealed, err := broker.HasMasterKey(t.Context(), d); err != nil || !sealed {
 		t.Errorf("a restore left a schema that is not marked and empty: %v, %v", sealed, err)
 	}
 	return "an installation"

@@ -36,13 +36,13 @@ func SealedColumns() []SealedColumn {
 
 // Where the id of the master key is in a box; see seal.Key.
 const (
-	boxKeyAt   = "2"
-	boxKeySize = "8"
+	boxKeyAt   = 2 // the first byte is 1, as in SQL
+	boxKeySize = 8
 )
 
 // keyOf returns the expression for the id of the master key in a column.
 func (c SealedColumn) keyOf() string {
-	return `substr(` + c.Column + `, ` + boxKeyAt + `, ` + boxKeySize + `)`
+	return fmt.Sprintf(`substr(%s, %d, %d)`, c.Column, boxKeyAt, boxKeySize)
 }
 
 // BoxCounts returns how many boxes of a column there are under each master key,
@@ -65,6 +65,12 @@ func (tx *Tx) BoxCounts(c SealedColumn) (map[string]int64, error) {
 type Box struct {
 	Keys []string
 	Box  []byte
+}
+
+// Key returns the id of the master key that the box is counted under, also when
+// it is damaged: of a box that is too short, what there is of an id.
+func (b Box) Key() string {
+	return hex.EncodeToString(b.Box[min(boxKeyAt-1, len(b.Box)):min(boxKeyAt-1+boxKeySize, len(b.Box))])
 }
 
 // Boxes returns at most limit boxes of a column, in the order of their keys and

@@ -96,7 +96,7 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /environments/{env}/connections/{id}", "getConnection", "Show a connection", ""}, s.connection)
 	caller(s, op{t, "PATCH /environments/{env}/connections/{id}", "updateConnection", "Rename a connection", ""}, s.updateConnection)
 	caller(s, op{t, "DELETE /environments/{env}/connections/{id}", "deleteConnection", "Delete a connection", ""}, s.deleteConnection)
-	caller(s, op{t, "POST /environments/{env}/connections/{id}/test", "testConnection", "Test a connection", "Its agent really signs in at the target, with the stored configuration and without a flow. The answer is a checklist, never a value; it comes when the test ended or `wait` passed, and the test goes on. What is known to fail beforehand queues nothing and releases nothing. A connection has one test at a time."}, s.testConnection)
+	caller(s, op{t, "POST /environments/{env}/connections/{id}/test", "testConnection", "Test a connection", "Its agent really signs in at the target, with the stored configuration and without a flow. The answer is the steps that it took, never a value; it comes when the test ended or `wait` passed, and the test goes on. What is known to fail beforehand queues nothing and releases nothing. A connection has one test at a time."}, s.testConnection)
 	caller(s, op{t, "GET /environments/{env}/connections/{id}/test", "getConnectionTest", "Show a test of a connection", "The newest one, or that of `run`."}, s.connectionTest)
 
 	t = "Flows"
