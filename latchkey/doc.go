@@ -22,11 +22,18 @@
 //   - machine: where flows run; it runs the Latchkey agent and has its own keys.
 //   - connection: a credential bound to a target: "sign in there as this".
 //   - flow: a command with inputs and a time limit, in immutable revisions.
-//   - run: one execution of one revision of a flow through a connection.
+//   - run: one execution of one revision of a flow through a connection; one of
+//     kind test carries out a connection test instead.
+//   - connection test: a real sign-in through a connection, without a flow. It
+//     consists of steps.
 //   - release: the handing of a secret to the machine of a claimed run. It is in
 //     the audit log before it happens.
 //   - exposure: how near a secret comes to the flow.
 //   - share (grant): a principal's role on a thing.
+//   - master key: what everything stored sealed is sealed with; it is in a file,
+//     never in the database.
+//   - backup: an encrypted copy of everything in the database at one moment,
+//     without the master key.
 //
 // The package holds nouns, identifiers, their Validate methods, the permission
 // table, the Secret type and the errors that users see. It does no input or
