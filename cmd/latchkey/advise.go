@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,11 +30,11 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	if _, ok := errors.AsType[hinted](err); ok {
-		return err
-	}
 	e, ok := errors.AsType[*latchkey.Error](err)
-	if !ok {
+	if ok {
+		e.Fields = flagFields(cmd, e.Fields)
+	}
+	if _, hinted := errors.AsType[hinted](err); hinted || !ok {
 		return err
 	}
 	server := ""
@@ -42,18 +43,58 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 	}
 	switch {
 	case e.Code == client.CodeUnreachable:
-		return adviseUnreachable(err, server)
+		return adviseUnreachable(err, server, a.loginCommandLine(server))
 	case e.Code == "http-404" || e.Code == "bad-answer":
 		return hint(err, "latchkey version --check, and the address: --server URL, or latchkey profile show")
 	case e.Code == "sign-in-throttled":
 		return err
 	case errors.Is(e, latchkey.ErrUnauthenticated):
 		return hint(err, a.loginCommandLine(server))
+	case e.Code == "VaultNotFound":
+		return hint(err, "latchkey vault list")
 	case errors.Is(e, latchkey.ErrNotFound):
 		return adviseNotFound(ctx, cmd, err)
+	case e.Code == "in-use" && strings.Contains(e.Msg, "connection"):
+		return hint(err, "latchkey connection list")
+	case e.Code == "in-use" && strings.Contains(e.Msg, "credential"):
+		return hint(err, "latchkey credential list")
+	case slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool { return f.Message == "there is no such principal" }):
+		return hint(err, "latchkey user list")
 	}
 	return err
 }
+
+// fieldFlags are the flags for fields of the API that they are not named after.
+var fieldFlags = map[string]string{"inputs": "input", "secret.secret": "secret-name", "secret.subscriptionId": "subscription", "defaultValue": "default"}
+
+// flagFields returns faults with the command's flags in place of the fields that
+// they set.
+func flagFields(cmd *cobra.Command, faults []latchkey.FieldError) []latchkey.FieldError {
+	flags := cmd.LocalNonPersistentFlags()
+	named := slices.Clone(faults)
+	for i, f := range named {
+		path := indexRE.ReplaceAllString(f.Field, "")
+		head, tail, deep := strings.Cut(path, ".")
+		last := path[strings.LastIndexByte(path, '.')+1:]
+		dashed := strings.ToLower(capitalRE.ReplaceAllString(last, "$1-$2"))
+		for _, name := range []string{fieldFlags[path], dashed, strings.TrimSuffix(dashed, "s"), fieldFlags[head]} {
+			if name == "" || flags.Lookup(name) == nil {
+				continue
+			}
+			named[i].Field = "--" + name
+			if name == fieldFlags[head] && deep {
+				named[i].Field += " " + tail
+			}
+			break
+		}
+	}
+	return named
+}
+
+var (
+	indexRE   = regexp.MustCompile(`\[[^\]]*\]`)
+	capitalRE = regexp.MustCompile(`([a-z])([A-Z]+)`)
+)
 
 // adviseFlag makes a faulty flag a mistake of the command line, and offers the
 // flag that was probably meant.
@@ -73,7 +114,7 @@ func adviseFlag(cmd *cobra.Command, err error) error {
 }
 
 // adviseUnreachable tells the reasons apart for which nobody answers.
-func adviseUnreachable(err error, server string) error {
+func adviseUnreachable(err error, server, login string) error {
 	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
 	_, dns := errors.AsType[*net.DNSError](err)
 	switch {
@@ -81,7 +122,7 @@ func adviseUnreachable(err error, server string) error {
 		return hint(fmt.Errorf("nothing listens at %s: %w", firstOf(server, "the address"), err),
 			"latchkey serve --data DIR, if the server is to run on this machine")
 	case authority:
-		return hint(err, "the flag --ca-file FILE, if the server's certificate is of your own authority")
+		return hint(err, login+" --ca-file FILE, with the certificate of the authority that the server's comes from")
 	case dns:
 		return hint(err, "another address: --server URL, or latchkey profile show for the one that is kept")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
@@ -148,9 +189,24 @@ func adviseNotFound(ctx context.Context, cmd *cobra.Command, err error) error {
 		return hint(err, didYouMean(near))
 	}
 	if list := listFor(cmd, err); list != nil && list != cmd {
-		return hint(err, list.CommandPath()+strings.TrimPrefix(list.Use, "list"))
+		return hint(err, filled(list, cmd))
 	}
 	return err
+}
+
+// filled returns the line of a command that lists, with the argument that it
+// shares with cmd.
+func filled(list, cmd *cobra.Command) string {
+	line := list.CommandPath()
+	_, word, needed := strings.Cut(list.Use, " ")
+	if !needed {
+		return line
+	}
+	args := cmd.Flags().Args()
+	if words := strings.Fields(cmd.Use); len(args) > 0 && len(words) > 1 && words[1] == word {
+		return line + " " + quoteWord(args[0])
+	}
+	return line + " " + word
 }
 
 // listFor returns the command that lists what was not found: that of its kind,

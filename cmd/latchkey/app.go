@@ -176,10 +176,11 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.token.IsZero() {
-		return nil, hint(errors.New("not signed in"), a.loginCommandLine(c.server))
+	to, err := c.client() // a wrong address comes before a missing token
+	if err != nil || !c.token.IsZero() {
+		return to, err
 	}
-	return c.client()
+	return nil, hint(errors.New("not signed in"), a.loginCommandLine(c.server))
 }
 
 // A connectTo says how to reach a server.

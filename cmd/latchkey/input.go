@@ -129,7 +129,7 @@ func (a *app) readSecret(r io.Reader, name string, trim bool) (latchkey.Secret, 
 		return latchkey.Secret{}, fmt.Errorf("%s is larger than %d bytes", name, latchkey.MaxSecretBytes)
 	}
 	if text == "" {
-		return latchkey.Secret{}, fmt.Errorf("%s is empty", name)
+		return latchkey.Secret{}, hint(fmt.Errorf("%s is empty", name), "a pipe or a file that holds the text; on a terminal it is asked for")
 	}
 	return latchkey.NewSecret(text), nil
 }

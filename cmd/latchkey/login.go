@@ -121,7 +121,7 @@ func (a *app) tokenToKeep(ctx context.Context, tokenStdin bool) (latchkey.Secret
 		if t := strings.TrimSpace(string(b)); t != "" {
 			return latchkey.NewSecret(t), nil
 		}
-		return latchkey.Secret{}, errors.New("standard input is empty")
+		return latchkey.Secret{}, hint(errors.New("standard input is empty"), "latchkey login --token-stdin < FILE, with the token in the file")
 	}
 	token, err := a.givenToken()
 	if err != nil || !token.IsZero() {

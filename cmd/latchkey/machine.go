@@ -106,17 +106,20 @@ connections, and leaves quarantine.`,
 			}
 			if to.caFile != "" {
 				enrol += " --ca-file ca.pem"
-				fmt.Fprintf(a.std.out, "Copy %s to the machine, as ca.pem in the folder where you type this: the agent trusts the server by it.\n\n", quoteWord(to.caFile))
+				a.say("copy %s to the machine, as ca.pem in the folder where you type this: the agent trusts the server by it", quoteWord(to.caFile))
 			}
-			fmt.Fprintf(a.std.out, "On the machine, as the user that the agent runs as:\n\n  %s\n  latchkey-agent run\n\n", enrol)
+			a.say("on the machine, as the user that the agent runs as:")
+			if _, err := fmt.Fprintf(a.std.out, "%s\nlatchkey-agent run\n", enrol); err != nil {
+				return err
+			}
 			if len(commands) == 0 && machine == "" {
-				fmt.Fprintln(a.std.out, "Flows run there only what its policy file allows: add --allow-command '/opt/bots/*', or edit the file.")
+				a.say("flows run there only what its policy file allows: add --allow-command '/opt/bots/*', or edit the file")
 			}
 			machines := "one machine"
 			if t.Uses > 1 {
 				machines = fmt.Sprintf("%d machines", t.Uses)
 			}
-			fmt.Fprintf(a.std.out, "The token enrols %s, until %s. It is shown only now.\n", machines, when(t.ExpiresAt))
+			a.say("the token enrols %s, until %s; it is shown only now", machines, when(t.ExpiresAt))
 			return nil
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"latchkey.dev/latchkey"
 )
@@ -159,11 +160,46 @@ func (q *quickstart) searchFiles() (string, error) {
 
 // next says what to try now.
 func (q *quickstart) next() {
-	program := q.binary
+	program := quoteWord(q.binary)
+	lines := [][2]string{
+		{program + " quickstart --serve --data " + quoteWord(q.dir), "stay up and look around"},
+		{program + " serve --data ./latchkey-data", "a server to keep"},
+		{"rm -r " + quoteWord(q.dir), "remove all of this"},
+	}
+	width := 0
+	for _, l := range lines {
+		width = max(width, utf8.RuneCountInString(l[0]))
+	}
 	q.say("\nNext")
-	q.say("  %-62s # stay up and look around", quoteWord(program)+" quickstart --serve --data "+quoteWord(q.dir))
-	q.say("  %-62s # a server to keep", quoteWord(program)+" serve --data ./latchkey-data")
-	q.say("  %-62s # remove all of this", "rm -r "+quoteWord(q.dir))
+	for _, l := range lines {
+		q.say("  %-*s # %s", width, l[0], l[1])
+	}
+}
+
+// A quickResult is what quickstart prints for programs.
+type quickResult struct {
+	Dir         string           `json:"dir"`
+	Server      string           `json:"server"`
+	Environment string           `json:"environment"`
+	Runs        []latchkey.RunID `json:"runs"`
+	SignInLink  string           `json:"signInLink,omitempty"`
+}
+
+// result prints where everything is, and the link that signs in if there is one,
+// to whom the rest is not shown.
+func (q *quickstart) result(link string) error {
+	switch {
+	case q.app.json:
+		r := quickResult{Dir: q.dir, Server: q.server.URL(), Environment: quickEnv, SignInLink: link}
+		for _, run := range q.runs {
+			r.Runs = append(r.Runs, run.id)
+		}
+		return q.app.printJSON(r)
+	case q.app.quiet && link != "":
+		_, err := fmt.Fprintln(q.app.std.out, cleanLine(link))
+		return err
+	}
+	return nil
 }
 
 // serve keeps server and agent up until an interrupt.
@@ -181,6 +217,9 @@ func (q *quickstart) serve(ctx context.Context) error {
 	q.say("  %s run start %s -c %s -i %s=hello --wait", program, quoteWord(quickFlow), quoteWord(quickConnection), proofInput)
 	q.say("  %s audit list -e %s", program, quickEnv)
 	q.say("To clean up afterwards: rm -r %s", quoteWord(q.dir))
+	if err := q.result(link.URL); err != nil {
+		return err
+	}
 
 	ctx, cancel := context.WithCancel(ctx)
 	var kept sync.WaitGroup

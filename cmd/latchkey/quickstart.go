@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -43,7 +44,8 @@ changes the password in the vault between the two.
 Everything is kept in one folder, ./` + quickDir + ` unless --data says otherwise. A
 second run uses what is there. To clean up, remove the folder.
 
-With --serve the server and the agent stay up until an interrupt, to look around.`
+With --serve the server and the agent stay up until an interrupt, to look around. With
+--quiet it says nothing but what went wrong; --serve then prints the link that signs in.`
 
 const quickConclusion = `
 The flow got each password when it ran, and showed that with a keyed digest instead of
@@ -53,6 +55,7 @@ edit: variable, credential, connection and flow refer to the secret, never to it
 // A quickstart is one run of the command.
 type quickstart struct {
 	*progress
+	app    *app
 	dir    string
 	binary string // a copy of this program that stays where it is
 	log    *os.File
@@ -107,7 +110,10 @@ func (a *app) quickstart(ctx context.Context, c serverConfig, serve bool) (err e
 		return err
 	}
 	c.Data = dir
-	q := &quickstart{progress: &progress{a.std.out, a.redraws(a.std.out)}, dir: dir}
+	q := &quickstart{app: a, progress: &progress{a.std.out, a.redraws(a.std.out)}, dir: dir}
+	if a.json || a.quiet {
+		q.progress = &progress{out: io.Discard}
+	}
 	defer func() {
 		if err != nil && ctx.Err() == nil && q.log != nil {
 			q.say("\nThat did not work. The server's log is %s.\nTo begin from scratch: rm -r %s", q.logPath(), quoteWord(dir))
@@ -135,11 +141,11 @@ func (a *app) quickstart(ctx context.Context, c serverConfig, serve bool) (err e
 		return err
 	}
 	q.say(quickConclusion)
-	if !serve {
-		q.next()
-		return nil
+	if serve {
+		return q.serve(ctx)
 	}
-	return q.serve(ctx)
+	q.next()
+	return q.result("")
 }
 
 // A quickStep is a line that quickstart shows, and what it stands for.

@@ -53,12 +53,14 @@ func helpTopics() []*cobra.Command {
 
   0    it was done
   %d    it failed; standard error says why, and often what to try next
-  %d    the command line, an environment variable or an answer to a question is wrong, and
-       nothing was done
+  %d    the command line or an environment variable is wrong, and nothing was done
   %d  it was interrupted
 
-run start --wait, run show --watch and variable check also end with 1 when the run did
-not succeed or the check did not pass. vault env ends with the code of its command.`, codeFailed, codeUsage, codeInterrupted)),
+run start --wait, run show --watch, connection test and variable check, and variable
+create and update with --wait, also end with 1 when the run did not succeed or the test
+or the check did not pass. An answer to a question that is not the one asked for, such
+as another word than yes or two passwords that differ, is 1, and nothing was done.
+vault env ends with the code of its command.`, codeFailed, codeUsage, codeInterrupted)),
 		topic("environment-variables", "variables that commands read", `Flags come before environment variables, and these before the profile.
 
   LATCHKEY_SERVER        address of the server

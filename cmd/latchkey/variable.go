@@ -61,6 +61,14 @@ func (v *variableFlags) add(a *app, cmd *cobra.Command) {
 	completeFlag(cmd, "secret-name", a.completeSecrets(0, false, func(*cobra.Command, []string) string { return v.ref.Vault }))
 }
 
+// changed returns a flag as it is typed, if it was given.
+func changed(f *pflag.FlagSet, name string) string {
+	if f.Changed(name) {
+		return "--" + name
+	}
+	return ""
+}
+
 // noReference is the present reference of a variable that is yet to be made.
 func noReference() (*latchkey.SecretReference, error) { return nil, nil }
 
@@ -70,6 +78,13 @@ func noReference() (*latchkey.SecretReference, error) { return nil, nil }
 func (v *variableFlags) reference(ctx context.Context, c *client.Client, f *pflag.FlagSet, present func() (*latchkey.SecretReference, error)) (value *string, ref *latchkey.SecretReference, err error) {
 	if f.Changed("value") {
 		value = &v.value
+	}
+	other := firstOf(changed(f, "secret"), changed(f, "vault"), changed(f, "secret-name"), changed(f, "subscription"), changed(f, "resource-group"))
+	switch {
+	case value != nil && other != "":
+		return nil, nil, usagef("--value and %s cannot be given together: a variable holds a text or refers to a secret", other)
+	case v.secret != "" && v.ref != (latchkey.SecretReference{}):
+		return nil, nil, usagef("--secret names the whole secret: leave --vault, --secret-name, --subscription and --resource-group out")
 	}
 	if v.secret != "" {
 		parsed, err := latchkey.ParseSecretReference(v.secret)
