@@ -36,7 +36,7 @@ backup, its identity and the master key has every secret.`,
 		Example: `  latchkey backup keygen identity.txt            # once; keep it away from the server
   latchkey backup --data /var/lib/latchkey --recipient age1… /backup/latchkey.age
   latchkey backup --database postgres://latchkey@db/latchkey --recipients-file team.txt - | ssh store 'cat > latchkey.age'
-  latchkey restore --verify --identity identity.txt /backup/latchkey.age`,
+  latchkey restore --verify --identity identity.txt --master-key master.key /backup/latchkey.age`,
 		Args: exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.backup(cmd.Context(), c, b, args[0]) },
 	}
@@ -46,6 +46,13 @@ backup, its identity and the master key has every secret.`,
 	f.StringArrayVar(&b.files, "recipients-file", nil, "file of such keys, one on a line; can be repeated")
 	f.BoolVar(&b.force, "force", false, "replace FILE if it exists")
 	cmd.AddCommand(a.keygenCommand())
+	// With a command of its own, a shell offers files only when it is told to.
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveDefault
+	}
 	return cmd
 }
 
@@ -118,11 +125,11 @@ func (b backupFlags) keys() (keys []age.Recipient, names []string, err error) {
 
 // backed is what backup prints.
 type backed struct {
-	File     string `json:"file"`
-	Bytes    int64  `json:"bytes"`
-	Tables   int    `json:"tables"`
-	Rows     int64  `json:"rows"`
-	Duration string `json:"duration"`
+	File   string `json:"file"`
+	Bytes  int64  `json:"bytes"`
+	Tables int    `json:"tables"`
+	Rows   int64  `json:"rows"`
+	Millis int64  `json:"milliseconds"`
 }
 
 func (a *app) backup(ctx context.Context, c serverConfig, b backupFlags, path string) (err error) {
@@ -157,7 +164,7 @@ func (a *app) backup(ctx context.Context, c serverConfig, b backupFlags, path st
 		return fmt.Errorf("write backup: %w", err)
 	}
 	if a.json && path != "-" {
-		return a.printJSON(backed{path, to.n, total.Tables, total.Rows, time.Since(begun).Round(time.Millisecond).String()})
+		return a.printJSON(backed{path, to.n, total.Tables, total.Rows, time.Since(begun).Milliseconds()})
 	}
 	a.say("%d rows of %d tables in %s, %d bytes", total.Rows, total.Tables, time.Since(begun).Round(time.Millisecond), to.n)
 	return nil

@@ -73,6 +73,18 @@ func (c *serverConfig) lockFolder() (func() error, error) {
 	return f.Close, nil
 }
 
+// serveCommandLine returns the command that starts a server on the database.
+func (c *serverConfig) serveCommandLine() string {
+	line := "latchkey serve --data " + quoteWord(firstOf(c.Data, "DIR"))
+	if c.Database != "" {
+		line += " --database postgres://…" // the address may hold a password
+	}
+	if c.Data == "" || c.MasterKey != filepath.Join(c.Data, "master.key") {
+		line += " --master-key " + quoteWord(c.MasterKey)
+	}
+	return line
+}
+
 // account returns the operating system's account that runs this program, for
 // the record.
 func account() string {

@@ -19,7 +19,7 @@ func lockData(dir string) (*os.File, error) {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fmt.Errorf("another server uses the data folder %s", dir)
+		err = fmt.Errorf("another server uses the data folder %s: stop it first, or give another folder with --data", dir)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"filippo.io/age"
 	"github.com/spf13/cobra"
@@ -59,6 +60,8 @@ changes nothing.`,
 		},
 	}
 	a.settingsFlags(cmd, &c, "data", "database", "master-key")
+	data := cmd.Flags().Lookup("data")
+	data.Usage = strings.Replace(data.Usage, "data folder of the server", "data folder to restore to, made if it does not exist", 1)
 	f := cmd.Flags()
 	f.StringVar(&identity, "identity", "", "file that opens the backup, from latchkey backup keygen or age-keygen")
 	f.BoolVar(&verify, "verify", false, "check the backup only")
@@ -165,11 +168,12 @@ func (a *app) restore(ctx context.Context, c serverConfig, r broker.RestoreConfi
 	if err := badSealed(got); err != nil {
 		a.say("warning: %v", err)
 	}
+	a.say("restored; then: %s", c.serveCommandLine())
 	return nil
 }
 
 func (a *app) printRestored(r broker.Restored, key, ended bool) error {
-	sealed := ""
+	sealed := "not checked; give --master-key"
 	if key {
 		sealed = fmt.Sprintf("%d values, of which %d open", r.Sealed.Count, r.Sealed.Count-r.Sealed.Bad)
 	}

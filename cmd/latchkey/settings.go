@@ -75,6 +75,12 @@ func (a *app) settingsFlags(cmd *cobra.Command, c *serverConfig, only ...string)
 		return len(only) == 0
 	}
 	for _, s := range serveSettings {
+		if s.flag == "data" && len(only) > 0 {
+			s.help = "data folder of the server, with its database"
+			if has("master-key") {
+				s.help += " and its master key; with --database, with its master key only"
+			}
+		}
 		value := firstOf(a.getenv(s.variable()), s.standard)
 		switch {
 		case s.field == nil:
@@ -100,7 +106,13 @@ func (a *app) settingsFlags(cmd *cobra.Command, c *serverConfig, only ...string)
 		c.faults = append(c.faults, err)
 	}
 	// Unknown variables are reported with the other faults, not before them.
-	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkColor(cmd) }
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		// A command that needs no master key has no use for both.
+		if len(only) > 0 && !has("master-key") && cmd.Flags().Changed("data") && c.Database != "" {
+			return usagef("--data and --database [LATCHKEY_DATABASE] are both given, and the database is in one of them: leave one out")
+		}
+		return a.checkColor(cmd)
+	}
 	if has("log-format") {
 		completeFlag(cmd, "log-format", oneOf("text", "json"))
 		completeFlag(cmd, "log-level", oneOf("debug", "info", "warn", "error"))

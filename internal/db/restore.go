@@ -92,7 +92,7 @@ func (tx *Tx) NotRestoring() error {
 func (d *DB) notMarked(ctx context.Context) error {
 	marked, err := isMarked(ctx, d.write, d.engine)
 	if err != nil {
-		return fmt.Errorf("open database: %w", d.trouble(err))
+		return d.unreachable(err)
 	}
 	if marked {
 		return ErrRestoring
@@ -126,6 +126,9 @@ func OpenEmpty(ctx context.Context, c Config, version int64) (_ *DB, err error) 
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	if err := d.Ping(ctx); err != nil {
+		return nil, d.unreachable(err)
+	}
 	tables, err := Tables(ctx, version)
 	if err != nil {
 		return nil, err
