@@ -63,6 +63,9 @@ func newPerson(t *testing.T, environ ...string) *person {
 		}
 	}()
 	t.Cleanup(func() {
+		if _, err := io.WriteString(master, "\n"); err != nil { // ends what still reads
+			t.Error(err)
+		}
 		if err := terminal.Close(); err != nil {
 			t.Error(err)
 		}
@@ -137,7 +140,6 @@ func TestConfirm(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupt: %v; want it cancelled", err)
 	}
-	io.WriteString(p.keyboard, "\n") // ends what still reads
 }
 
 func TestWatchOnTerminal(t *testing.T) {
@@ -152,12 +154,15 @@ func TestWatchOnTerminal(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- p.watchRuns(ctx, list, nil) }()
-	got := p.sees(t, "an interrupt ends it")
+	p.sees(t, "an interrupt ends it")
+	got := p.sees(t, "\033[J")
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("watchRuns = %v; want none when it is interrupted", err)
 	}
-	if lines := strings.Count(got, "run_"); lines != 9 || strings.Contains(got, "\x1b[2J") {
+	_, frame, _ := strings.Cut(got, "\033[H")
+	frame, _, _ = strings.Cut(frame, "\033[J") // it may have been drawn again since
+	if lines := strings.Count(frame, "run_"); lines != 9 || strings.Contains(got, "\x1b[2J") {
 		t.Errorf("the terminal shows %d runs, %q; want 9 that fit it", lines, got)
 	}
 	p.sees(t, "\033[?1049l")

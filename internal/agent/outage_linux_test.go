@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/latchkey"
 )
@@ -34,7 +35,7 @@ func TestOutage(t *testing.T) {
 	f.awaitOutput(t, id, "line 3\n")
 	f.proxy.set(func(p *proxy) { p.down = true })
 	begin, before := time.Now(), f.proxy.count("log")
-	eventually(t, 10*time.Second, "attempts while the service is away", func() bool {
+	eventually(t, latchkeytest.Patience, "attempts while the service is away", func() bool {
 		return f.proxy.count("log") > before+1 && time.Since(begin) > 2*time.Second
 	})
 	f.proxy.set(func(p *proxy) { p.down = false })
@@ -51,13 +52,13 @@ func TestTamperedAnswers(t *testing.T) {
 	f.proxy.set(func(p *proxy) { p.tamper = "/claim" })
 	f.agent(t)
 	id := f.run(t, "tick", "20", "50ms")
-	eventually(t, 15*time.Second, "claims", func() bool { return f.proxy.count("claim") >= 2 })
+	eventually(t, latchkeytest.Patience, "claims", func() bool { return f.proxy.count("claim") >= 2 })
 	r := f.get(t, id)
 	if r.ClaimedAt == nil || r.StartedAt != nil || f.proxy.count("start") != 0 {
 		t.Errorf("run %+v after tampered claims; want a claimed run that was not started", r)
 	}
 	f.proxy.set(func(p *proxy) { p.tamper = "/log" })
-	eventually(t, 15*time.Second, "output with tampered answers", func() bool { return f.proxy.count("log") >= 2 })
+	eventually(t, latchkeytest.Patience, "output with tampered answers", func() bool { return f.proxy.count("log") >= 2 })
 	f.proxy.set(func(p *proxy) { p.tamper = "" })
 	f.await(t, id, latchkey.RunSucceeded, "")
 	if got, want := f.output(t, id, ""), lines(20); got != want {
@@ -70,7 +71,7 @@ func TestTamperedAnswers(t *testing.T) {
 		before := f.proxy.count(verb)
 		f.proxy.set(func(p *proxy) { p.tamper = "/" + verb })
 		id := f.start(t, f.flow(t, latchkey.HandoverEnvironment, time.Minute, "leak"), nil)
-		eventually(t, 15*time.Second, "tampered "+verb, func() bool { return f.proxy.count(verb) >= before+2 })
+		eventually(t, latchkeytest.Patience, "tampered "+verb, func() bool { return f.proxy.count(verb) >= before+2 })
 		f.proxy.set(func(p *proxy) { p.tamper = "" })
 		f.await(t, id, latchkey.RunSucceeded, "")
 		if got := f.output(t, id, "stderr"); got != "error ***\n" {
@@ -107,7 +108,7 @@ func TestSessionEnds(t *testing.T) {
 		}
 	})
 	a := f.agent(t)
-	eventually(t, 10*time.Second, "the second session", func() bool { return f.proxy.count("claim") >= 2 })
+	eventually(t, latchkeytest.Patience, "the second session", func() bool { return f.proxy.count("claim") >= 2 })
 	id := f.run(t, "tick", "80", "50ms")
 	f.awaitOutput(t, id, "line 3\n")
 	heartbeat := "heartbeat"
@@ -158,7 +159,7 @@ func TestQuarantine(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	a := f.agent(t)
-	eventually(t, 10*time.Second, "a claim", func() bool { return f.proxy.count("claim") > 0 })
+	eventually(t, latchkeytest.Patience, "a claim", func() bool { return f.proxy.count("claim") > 0 })
 	b, err := os.ReadFile(filepath.Join(f.dir, keyFile))
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +176,7 @@ func TestQuarantine(t *testing.T) {
 		t.Fatal("a copy could open a session with an old counter")
 	}
 	for range 2 { // at once, and when it is started again
-		if code := a.end(t, 10*time.Second); code != 1 || !strings.Contains(a.log.String(), "enrolled anew") {
+		if code := a.end(t, latchkeytest.Patience); code != 1 || !strings.Contains(a.log.String(), "enrolled anew") {
 			t.Errorf("agent ended with %d: %s; want 1 and what to do", code, a.log)
 		}
 		a = f.agent(t)

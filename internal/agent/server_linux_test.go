@@ -2,7 +2,6 @@ package agent
 
 import (
 	"database/sql"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,21 +15,8 @@ import (
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/latchkeytest"
-	"latchkey.dev/internal/server"
 	"latchkey.dev/latchkey"
 )
-
-// handler returns the main address of a service.
-func handler(t *testing.T, s *latchkeytest.Service) http.Handler {
-	t.Helper()
-	h, err := server.New(server.Config{
-		Broker: s.Broker, Log: slog.New(slog.NewTextHandler(s.Log, nil)), Version: "test", PublicURL: func() string { return "http://127.0.0.1" },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
-}
 
 // replace has another service answer at the fixture's address.
 func (f *fixture) replace(h http.Handler) {
@@ -55,20 +41,20 @@ func TestServerEmpty(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	a := f.agent(t)
-	id := f.run(t, "tick", "150", "100ms")
+	id := f.run(t, "tick", "60", "100ms")
 	f.awaitOutput(t, id, "line 3\n")
 	own := f.proxy.next
-	f.replace(handler(t, latchkeytest.New(t, latchkeytest.Options{})))
-	before := f.proxy.count("sessions")
+	f.replace(latchkeytest.New(t, latchkeytest.Options{}).Handler(t))
 	const text = "is another one than this machine was enrolled with"
-	eventually(t, 20*time.Second, "the agent's log to say what happened", func() bool { return f.proxy.count("sessions") > before })
-	time.Sleep(8 * time.Second) // the fault itself
-	if n := f.proxy.count("sessions") - before; n > 20 {
-		t.Errorf("%d sessions asked for within 8 s; want the agent to wait between attempts", n)
+	// Three goroutines of the agent ask, each at longer and longer intervals.
+	before, begin := f.proxy.count("sessions"), time.Now()
+	eventually(t, latchkeytest.Patience, "attempts to open a session", func() bool { return f.proxy.count("sessions") > before+9 })
+	if took := time.Since(begin); took < time.Second {
+		t.Errorf("10 sessions asked for within %s; want the agent to wait between attempts", took)
 	}
 	f.replace(own)
 	f.await(t, id, latchkey.RunSucceeded, "")
-	if got, want := f.output(t, id, ""), lines(150); got != want {
+	if got, want := f.output(t, id, ""), lines(60); got != want {
 		t.Errorf("output = %q; want %q", got, want)
 	}
 	if code := a.signal(t, syscall.SIGTERM); code != 0 {
@@ -76,16 +62,16 @@ func TestServerEmpty(t *testing.T) {
 	}
 
 	// An agent that is idle says it too, and in its status.
-	f.replace(handler(t, latchkeytest.New(t, latchkeytest.Options{})))
+	f.replace(latchkeytest.New(t, latchkeytest.Options{}).Handler(t))
 	a = f.agent(t)
-	eventually(t, 20*time.Second, "the agent's log to say what happened", func() bool { return strings.Contains(a.log.String(), text) })
-	eventually(t, 5*time.Second, "the status to say what happened", func() bool { return strings.Contains(f.status(t), text) })
+	eventually(t, latchkeytest.Patience, "the agent's log to say what happened", func() bool { return strings.Contains(a.log.String(), text) })
+	eventually(t, latchkeytest.Patience, "the status to say what happened", func() bool { return strings.Contains(f.status(t), text) })
 	if s := f.status(t); !strings.Contains(s, "running      true") || !strings.Contains(s, "enrol the machine with a new token and --force") {
 		t.Errorf("status = %s; want it running, and what to do", s)
 	}
 	f.replace(own)
-	f.awaitWithin(t, time.Minute, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
-	eventually(t, 5*time.Second, "the trouble to be over", func() bool { return !strings.Contains(f.status(t), "trouble") })
+	f.awaitWithin(t, latchkeytest.Patience, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
+	eventually(t, latchkeytest.Patience, "the trouble to be over", func() bool { return !strings.Contains(f.status(t), "trouble") })
 }
 
 // TestServerRestored brings the server back with a database from before a run. The
@@ -113,16 +99,16 @@ func TestServerRestored(t *testing.T) {
 	id := f.run(t, "tick", "600", "100ms", marker)
 	f.awaitOutput(t, id, "line 3\n")
 	restored := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: backup, Key: f.Key})
-	f.replace(handler(t, restored))
-	eventually(t, 20*time.Second, "the end of the flow", func() bool { return len(processes(t, marker)) == 0 })
-	eventually(t, 10*time.Second, "the agent's log to say what happened", func() bool {
+	f.replace(restored.Handler(t))
+	eventually(t, 40*time.Second, "the end of the flow", func() bool { return len(processes(t, marker)) == 0 })
+	eventually(t, latchkeytest.Patience, "the agent's log to say what happened", func() bool {
 		return strings.Contains(a.log.String(), "the run is not claimed by this machine with this claim")
 	})
 	f.Broker, f.Admin = restored.Broker, restored.Admin
 	if m, err := f.Broker.Machine(t.Context(), f.Admin, f.Env, f.machine); err != nil || m.Status == latchkey.MachineQuarantined {
 		t.Errorf("machine = %+v, %v; want it in use", m, err)
 	}
-	f.awaitWithin(t, time.Minute, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
+	f.awaitWithin(t, latchkeytest.Patience, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
 }
 
 // TestClones copies a machine's keys and runs both agents, in every order.
@@ -172,7 +158,7 @@ func TestClones(t *testing.T) {
 			clone := *f
 			clone.dir = filepath.Join(t.TempDir(), "clone")
 			for _, a := range tt.do(t, f, &clone) {
-				if code := a.end(t, 60*time.Second); code != 1 || !strings.Contains(a.log.String(), `the machine "host1" is quarantined: its agent`) ||
+				if code := a.end(t, latchkeytest.Patience); code != 1 || !strings.Contains(a.log.String(), `the machine "host1" is quarantined: its agent`) ||
 					!strings.Contains(a.log.String(), "two agents hold its keys") || !strings.Contains(a.log.String(), "must have it enrolled anew, with new keys") {
 					t.Errorf("agent ended with %d: %s; want 1, why and what to do", code, a.log)
 				}
@@ -202,7 +188,7 @@ func TestClones(t *testing.T) {
 			f.await(t, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
 			if _, err := os.Stat(clone.dir); err == nil {
 				b := clone.agent(t)
-				if code := b.end(t, 20*time.Second); code != 1 || !strings.Contains(b.log.String(), "the machine could not prove its key; enrol it anew") {
+				if code := b.end(t, latchkeytest.Patience); code != 1 || !strings.Contains(b.log.String(), "the machine could not prove its key; enrol it anew") {
 					t.Errorf("the clone ended with %d: %s; want 1, and that its key is none", code, b.log)
 				}
 			}

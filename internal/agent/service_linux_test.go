@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	"latchkey.dev/internal/latchkeytest"
-	"latchkey.dev/internal/server"
 	"latchkey.dev/latchkey"
 )
 
@@ -138,13 +136,7 @@ func newService(t *testing.T, now ...func() time.Time) *fixture {
 		o.Now = now[0]
 	}
 	s := latchkeytest.New(t, o)
-	h, err := server.New(server.Config{
-		Broker: s.Broker, Log: slog.New(slog.NewTextHandler(s.Log, nil)), Version: "test", PublicURL: func() string { return "http://127.0.0.1" }, Now: o.Now,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{Chain: s.Chain(t), proxy: &proxy{next: h, seen: map[string]int{}, cut: make(chan struct{})}, dir: filepath.Join(t.TempDir(), "agent")}
+	f := &fixture{Chain: s.Chain(t), proxy: &proxy{next: s.Handler(t), seen: map[string]int{}, cut: make(chan struct{})}, dir: filepath.Join(t.TempDir(), "agent")}
 	srv := httptest.NewServer(f.proxy)
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
@@ -251,7 +243,7 @@ func (f *fixture) get(t *testing.T, id latchkey.RunID) latchkey.Run {
 // await waits until a run has ended with the given state and code of error.
 func (f *fixture) await(t *testing.T, id latchkey.RunID, state latchkey.RunState, code string) latchkey.Run {
 	t.Helper()
-	return f.awaitWithin(t, 25*time.Second, id, state, code)
+	return f.awaitWithin(t, latchkeytest.Patience, id, state, code)
 }
 
 func (f *fixture) awaitWithin(t *testing.T, limit time.Duration, id latchkey.RunID, state latchkey.RunState, code string) latchkey.Run {
@@ -295,18 +287,12 @@ func (f *fixture) output(t *testing.T, id latchkey.RunID, stream string) string 
 // awaitOutput waits until a run has printed text.
 func (f *fixture) awaitOutput(t *testing.T, id latchkey.RunID, text string) {
 	t.Helper()
-	eventually(t, 20*time.Second, "output "+text, func() bool { return strings.Contains(f.output(t, id, ""), text) })
+	eventually(t, latchkeytest.Patience, "output "+text, func() bool { return strings.Contains(f.output(t, id, ""), text) })
 }
 
-// eventually polls until ok, or fails.
 func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, limit)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	latchkeytest.Eventually(t, limit, what, ok)
 }
 
 // command runs the command line in this process.
@@ -360,7 +346,7 @@ func (a *agentProcess) signal(t *testing.T, sig syscall.Signal) int {
 	if err := a.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
-	return a.end(t, 10*time.Second)
+	return a.end(t, latchkeytest.Patience)
 }
 
 // end waits for the agent's end by itself.

@@ -45,7 +45,7 @@ func TestKill(t *testing.T) {
 		t.Error("the password is in the arguments of a process")
 	}
 	a.signal(t, syscall.SIGKILL)
-	eventually(t, 5*time.Second, "end of the flow's own process", func() bool {
+	eventually(t, latchkeytest.Patience, "end of the flow's own process", func() bool {
 		return !strings.Contains(strings.Join(processes(t, token), "\n"), "flow tree")
 	})
 	files := func() []string {
@@ -81,7 +81,7 @@ func TestKill(t *testing.T) {
 	defer os.Remove(foreign)
 
 	b := f.agent(t)
-	eventually(t, 10*time.Second, "end of what was left", func() bool { return len(files()) == 0 && marked() == 0 })
+	eventually(t, latchkeytest.Patience, "end of what was left", func() bool { return len(files()) == 0 && marked() == 0 })
 	if text, err := os.ReadFile(foreign); err != nil || string(text) != "in use" {
 		t.Errorf("another agent's file has %q, %v", text, err)
 	}

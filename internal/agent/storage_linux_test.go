@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/latchkey"
 )
 
@@ -37,7 +38,7 @@ func TestStorageFull(t *testing.T) {
 	}
 	lasts := 10 * time.Second
 	if !testing.Short() {
-		lasts = latchkey.RunLease + 10*time.Second
+		lasts = latchkey.RunLease + 5*time.Second
 	}
 	time.Sleep(lasts) // the fault itself
 	if r := f.get(t, id); r.State != latchkey.RunRunning {
@@ -46,7 +47,7 @@ func TestStorageFull(t *testing.T) {
 	if _, err := f.DB.LimitPages(t.Context(), pages+1000); err != nil {
 		t.Fatal(err)
 	}
-	f.awaitWithin(t, time.Minute, id, latchkey.RunSucceeded, "")
+	f.awaitWithin(t, 2*latchkeytest.Patience, id, latchkey.RunSucceeded, "")
 	if got, want := f.output(t, id, ""), lines(50); got != want {
 		t.Errorf("output = %q; want %q", got, want)
 	}

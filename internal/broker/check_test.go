@@ -134,10 +134,10 @@ func (v unreachableVault) CheckRead(ctx context.Context, name string) error {
 }
 
 func TestUnreachableVaultIsUnknownAndRetried(t *testing.T) {
-	clock := new(clock)
+	clock := new(latchkeytest.Clock)
 	var c *latchkeytest.Chain
 	var up atomic.Bool
-	c = latchkeytest.New(t, latchkeytest.Options{Now: clock.now, OpenVault: func(ref latchkey.VaultReference, _ bool) vault.Vault {
+	c = latchkeytest.New(t, latchkeytest.Options{Now: clock.Now, OpenVault: func(ref latchkey.VaultReference, _ bool) vault.Vault {
 		if c == nil {
 			return nil
 		}
@@ -153,7 +153,7 @@ func TestUnreachableVaultIsUnknownAndRetried(t *testing.T) {
 		t.Errorf("check = %+v, in force %v; want one that is tried again, and nothing in force", v.Check, v.InForce)
 	}
 	up.Store(true)
-	clock.advance(v.Check.NextAt.Sub(clock.now()))
+	clock.Step(v.Check.NextAt.Sub(clock.Now()))
 	if v = c.AwaitCheck(t, v.Name, latchkey.CheckPassed); v.InForce == nil {
 		t.Error("a reference that passed its check is not in force")
 	}

@@ -59,6 +59,9 @@ func postgresTool(t *testing.T, name string) string {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
+		if os.Getenv("LATCHKEY_TEST_POSTGRES") == "required" {
+			t.Fatalf("%s is not installed", name)
+		}
 		t.Skipf("%s is not installed", name)
 	}
 	return path

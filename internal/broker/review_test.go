@@ -13,14 +13,14 @@ import (
 // been replaced, hours later and after the machine was enrolled anew.
 func TestRecordedRequestDoesNotQuarantine(t *testing.T) {
 	latchkeytest.EachDB(t, func(t *testing.T, url string) {
-		clock := new(clock)
-		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Now: clock.now}).Chain(t)
+		clock := new(latchkeytest.Clock)
+		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Now: clock.Now}).Chain(t)
 		recorded := c.Machine.Session()
 		if err := c.Machine.Open(t, false); err != nil {
 			t.Fatal(err)
 		}
 		for _, later := range []time.Duration{time.Minute, time.Hour, 24 * time.Hour} {
-			clock.advance(later)
+			clock.Step(later)
 			_, err := c.Broker.Claim(t.Context(), recorded, latchkey.ClaimRequest{})
 			wantCode(t, err, latchkey.ErrUnauthenticated, "session-expired")
 		}

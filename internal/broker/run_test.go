@@ -63,8 +63,8 @@ func TestClaimWaits(t *testing.T) {
 
 func TestVanishedAgentFailsTheRun(t *testing.T) {
 	t.Parallel()
-	clock := new(clock)
-	chain := latchkeytest.New(t, latchkeytest.Options{Now: clock.now}).Chain(t)
+	clock := new(latchkeytest.Clock)
+	chain := latchkeytest.New(t, latchkeytest.Options{Now: clock.Now}).Chain(t)
 	r := chain.Start(t)
 	run := chain.Machine.Claim(t)
 	ended := awaitLost(t, chain, clock, r.ID)
@@ -78,7 +78,7 @@ func TestVanishedAgentFailsTheRun(t *testing.T) {
 		t.Errorf("the run was given out again: %+v", again)
 	}
 	queued := chain.Start(t)
-	clock.advance(latchkey.QueueLimit + time.Second)
+	clock.Step(latchkey.QueueLimit + time.Second)
 	if ended := awaitEnd(t, chain, queued.ID); ended.Error.Code != latchkey.RunErrQueueTimeout {
 		t.Errorf("queued run = %+v; want %s", ended.Error, latchkey.RunErrQueueTimeout)
 	}
@@ -86,10 +86,10 @@ func TestVanishedAgentFailsTheRun(t *testing.T) {
 
 // awaitLost lets the clock run fast, but not so that it seems to have been set,
 // until a run has ended.
-func awaitLost(t *testing.T, c *latchkeytest.Chain, clock *clock, id latchkey.RunID) latchkey.Run {
+func awaitLost(t *testing.T, c *latchkeytest.Chain, clock *latchkeytest.Clock, id latchkey.RunID) latchkey.Run {
 	t.Helper()
 	for range 40 {
-		clock.advance(5 * time.Second)
+		clock.Step(5 * time.Second)
 		time.Sleep(time.Second) // a round of the background work
 		r, err := c.Broker.Run(t.Context(), c.Admin, c.Env, id)
 		if err != nil {

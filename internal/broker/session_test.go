@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,24 +11,6 @@ import (
 )
 
 var testTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-
-// A clock is a clock that a test moves, starting at the real time.
-type clock struct {
-	mu  sync.Mutex
-	off time.Duration // guarded by mu
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.off)
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.off += d
-}
 
 func wantCode(t *testing.T, err error, kind error, code string) {
 	t.Helper()
@@ -57,13 +38,13 @@ func wantQuarantine(t *testing.T, c *latchkeytest.Chain, err error) {
 func TestTwoAgentsAreQuarantined(t *testing.T) {
 	tests := []struct {
 		name string
-		do   func(t *testing.T, c *latchkeytest.Chain, clock *clock) error
+		do   func(t *testing.T, c *latchkeytest.Chain, clock *latchkeytest.Clock) error
 	}{
-		{"session counter steps back", func(t *testing.T, c *latchkeytest.Chain, _ *clock) error {
+		{"session counter steps back", func(t *testing.T, c *latchkeytest.Chain, _ *latchkeytest.Clock) error {
 			c.Machine.Counter--
 			return c.Machine.Open(t, false)
 		}},
-		{"release counter steps back", func(t *testing.T, c *latchkeytest.Chain, _ *clock) error {
+		{"release counter steps back", func(t *testing.T, c *latchkeytest.Chain, _ *latchkeytest.Clock) error {
 			c.Start(t)
 			run := c.Machine.Claim(t)
 			if _, _, err := c.Machine.Get(t, run, run.Credential); err != nil {
@@ -76,23 +57,23 @@ func TestTwoAgentsAreQuarantined(t *testing.T) {
 			}
 			return err
 		}},
-		{"replaced session used again", func(t *testing.T, c *latchkeytest.Chain, clock *clock) error {
+		{"replaced session used again", func(t *testing.T, c *latchkeytest.Chain, clock *latchkeytest.Clock) error {
 			old := c.Machine.Session()
 			if err := c.Machine.Open(t, false); err != nil {
 				t.Fatal(err)
 			}
 			_, err := c.Broker.Claim(t.Context(), old, latchkey.ClaimRequest{})
 			wantCode(t, err, latchkey.ErrUnauthenticated, "session-expired")
-			clock.advance(61 * time.Second)
-			old.At = clock.now()
+			clock.Step(61 * time.Second)
+			old.At = clock.Now()
 			_, err = c.Broker.Claim(t.Context(), old, latchkey.ClaimRequest{})
 			return err
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			clock := new(clock)
-			c := latchkeytest.New(t, latchkeytest.Options{Now: clock.now}).Chain(t)
+			clock := new(latchkeytest.Clock)
+			c := latchkeytest.New(t, latchkeytest.Options{Now: clock.Now}).Chain(t)
 			wantQuarantine(t, c, tt.do(t, c, clock))
 		})
 	}
@@ -138,8 +119,8 @@ func TestEnrolAnewAfterQuarantine(t *testing.T) {
 }
 
 func TestEnrolmentTokens(t *testing.T) {
-	clock := new(clock)
-	s := latchkeytest.New(t, latchkeytest.Options{Now: clock.now})
+	clock := new(latchkeytest.Clock)
+	s := latchkeytest.New(t, latchkeytest.Options{Now: clock.Now})
 	for _, name := range []string{"prod", "other"} {
 		if _, err := s.Broker.CreateEnvironment(t.Context(), s.Admin, latchkey.EnvironmentCreate{Name: name}); err != nil {
 			t.Fatal(err)
@@ -179,7 +160,7 @@ func TestEnrolmentTokens(t *testing.T) {
 	if err := enrol(two, "bot2", ""); err != nil {
 		t.Fatalf("a name that was taken used the token up: %v", err)
 	}
-	clock.advance(time.Hour)
+	clock.Step(time.Hour)
 	wantCode(t, enrol(two, "bot3", ""), latchkey.ErrDenied, "enrolment-token-expired")
 	revoked, err := s.Broker.CreateEnrolmentToken(t.Context(), s.Admin, "prod", latchkey.EnrolmentTokenCreate{})
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 
 func TestStats(t *testing.T) {
 	latchkeytest.EachDB(t, func(t *testing.T, url string) {
-		clock := new(clock)
-		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Now: clock.now}).Chain(t)
+		clock := new(latchkeytest.Clock)
+		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Now: clock.Now}).Chain(t)
 		type machines = map[latchkey.MachineStatus]int
 		check := func(what string, want broker.Stats) {
 			t.Helper()
@@ -38,7 +38,7 @@ func TestStats(t *testing.T) {
 		check("with a run under way", broker.Stats{Machines: of(1, 0, 0), Running: 1})
 		c.Machine.Finish(t, run)
 		c.Start(t)
-		clock.advance(5 * time.Minute)
+		clock.Step(5 * time.Minute)
 		c.Start(t)
 		check("with two runs that wait", broker.Stats{Machines: of(0, 1, 0), Queued: 2, Oldest: 5 * time.Minute})
 		off := true

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"testing"
-	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
 
@@ -97,7 +96,7 @@ func TestCommitFails(t *testing.T) {
 				}
 			}
 			w.Machine.Finish(t, run)
-			eventually(t, 20*time.Second, "the server to be ready", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusOK })
+			latchkeytest.Eventually(t, latchkeytest.Patience, "the server to be ready", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusOK })
 		})
 	}
 }
@@ -181,7 +180,7 @@ func TestDatabaseAway(t *testing.T) {
 	w := newWorld(t, latchkeytest.Options{DatabaseURL: address})
 	p.Set(netfault.Fault{Refuse: true})
 	p.Reset()
-	eventually(t, 10*time.Second, "the loss to be noticed", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusServiceUnavailable })
+	latchkeytest.Eventually(t, latchkeytest.Patience, "the loss to be noticed", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusServiceUnavailable })
 	_, a := w.startOverHTTP(t)
 	wantProblem(t, "starting a run", a, http.StatusServiceUnavailable, "database-unavailable", "nothing was changed; try again")
 	wantProblem(t, "reading", w.ask(t, "GET", env+"/runs", ""), http.StatusServiceUnavailable, "database-unavailable", "cannot be used now")
@@ -191,7 +190,7 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("/healthz = %d; want 200", a.status)
 	}
 	p.Set(netfault.Fault{})
-	eventually(t, 10*time.Second, "the server to be ready", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusOK })
+	latchkeytest.Eventually(t, latchkeytest.Patience, "the server to be ready", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusOK })
 	if _, a := w.startOverHTTP(t); a.status != http.StatusCreated {
 		t.Errorf("starting a run afterwards: %d %s", a.status, a.body)
 	}

@@ -45,11 +45,11 @@ func copyRuns(t *testing.T, d *sql.DB, run latchkey.RunID, from, n int) {
 // TestLongQueue has 10,000 runs wait for a machine.
 func TestLongQueue(t *testing.T) {
 	latchkeytest.EachDB(t, func(t *testing.T, address string) {
-		clock := new(clock)
+		clock := new(latchkeytest.Clock)
 		if address == "" {
 			address = t.TempDir() + "/latchkey.db"
 		}
-		w := newWorld(t, latchkeytest.Options{DatabaseURL: address, Now: clock.now})
+		w := newWorld(t, latchkeytest.Options{DatabaseURL: address, Now: clock.Now})
 		d := w.open(t, address)
 		first := w.Start(t)
 		copyRuns(t, d, first.ID, 1, latchkey.MaxQueued-2)
@@ -99,7 +99,7 @@ func TestLongQueue(t *testing.T) {
 		}
 
 		// They end in batches while the service is in use.
-		clock.step(latchkey.QueueLimit + time.Minute)
+		clock.Step(latchkey.QueueLimit + time.Minute)
 		deadline := time.Now().Add(2 * time.Minute)
 		for left, slowest := -1, time.Duration(0); left != 0; {
 			begin := time.Now()

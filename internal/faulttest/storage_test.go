@@ -136,13 +136,13 @@ func testStorageFull(t *testing.T, d disk) {
 	if a := w.ask(t, "GET", "/healthz", ""); a.status != http.StatusOK {
 		t.Errorf("/healthz = %d; want 200: a restart does not help", a.status)
 	}
-	eventually(t, 10*time.Second, "a line in the log", func() bool {
+	latchkeytest.Eventually(t, latchkeytest.Patience, "a line in the log", func() bool {
 		return strings.Contains(w.Log.String(), `level=ERROR msg="the database's storage is full`)
 	})
 
 	d.free(t, w.Service)
-	eventually(t, 20*time.Second, "/readyz to be 200 again", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusOK })
-	eventually(t, 10*time.Second, "a line in the log", func() bool {
+	latchkeytest.Eventually(t, latchkeytest.Patience, "/readyz to be 200 again", func() bool { return w.ask(t, "GET", "/readyz", "").status == http.StatusOK })
+	latchkeytest.Eventually(t, latchkeytest.Patience, "a line in the log", func() bool {
 		return strings.Contains(w.Log.String(), `msg="the database's storage has room again"`)
 	})
 	if _, _, err := w.Machine.Get(t, run, w.Credential.ID); err != nil {

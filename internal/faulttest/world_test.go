@@ -7,18 +7,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/latchkeytest/pg"
-	"latchkey.dev/internal/server"
 	"latchkey.dev/latchkey"
 )
 
@@ -40,13 +36,7 @@ func newWorld(t *testing.T, o latchkeytest.Options) *world {
 
 func (w *world) serve(t *testing.T) {
 	t.Helper()
-	h, err := server.New(server.Config{
-		Broker: w.Broker, Log: slog.New(slog.NewTextHandler(w.Log, nil)), Version: "test", PublicURL: func() string { return "http://127.0.0.1" },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(h)
+	srv := httptest.NewServer(w.Handler(t))
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
 }
@@ -112,35 +102,6 @@ func wantProblem(t *testing.T, what string, a answer, status int, code, detail s
 	if a.status != status || a.code != code || !strings.Contains(a.detail, detail) {
 		t.Errorf("%s = %d %s; want %d, code %s, and a text with %q", what, a.status, a.body, status, code, detail)
 	}
-}
-
-// eventually polls until ok, or fails.
-func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(limit); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, limit)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// A clock is the service's, which a test steps.
-type clock struct {
-	mu     sync.Mutex
-	offset time.Duration // guarded by mu
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.offset)
-}
-
-func (c *clock) step(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.offset += d
 }
 
 // events returns the audit entries of a run with an action.

@@ -85,7 +85,9 @@ func TestManifests(t *testing.T) {
 		}
 		for _, s := range services {
 			for _, port := range s.Spec.Ports {
-				if !slices.ContainsFunc(pods, func(p corev1.PodTemplateSpec) bool { return selects(s.Spec.Selector, p) && hasPort(p, port.TargetPort.StrVal) }) {
+				if !slices.ContainsFunc(pods, func(p corev1.PodTemplateSpec) bool {
+					return selects(s.Spec.Selector, p) && hasPort(p, port.TargetPort.StrVal)
+				}) {
 					t.Errorf("%s: service %s: no pod has the port %s", filepath.Base(file), s.Name, port.TargetPort.StrVal)
 				}
 			}
