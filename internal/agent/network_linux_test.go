@@ -187,7 +187,7 @@ func TestNetworkBlackholeForLong(t *testing.T) {
 	f.awaitOutput(t, id, "line 3\n")
 	net.Set(netfault.Fault{Blackhole: true})
 	r := f.awaitWithin(t, latchkey.RunLease+latchkeytest.Patience, id, latchkey.RunFailed, latchkey.RunErrAgentLost)
-	eventually(t, 10*time.Second, "the end of the flow that the server has given up", func() bool { return len(processes(t, marker)) == 0 })
+	eventually(t, latchkeytest.Patience, "the end of the flow that the server has given up", func() bool { return len(processes(t, marker)) == 0 })
 	net.Set(netfault.Fault{})
 	if !strings.Contains(r.Error.Message, "not heard of for too long") || !strings.Contains(a.log.String(), "the server could not be reached for too long: the flow is ended") {
 		t.Errorf("the run says %q; want it and the agent's log to say what happened", r.Error.Message)

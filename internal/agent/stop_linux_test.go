@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/latchkey"
 )
 

@@ -227,7 +227,7 @@ func (b *Broker) Work(ctx context.Context) error {
 	for range checkWorkers {
 		g.Go(func() error { return b.runChecks(ctx) })
 	}
-	leases := &leaseWatch{b: b}
+	leases := &leaseWatch{b: b, monotonic: time.Now}
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", leases.round) })
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })

@@ -208,10 +208,10 @@ func TestConnectionTestFailures(t *testing.T) {
 // TestOffline tests a connection whose machine is away, and one whose machine
 // goes away before it takes the test.
 func TestOffline(t *testing.T) {
-	clock := new(clock)
-	c := sshChain(t, latchkeytest.Options{Now: clock.now})
+	clock := new(latchkeytest.Clock)
+	c := sshChain(t, latchkeytest.Options{Now: clock.Now})
 	ct := beginTest(t, c, false)
-	clock.advance(latchkey.TestQueueLimit + time.Second)
+	clock.Step(latchkey.TestQueueLimit + time.Second)
 	ct, err := c.Broker.ConnectionTest(t.Context(), c.Admin, c.Env, c.Connection.ID, ct.Run, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)

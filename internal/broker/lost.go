@@ -20,14 +20,16 @@ const maxPause = 15 * time.Second
 // database or room in it; nor when its clock was set. Then every running run gets a
 // new lease first.
 type leaseWatch struct {
-	b    *Broker
+	b         *Broker
+	monotonic func() time.Time // a clock that cannot be set
+
 	wall time.Time // of the round before, by the service's clock
 	mono time.Time // and by one that cannot be set; zero unless the round succeeded
 }
 
 // round ends the runs that are lost now.
 func (w *leaseWatch) round(ctx context.Context) error {
-	wall, mono := w.b.now().Round(0), time.Now()
+	wall, mono := w.b.now().Round(0), w.monotonic()
 	last := *w
 	w.mono = time.Time{} // until this round has succeeded
 	if w.b.db.Full() {

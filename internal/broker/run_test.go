@@ -61,64 +61,128 @@ func TestClaimWaits(t *testing.T) {
 	}
 }
 
+// A watch is a server whose rounds that end lost runs a test makes, beside the one
+// of a chain. Its service's clock can be set; the other one cannot.
+type watch struct {
+	*latchkeytest.Service
+	wall, mono *latchkeytest.Clock
+	round      func(context.Context) error
+}
+
+func newWatch(t *testing.T, c *latchkeytest.Chain) *watch {
+	t.Helper()
+	w := &watch{wall: new(latchkeytest.Clock), mono: new(latchkeytest.Clock)}
+	w.Service = latchkeytest.New(t, latchkeytest.Options{DatabaseURL: c.URL, Key: c.Key, Now: w.wall.Now, Idle: true})
+	w.round = broker.LeaseRounds(w.Broker, w.mono.Now)
+	return w
+}
+
+// after makes a round when both clocks have gone on.
+func (w *watch) after(t *testing.T, d time.Duration) {
+	t.Helper()
+	w.wall.Step(d)
+	w.mono.Step(d)
+	if err := w.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lease makes rounds for as long as a lease.
+func (w *watch) lease(t *testing.T) {
+	t.Helper()
+	for range latchkey.RunLease/(5*time.Second) + 1 {
+		w.after(t, 5*time.Second)
+	}
+}
+
 func TestVanishedAgentFailsTheRun(t *testing.T) {
-	t.Parallel()
-	clock := new(latchkeytest.Clock)
-	chain := latchkeytest.New(t, latchkeytest.Options{Now: clock.Now}).Chain(t)
-	r := chain.Start(t)
-	run := chain.Machine.Claim(t)
-	ended := awaitLost(t, chain, clock, r.ID)
-	if _, err := chain.Broker.Heartbeat(t.Context(), chain.Machine.Session(), r.ID, latchkey.RunRequest{Claim: run.Claim}); !errors.Is(err, latchkey.ErrConflict) {
-		t.Errorf("heartbeat after the lease: %v; want a conflict", err)
-	}
-	if ended.State != latchkey.RunFailed || ended.Error.Code != latchkey.RunErrAgentLost {
-		t.Errorf("run = %s, %+v; want failed, %s", ended.State, ended.Error, latchkey.RunErrAgentLost)
-	}
-	if again := chain.Machine.Claim(t); again != nil {
-		t.Errorf("the run was given out again: %+v", again)
-	}
-	queued := chain.Start(t)
-	clock.Step(latchkey.QueueLimit + time.Second)
-	if ended := awaitEnd(t, chain, queued.ID); ended.Error.Code != latchkey.RunErrQueueTimeout {
-		t.Errorf("queued run = %+v; want %s", ended.Error, latchkey.RunErrQueueTimeout)
-	}
-}
-
-// awaitLost lets the clock run fast, but not so that it seems to have been set,
-// until a run has ended.
-func awaitLost(t *testing.T, c *latchkeytest.Chain, clock *latchkeytest.Clock, id latchkey.RunID) latchkey.Run {
-	t.Helper()
-	for range 40 {
-		clock.Step(5 * time.Second)
-		time.Sleep(time.Second) // a round of the background work
-		r, err := c.Broker.Run(t.Context(), c.Admin, c.Env, id)
+	latchkeytest.EachDB(t, func(t *testing.T, url string) {
+		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url}).Chain(t)
+		r := c.Start(t)
+		run := c.Machine.Claim(t)
+		w := newWatch(t, c)
+		w.after(t, 0)
+		w.lease(t)
+		ended, err := c.Broker.Run(t.Context(), c.Admin, c.Env, r.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.State.Done() {
-			return r
+		if ended.State != latchkey.RunFailed || ended.Error.Code != latchkey.RunErrAgentLost {
+			t.Errorf("run = %s, %+v; want failed, %s", ended.State, ended.Error, latchkey.RunErrAgentLost)
 		}
-	}
-	t.Fatal("the run did not end")
-	return latchkey.Run{}
-}
-
-// awaitEnd waits for the background work to end a run.
-func awaitEnd(t *testing.T, c *latchkeytest.Chain, id latchkey.RunID) latchkey.Run {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for time.Now().Before(deadline) {
-		r, err := c.Broker.Run(t.Context(), c.Admin, c.Env, id)
-		if err != nil {
+		if _, err := c.Broker.Heartbeat(t.Context(), c.Machine.Session(), r.ID, latchkey.RunRequest{Claim: run.Claim}); !errors.Is(err, latchkey.ErrConflict) {
+			t.Errorf("heartbeat after the lease: %v; want a conflict", err)
+		}
+		if again := c.Machine.Claim(t); again != nil {
+			t.Errorf("the run was given out again: %+v", again)
+		}
+		queued := c.Start(t)
+		w.after(t, latchkey.QueueLimit+time.Second)
+		if ended, err = c.Broker.Run(t.Context(), c.Admin, c.Env, queued.ID); err != nil {
 			t.Fatal(err)
 		}
-		if r.State.Done() {
-			return r
+		if ended.Error == nil || ended.Error.Code != latchkey.RunErrQueueTimeout {
+			t.Errorf("queued run = %+v; want %s", ended.Error, latchkey.RunErrQueueTimeout)
 		}
-		time.Sleep(20 * time.Millisecond)
+	})
+}
+
+// TestServerAway has a run's lease end while it was the server that was away, or
+// its clock that was set: the agent gets a lease to come back in, and no more.
+func TestServerAway(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(t *testing.T, w *watch)
+	}{
+		{"started", func(t *testing.T, w *watch) {
+			w.wall.Step(2 * latchkey.RunLease)
+			w.after(t, 0)
+		}},
+		{"suspended", func(t *testing.T, w *watch) {
+			w.after(t, 0)
+			w.after(t, 2*latchkey.RunLease)
+		}},
+		{"clock set forward", func(t *testing.T, w *watch) {
+			w.after(t, 0)
+			w.wall.Step(2 * latchkey.RunLease)
+			w.after(t, time.Second)
+		}},
+		{"clock set back and forward", func(t *testing.T, w *watch) {
+			w.wall.Step(2 * latchkey.RunLease)
+			w.after(t, 0)
+			w.wall.Step(-time.Hour)
+			w.after(t, time.Second)
+			w.wall.Step(time.Hour)
+			w.after(t, time.Second)
+		}},
+		{"round failed", func(t *testing.T, w *watch) {
+			w.after(t, 0)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := w.round(ctx); err == nil {
+				t.Fatal("a round without its database succeeded")
+			}
+			w.wall.Step(2 * latchkey.RunLease)
+			w.after(t, 0)
+		}},
 	}
-	t.Fatal("the run did not end")
-	return latchkey.Run{}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := latchkeytest.New(t, latchkeytest.Options{}).Chain(t)
+			r := c.Start(t)
+			c.Machine.Claim(t)
+			w := newWatch(t, c)
+			tt.do(t, w)
+			got, err := c.Broker.Run(t.Context(), c.Admin, c.Env, r.ID)
+			if err != nil || got.State != latchkey.RunRunning {
+				t.Fatalf("run is %s %+v, %v; want running", got.State, got.Error, err)
+			}
+			w.lease(t)
+			if got, err = c.Broker.Run(t.Context(), c.Admin, c.Env, r.ID); err != nil || got.State != latchkey.RunFailed {
+				t.Errorf("run is %s, %v a lease later; want failed", got.State, err)
+			}
+		})
+	}
 }
 
 func TestLogAndFinishAreRepeatable(t *testing.T) {

@@ -338,23 +338,25 @@ func TestForgetting(t *testing.T) {
 	yes := true
 	tests := []struct {
 		name string
-		do   func(t *testing.T, c *latchkeytest.Chain, clock *clock)
+		do   func(t *testing.T, c *latchkeytest.Chain, clock *latchkeytest.Clock)
 		want int // decisions that stay
 	}{
-		{"nothing happened", func(*testing.T, *latchkeytest.Chain, *clock) {}, 1},
-		{"another secret rotated", func(t *testing.T, c *latchkeytest.Chain, _ *clock) { c.SetSecret(t, "another", "x") }, 1},
-		{"rotated", func(t *testing.T, c *latchkeytest.Chain, _ *clock) { c.SetSecret(t, c.Reference.Secret, "x") }, 0},
-		{"machine disabled", func(t *testing.T, c *latchkeytest.Chain, _ *clock) {
+		{"nothing happened", func(*testing.T, *latchkeytest.Chain, *latchkeytest.Clock) {}, 1},
+		{"another secret rotated", func(t *testing.T, c *latchkeytest.Chain, _ *latchkeytest.Clock) { c.SetSecret(t, "another", "x") }, 1},
+		{"rotated", func(t *testing.T, c *latchkeytest.Chain, _ *latchkeytest.Clock) {
+			c.SetSecret(t, c.Reference.Secret, "x")
+		}, 0},
+		{"machine disabled", func(t *testing.T, c *latchkeytest.Chain, _ *latchkeytest.Clock) {
 			if _, err := c.Broker.UpdateMachine(t.Context(), c.Admin, c.Env, c.Machine.ID, latchkey.MachineUpdate{Disabled: &yes}); err != nil {
 				t.Fatal(err)
 			}
 		}, 0},
-		{"not used", func(_ *testing.T, _ *latchkeytest.Chain, clock *clock) { clock.advance(6 * time.Minute) }, 0},
+		{"not used", func(_ *testing.T, _ *latchkeytest.Chain, clock *latchkeytest.Clock) { clock.Step(6 * time.Minute) }, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			clock := new(clock)
-			c := latchkeytest.New(t, latchkeytest.Options{Now: clock.now}).Chain(t)
+			clock := new(latchkeytest.Clock)
+			c := latchkeytest.New(t, latchkeytest.Options{Now: clock.Now}).Chain(t)
 			warm(t, c)
 			if _, err := c.Broker.AgentSession(t.Context(), c.Machine.Session().ID, ""); err != nil {
 				t.Fatal(err)
@@ -366,7 +368,7 @@ func TestForgetting(t *testing.T) {
 			if n, sessions := c.Broker.Remembered(); n != tt.want || sessions != 1 {
 				t.Errorf("%d decisions and %d sessions stay; want %d and 1", n, sessions, tt.want)
 			}
-			clock.advance(time.Hour)
+			clock.Step(time.Hour)
 			if err := c.Broker.ForgetSome(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -380,8 +382,8 @@ func TestForgetting(t *testing.T) {
 // TestRecordedReleaseDoesNotQuarantine repeats a request of before the newest
 // release, as somebody on the network could.
 func TestRecordedReleaseDoesNotQuarantine(t *testing.T) {
-	clock := new(clock)
-	c := latchkeytest.New(t, latchkeytest.Options{Now: clock.now}).Chain(t)
+	clock := new(latchkeytest.Clock)
+	c := latchkeytest.New(t, latchkeytest.Options{Now: clock.Now}).Chain(t)
 	c.Start(t)
 	run := c.Machine.Claim(t)
 	recorded := c.Machine.Session()
@@ -393,7 +395,7 @@ func TestRecordedReleaseDoesNotQuarantine(t *testing.T) {
 		if _, err := c.Broker.Release(t.Context(), s, run.Run, latchkey.ReleaseRequest{Claim: run.Claim, Credential: run.Credential, Counter: int64(n + 1)}); err != nil {
 			t.Fatal(err)
 		}
-		clock.advance(time.Second)
+		clock.Step(time.Second)
 	}
 	_, err := c.Broker.Release(t.Context(), recorded, run.Run, latchkey.ReleaseRequest{Claim: run.Claim, Credential: run.Credential, Counter: 1})
 	wantCode(t, err, latchkey.ErrConflict, "repeated")

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/latchkeytest"

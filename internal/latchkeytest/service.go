@@ -35,6 +35,9 @@ type Options struct {
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
+	// Idle leaves the background work out: nothing is checked, lost or purged.
+	Idle bool
+
 	// OpenVault, when not nil, may return a vault in place of the real one.
 	// Returning nil leaves the real one.
 	OpenVault func(ref latchkey.VaultReference, embedded bool) vault.Vault
@@ -121,6 +124,14 @@ func New(t testing.TB, o Options) *Service {
 	}
 	if s.Admin, err = s.Broker.Authenticate(ctx, s.AdminToken); err != nil {
 		t.Fatal(err)
+	}
+	if o.Idle {
+		t.Cleanup(func() {
+			if err := s.DB.Close(); err != nil {
+				t.Errorf("close database: %v", err)
+			}
+		})
+		return s
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
