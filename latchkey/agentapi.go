@@ -148,6 +148,11 @@ type RunRequest struct {
 	// that was answered by nobody is granted again to who knows it: that agent has
 	// not begun. Other requests have none.
 	Attempt string `json:"attempt,omitempty"`
+
+	// SignedIn is that the target has let the agent in, of a heartbeat. The agent
+	// says so at once, since runs may have to wait for it. That the target has
+	// refused is said by finish, which follows at once.
+	SignedIn bool `json:"signedIn,omitempty"`
 }
 
 // MaxAttempt bounds the attempt of a RunRequest, in bytes.

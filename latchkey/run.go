@@ -54,11 +54,12 @@ const (
 	RunErrExpired     = "password-expired"   // the SSH server wants the password changed first
 	RunErrAccount     = "account-refused"    // the SSH server took the password, but not the account
 	RunErrLost        = "connection-lost"    // the SSH server was gone while the flow ran
+	RunErrPending     = "sign-in-pending"    // too many others sign in there with the credential; also the code of such a release
 )
 
 // MaxRefusals is how often in a row a target may refuse one version of a secret
 // before nothing signs in there with it any more: most systems lock an account
-// after a few more.
+// after a few more. Sign-ins under way count as refused until their end is known.
 const MaxRefusals = 3
 
 // A RunKind says what a run is for.
@@ -99,7 +100,7 @@ type Run struct {
 
 // A RunError says why a run did not succeed.
 type RunError struct {
-	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, server-lost, timeout, queue-timeout, cancelled, no-longer-allowed or restored; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused or connection-lost"`
+	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, server-lost, timeout, queue-timeout, cancelled, no-longer-allowed or restored; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused, connection-lost or sign-in-pending"`
 	Message string `json:"message"`
 }
 

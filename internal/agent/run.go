@@ -35,12 +35,14 @@ type task struct {
 	run *latchkey.ClaimedRun
 	log *slog.Logger
 	out *output
+
+	signedIn chan struct{} // gets one when the target has let the agent in
 }
 
 // execute executes a claimed run and reports its end. ctx ends when the agent
 // stops.
 func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
-	t := &task{a: a, run: run, log: a.log.With(slog.String("run", string(run.Run)), slog.String("claim", string(run.Claim))), out: newOutput()}
+	t := &task{a: a, run: run, log: a.log.With(slog.String("run", string(run.Run)), slog.String("claim", string(run.Claim))), out: newOutput(), signedIn: make(chan struct{}, 1)}
 	// Reports go on while the agent stops, and while a run is being ended.
 	reports, stopReports := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReports()
@@ -118,21 +120,25 @@ func (t *task) beat(running, reports context.Context, end context.CancelCauseFun
 	defer silence.stop()
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
+	signedIn := false // and the server does not know yet
 	for {
 		select {
 		case <-running.Done():
 			return
+		case <-t.signedIn:
+			signedIn = true
 		case <-ticker.C:
 		}
 		var status latchkey.RunStatus
 		var sent time.Time
 		err := t.a.sessions.use(reports, func(s *client.MachineSession) (err error) {
 			sent = time.Now()
-			status, err = s.Heartbeat(reports, t.run.Run, latchkey.RunRequest{Claim: t.run.Claim})
+			status, err = s.Heartbeat(reports, t.run.Run, latchkey.RunRequest{Claim: t.run.Claim, SignedIn: signedIn})
 			return err
 		})
 		switch {
 		case err == nil:
+			signedIn = false
 			silence.heard(sent)
 			if status.Cancel {
 				end(errCancelled)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 	server := t.a.policy.server(t.run.SSHServer) // there, since the policy allows it
 	fail := func(err error) latchkey.FinishRequest {
+		if e, ok := errors.AsType[*runError](err); ok && e.code == latchkey.RunErrSignIn {
+			return failed(e.code, e) // it counts, whatever else ends the run
+		}
 		if cause := context.Cause(ctx); cause != nil {
 			return t.endedBy(cause)
 		}
@@ -29,15 +33,17 @@ func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 		if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == latchkey.RunErrCancelled {
 			return t.endedBy(errCancelled)
 		}
+		if pending(err) {
+			return failed(latchkey.RunErrPending, err)
+		}
 		return failed(latchkey.RunErrRelease, err)
 	}
-	conn, err := server.dial(ctx)
+	conn, v, err := t.connect(ctx, server)
 	if err != nil {
 		return fail(err)
 	}
 	defer conn.Close()
-	v, err := t.releaseOne(ctx, t.run.Credential)
-	if err == nil && (handout{connection: v}).expired() {
+	if err = context.Cause(ctx); err == nil && (handout{connection: v}).expired() {
 		err = errors.New("the released credential expired before the agent could sign in")
 	}
 	if err != nil {
@@ -48,6 +54,7 @@ func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 		return fail(err)
 	}
 	defer client.Close()
+	t.signedIn <- struct{}{}
 	t.log.LogAttrs(ctx, slog.LevelInfo, "signed in", slog.String("sshServer", server.Name))
 	s := &sshSession{task: t, server: server, client: client, user: v.Username, password: v.Password}
 	r := s.run
@@ -57,6 +64,36 @@ func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 	result := r(ctx)
 	result.SignedIn = true
 	return result
+}
+
+const (
+	signInPatience = 30 * time.Second // for other runs that sign in with the same credential
+	signInAsks     = 3                // after so many requests the pauses do not grow any more
+)
+
+// connect connects to a server and has the credential released. While too many
+// others are signing in there with it, it lets go, waits and tries again.
+func (t *task) connect(ctx context.Context, server *sshServer) (net.Conn, named, error) {
+	for begun, attempt := time.Now(), 1; ; attempt++ {
+		conn, err := server.dial(ctx)
+		if err != nil {
+			return nil, named{}, err
+		}
+		v, err := t.releaseOne(ctx, t.run.Credential)
+		if err == nil {
+			return conn, v, nil
+		}
+		_ = conn.Close() // the failure is err
+		if !pending(err) || time.Since(begun) > signInPatience || !backoff(ctx, min(attempt, signInAsks)) {
+			return nil, named{}, err
+		}
+	}
+}
+
+// pending reports whether a release was refused until others have signed in.
+func pending(err error) bool {
+	e, ok := errors.AsType[*latchkey.Error](err)
+	return ok && e.Code == latchkey.RunErrPending
 }
 
 // An sshSession is a run that has signed in to its SSH server.

@@ -108,7 +108,12 @@ func (s *sshServer) signIn(ctx context.Context, conn net.Conn, v latchkey.Creden
 	}
 	watched := &watchedConn{Conn: conn}
 	a := &signIn{server: s, conn: watched, user: v.Username, password: v.Password}
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer context.AfterFunc(ctx, func() {
+		// Who cancels a run must not hide how its attempt ends: it counts.
+		if !errors.Is(context.Cause(ctx), errCancelled) {
+			_ = conn.Close()
+		}
+	})()
 	if err := conn.SetDeadline(time.Now().Add(sshSignInTime)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -263,3 +263,23 @@ func TestServersTexts(t *testing.T) {
 		t.Errorf("the error of reading is shown as %q; want it without the password", m)
 	}
 }
+
+// TestCancelledSignIn cancels a run while it signs in: the refusal is reported all
+// the same, or attempts could be made that count for nothing.
+func TestCancelledSignIn(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	f := newFake(t, func(f *fakeServer, c *ssh.ServerConfig) {
+		c.PasswordCallback = func(_ ssh.ConnMetadata, p []byte) (*ssh.Permissions, error) {
+			cancel(errCancelled)
+			return nil, f.give(string(p))
+		}
+	}, nil)
+	conn, err := f.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.signIn(ctx, conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret("wrong-one")}); codeOf(err) != latchkey.RunErrSignIn {
+		t.Errorf("sign-in of a cancelled run: %v; want %s", err, latchkey.RunErrSignIn)
+	}
+}

@@ -243,7 +243,8 @@ func (o *agentOp) stopBeforeStart(r db.Run) (*latchkey.RunError, error) {
 	return e, o.Record(event)
 }
 
-// Heartbeat keeps a claimed run alive and tells the agent whether to cancel it.
+// Heartbeat keeps a claimed run alive and tells the agent whether to cancel it. It
+// also notes that the agent has signed in, so that others may.
 func (b *Broker) Heartbeat(ctx context.Context, s AgentSession, id latchkey.RunID, req latchkey.RunRequest) (st latchkey.RunStatus, err error) {
 	fresh := false
 	err = b.agent(ctx, s, b.db.View, func(o *agentOp) error {
@@ -252,7 +253,7 @@ func (b *Broker) Heartbeat(ctx context.Context, s AgentSession, id latchkey.RunI
 			return err
 		}
 		st = latchkey.RunStatus{Cancel: r.CancelAsked, LeaseExpires: *r.LeaseExpires}
-		fresh = r.LeaseExpires.Sub(o.Now) > latchkey.RunLease-seenInterval
+		fresh = r.LeaseExpires.Sub(o.Now) > latchkey.RunLease-seenInterval && !req.SignedIn
 		return nil
 	})
 	if err != nil || fresh {
@@ -266,6 +267,11 @@ func (b *Broker) Heartbeat(ctx context.Context, s AgentSession, id latchkey.RunI
 		st = status(r, o.Now)
 		if err := o.MachineSeen(o.m.ID); err != nil {
 			return err
+		}
+		if req.SignedIn {
+			if err := o.endSignIn(id, true, false); err != nil {
+				return err
+			}
 		}
 		return o.ExtendLease(id)
 	})
@@ -330,7 +336,7 @@ func (b *Broker) Finish(ctx context.Context, s AgentSession, id latchkey.RunID, 
 		if err := o.FinishRun(id, req.State, req.ExitCode, req.Error); err != nil {
 			return err
 		}
-		if err := o.countSignIn(r, req); err != nil {
+		if err := o.endSignIn(id, req.SignedIn, refusedAtTarget(req)); err != nil {
 			return err
 		}
 		e := o.event(latchkey.ActRunFinish, runThing(r))

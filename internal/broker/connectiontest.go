@@ -14,8 +14,8 @@ import (
 // connection's target, with the stored configuration and without a flow. It
 // waits for the result, at most latchkey.MaxTestWait; the test goes on when the
 // wait is over. What can be known before is looked at first: if that fails,
-// nothing is queued and nothing released. With force one more attempt is made
-// after the target has refused the secret latchkey.MaxRefusals times.
+// nothing is queued and nothing released. With force this one test may sign in
+// after the target has refused the secret latchkey.MaxRefusals times, once an hour.
 //
 // A connection has one test at a time, so that nobody can lock an account with
 // them.
@@ -67,7 +67,7 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 			ID: latchkey.RunID(latchkey.NewID("run", o.Now)), Kind: latchkey.RunTest, Connection: c.ID, Machine: m.ID, MachineName: m.Name, SharedUID: m.SharedUID,
 			State: latchkey.RunQueued, Inputs: map[string]string{}, Owner: c.Owner, StartedBy: o.who.ID, QueuedAt: o.Now,
 		},
-		Environment: e.ID,
+		Environment: e.ID, Forced: force,
 	}
 	l, err := o.beforeTest(c, run, m)
 	if err != nil {
@@ -83,11 +83,6 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 		t.State, t.FinishedAt, t.Steps = latchkey.TestFailed, &t.StartedAt, l.results(latchkey.TestSkipped)
 		event.Outcome, event.Code, event.Reason = latchkey.OutcomeFailed, failed.Code, failed.Message
 		return t, o.Record(event)
-	}
-	if force {
-		if err := o.LimitRefusals(signInTarget(c), latchkey.MaxRefusals-1); err != nil {
-			return t, err
-		}
 	}
 	if err := o.CreateRun(run); err != nil {
 		return t, err
@@ -279,9 +274,9 @@ func (l testList) release(e latchkey.AuditEvent) {
 		l.pass(latchkey.StepVault, "the vault was read")
 		l.pass(latchkey.StepRelease, "the secret was released, sealed to the machine")
 	case latchkey.ActReleaseFailed:
-		if e.Code == codeRefusedBefore {
+		if e.Code == codeRefusedBefore || e.Code == latchkey.RunErrPending {
 			l.pass(latchkey.StepVault, "the vault was read")
-			l.deny(latchkey.StepRelease, denial{code: e.Code, reason: e.Reason, remedy: blockedRemedy})
+			l.deny(latchkey.StepRelease, denial{code: e.Code, reason: e.Reason, remedy: blockedRemedies[e.Code]})
 			return
 		}
 		l.deny(latchkey.StepVault, denial{code: e.Code, reason: e.Reason, identity: latchkey.ServiceIdentity})

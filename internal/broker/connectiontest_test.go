@@ -260,8 +260,10 @@ func TestRefusals(t *testing.T) {
 		if err := signIn(t, c, latchkey.RunErrSignIn); err != nil {
 			t.Fatalf("forced test: %v", err)
 		}
-		refusals(latchkey.MaxRefusals)
+		refusals(latchkey.MaxRefusals + 1)
 		wantCode(t, run(""), latchkey.ErrConflict, "refused-before")
+		beginTest(t, c, true)
+		wantCode(t, signIn(t, c, ""), latchkey.ErrConflict, "refused-before")
 
 		// Another version of the secret is another matter, and success ends it.
 		c.SetSecret(t, c.Reference.Secret, "another")

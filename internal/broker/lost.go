@@ -100,6 +100,9 @@ func (b *Broker) endLostRuns(ctx context.Context) (more bool, err error) {
 			if err := tx.FinishRun(r.ID, latchkey.RunFailed, nil, &e); err != nil {
 				return err
 			}
+			if err := tx.EndSignIn(r.ID); err != nil {
+				return err
+			}
 			o := &op{tx, serviceCaller}
 			event := o.event(latchkey.ActRunFinish, runThing(r))
 			event.Outcome, event.Code, event.Reason, event.Machine = latchkey.OutcomeFailed, e.Code, e.Message, r.Machine

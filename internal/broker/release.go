@@ -43,15 +43,17 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 		return *delivered, nil
 	}
 	value, failure := b.read(ctx, g)
-	if failure == nil {
-		failure = g.refused.blocks(value.Version)
-	}
 	var sealed latchkey.Sealed
 	if failure == nil {
 		sealed, failure = b.sealRelease(s, g, value)
 	}
 	// The outcome is recorded also when the agent has gone away meanwhile.
-	if err := b.ledger.add(ctx, &ledgerEntry{events: []latchkey.AuditEvent{g.outcome(s.Address, value.Version, failure)}}); err != nil {
+	if g.target != nil && failure == nil {
+		failure, err = b.beginSignIn(ctx, g, s.Address, value.Version)
+	} else {
+		err = b.ledger.add(ctx, &ledgerEntry{events: []latchkey.AuditEvent{g.outcome(s.Address, value.Version, failure)}})
+	}
+	if err != nil {
 		if failure != nil {
 			return latchkey.Sealed{}, fmt.Errorf("record that release %s failed (%v): %w", g.id, failure, err)
 		}
@@ -62,7 +64,9 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 		return latchkey.Sealed{}, b.releaseError(ctx, g, failure)
 	}
 	b.counts.ReleasesDelivered.Add(1)
-	b.stand(g, value)
+	if g.target == nil { // whether a sign-in may be tried is decided each time
+		b.stand(g, value)
+	}
 	return sealed, nil
 }
 
@@ -116,7 +120,7 @@ type grant struct {
 	username   string
 	reference  db.Reference
 	vault      latchkey.VaultID // embedded, else ""
-	refused    refusals         // of the credential, by the run's target
+	target     *db.SignInTarget // of the sign-in that it is for; nil if for none
 
 	// What it was decided at; see standing.
 	epoch int64
@@ -226,9 +230,7 @@ func denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (denial, error)
 	if c.Credential != id && !slices.Contains(f.Credentials, id) {
 		return denial{code: "credential-not-listed", reason: "the run's connection and flow do not name the credential that was asked for", remedy: "add it to the flow's credentials"}, nil
 	}
-	if g.refused, err = refusalsAt(o.Tx, c, id); err != nil {
-		return denial{}, err
-	}
+	g.target = signInTarget(c, id)
 	return resolve(o, g)
 }
 

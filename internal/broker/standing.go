@@ -44,7 +44,6 @@ type decision struct {
 	credential latchkey.Credential
 	username   string
 	reference  db.Reference
-	refused    refusals
 
 	// Of an embedded vault: the value that was read when the vault was in the
 	// state, or later. It is current as long as the vault is in that state still,
@@ -164,7 +163,7 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 	number := int(run.releases.Add(1))
 	g = grant{
 		id: latchkey.ReleaseID(latchkey.NewID("rel", now)), number: number, run: run.Run, machine: d.machine, credential: d.credential,
-		username: d.username, reference: d.reference, vault: d.vault, refused: d.refused,
+		username: d.username, reference: d.reference, vault: d.vault,
 	}
 	guard := d.guard(m.environment)
 	guard.Session, guard.Machine, guard.Counter, guard.Nonce = s.ID, s.Machine, req.Counter, s.Nonce
@@ -193,7 +192,7 @@ func (b *Broker) grantStanding(ctx context.Context, s AgentSession, id latchkey.
 
 // stand remembers a decision that was made in the database.
 func (b *Broker) stand(g grant, value vault.Value) {
-	d := &decision{epoch: g.epoch, machine: g.machine, credential: g.credential, username: g.username, reference: g.reference, refused: g.refused}
+	d := &decision{epoch: g.epoch, machine: g.machine, credential: g.credential, username: g.username, reference: g.reference}
 	if g.vault != "" {
 		d.vault, d.value = g.vault, value
 		d.state.Store(&g.state)

@@ -2,31 +2,34 @@ package db
 
 import (
 	"errors"
+	"time"
 
 	"latchkey.dev/latchkey"
 )
 
-// A SignInTarget is where an agent signs in with a credential. SSHServer is ""
-// for another driver than ssh.
+// A SignInTarget is where an agent signs in with a credential.
 type SignInTarget struct {
 	Credential latchkey.CredentialID
 	Machine    latchkey.MachineID
 	SSHServer  string
 }
 
-// Refusals returns how often in a row a target has refused a credential, and the
-// version of the secret that it refused last: 0 and "" if it did not.
-func (tx *Tx) Refusals(t SignInTarget) (n int, version string, err error) {
-	type row struct {
-		n       int
-		version string
-	}
-	r, err := one(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.n, &r.version) },
-		`SELECT refusals, version FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3`, t.Credential, t.Machine, t.SSHServer)
+// Refusals say how often in a row a target has refused a credential. The zero
+// value is that it did not.
+type Refusals struct {
+	N        int
+	Version  string     // of the secret that was refused last
+	ForcedAt *time.Time // when the version was tried once more than the limit
+}
+
+// Refusals returns what a target has refused.
+func (tx *Tx) Refusals(t SignInTarget) (Refusals, error) {
+	r, err := one(tx, func(s scanner) (r Refusals, err error) { return r, s.Scan(&r.N, &r.Version, nullTime{&r.ForcedAt}) },
+		`SELECT refusals, version, forced_at FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3`, t.Credential, t.Machine, t.SSHServer)
 	if errors.Is(err, ErrNotFound) {
 		err = nil
 	}
-	return r.n, r.version, err
+	return r, err
 }
 
 // AddRefusal counts a refusal of a version of the secret. Another version than
@@ -35,30 +38,53 @@ func (tx *Tx) AddRefusal(t SignInTarget, version string) error {
 	_, err := tx.exec(`INSERT INTO sign_in_refusals (credential_id, machine_id, ssh_server, version, refusals, last_at) VALUES ($1, $2, $3, $4, 1, $5)
 		ON CONFLICT (credential_id, machine_id, ssh_server) DO UPDATE SET
 			refusals = CASE WHEN sign_in_refusals.version = excluded.version THEN sign_in_refusals.refusals + 1 ELSE 1 END,
+			forced_at = CASE WHEN sign_in_refusals.version = excluded.version THEN sign_in_refusals.forced_at END,
 			version = excluded.version, last_at = excluded.last_at`, t.Credential, t.Machine, t.SSHServer, version, ms(tx.Now))
-	if err != nil {
-		return err
-	}
-	return tx.bumpEpochOf("machines", string(t.Machine))
+	return err
 }
 
-// LimitRefusals makes the count at most n; 0 forgets it.
-func (tx *Tx) LimitRefusals(t SignInTarget, n int) error {
-	query, args := `UPDATE sign_in_refusals SET refusals = $4 WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3 AND refusals > $4`,
-		[]any{t.Credential, t.Machine, t.SSHServer, n}
-	if n == 0 {
-		query, args = `DELETE FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3`, args[:3]
-	}
-	if _, err := tx.exec(query, args...); err != nil {
-		return err
-	}
-	return tx.bumpEpochOf("machines", string(t.Machine))
+// ForgetRefusals ends the count of a version, which the target has taken.
+func (tx *Tx) ForgetRefusals(t SignInTarget, version string) error {
+	_, err := tx.exec(`DELETE FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3 AND version = $4`, t.Credential, t.Machine, t.SSHServer, version)
+	return err
 }
 
-// DeliveredVersion returns the version of a credential that was delivered last
-// to a run, or ErrNotFound.
-func (tx *Tx) DeliveredVersion(run latchkey.RunID, id latchkey.CredentialID) (string, error) {
-	e, err := one(tx, scanAudit, `SELECT `+auditCols+` FROM audit
-		WHERE run_id = $1 AND run_id <> '' AND credential_id = $2 AND action = $3 ORDER BY id DESC LIMIT 1`, run, id, latchkey.ActReleaseDelivered)
-	return e.Details[AuditVersion], err
+// NoteForced stores that what the target has refused is tried once more now.
+func (tx *Tx) NoteForced(t SignInTarget) error {
+	return tx.execOne(`UPDATE sign_in_refusals SET forced_at = $4 WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3`, t.Credential, t.Machine, t.SSHServer, ms(tx.Now))
+}
+
+// A SignInTry is a sign-in of a run that has the secret for it and has not
+// reported how it went.
+type SignInTry struct {
+	Target  SignInTarget
+	Version string // of the secret
+}
+
+// BeginSignIn stores that a run is about to sign in; it may do so again.
+func (tx *Tx) BeginSignIn(run latchkey.RunID, t SignInTry) error {
+	_, err := tx.exec(`INSERT INTO sign_in_tries (run_id, credential_id, machine_id, ssh_server, version, begun_at) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (run_id) DO UPDATE SET version = excluded.version, begun_at = excluded.begun_at`,
+		run, t.Target.Credential, t.Target.Machine, t.Target.SSHServer, t.Version, ms(tx.Now))
+	return err
+}
+
+// SignInTry returns the sign-in of a run, or ErrNotFound.
+func (tx *Tx) SignInTry(run latchkey.RunID) (SignInTry, error) {
+	return one(tx, func(s scanner) (t SignInTry, err error) {
+		return t, s.Scan(&t.Target.Credential, &t.Target.Machine, &t.Target.SSHServer, &t.Version)
+	}, `SELECT credential_id, machine_id, ssh_server, version FROM sign_in_tries WHERE run_id = $1`, run)
+}
+
+// OtherSignIns returns how many sign-ins are under way at a target, of running
+// runs but one.
+func (tx *Tx) OtherSignIns(t SignInTarget, but latchkey.RunID) (int, error) {
+	return one(tx, scanInt, `SELECT count(*) FROM sign_in_tries t JOIN runs r ON r.id = t.run_id
+		WHERE t.credential_id = $1 AND t.machine_id = $2 AND t.ssh_server = $3 AND t.run_id <> $4 AND r.state = 'running'`, t.Credential, t.Machine, t.SSHServer, but)
+}
+
+// EndSignIn stores that a run's sign-in is not under way any more, if it was.
+func (tx *Tx) EndSignIn(run latchkey.RunID) error {
+	_, err := tx.exec(`DELETE FROM sign_in_tries WHERE run_id = $1`, run)
+	return err
 }

@@ -14,12 +14,13 @@ type Run struct {
 	Environment  latchkey.EnvironmentID
 	Claim        latchkey.ClaimID // "" while queued
 	LeaseExpires *time.Time
-	LogChunks    int // pieces of output that are kept
+	Forced       bool // a test that may try once more what its target has refused
+	LogChunks    int  // pieces of output that are kept
 }
 
 const runCols = `r.id, r.environment_id, r.kind, COALESCE(r.flow_id, ''), COALESCE(f.name, ''), COALESCE(r.revision, 0), r.connection_id, r.machine_id, m.name, m.shared_uid, r.state, r.error_code, r.error_message,
 	r.exit_code, r.inputs, r.owner_id, r.started_by, r.releases, r.queued_at, r.claimed_at, r.started_at, r.finished_at, r.cancel_asked_at IS NOT NULL,
-	r.log_bytes, r.log_truncated, r.log_chunks, r.claim_id, r.lease_expires_at`
+	r.log_bytes, r.log_truncated, r.log_chunks, r.claim_id, r.lease_expires_at, r.forced`
 
 const runFrom = ` FROM runs r LEFT JOIN flows f ON f.id = r.flow_id JOIN machines m ON m.id = r.machine_id`
 
@@ -27,7 +28,7 @@ func scanRun(s scanner) (r Run, err error) {
 	var e latchkey.RunError
 	err = s.Scan(&r.ID, &r.Environment, &r.Kind, &r.Flow, &r.FlowName, &r.Revision, &r.Connection, &r.Machine, &r.MachineName, &r.SharedUID, &r.State, &e.Code, &e.Message,
 		&r.ExitCode, jsonText{&r.Inputs}, &r.Owner, &r.StartedBy, &r.Releases, timestamp{&r.QueuedAt}, nullTime{&r.ClaimedAt}, nullTime{&r.StartedAt},
-		nullTime{&r.FinishedAt}, &r.CancelAsked, &r.LogBytes, &r.LogTruncated, &r.LogChunks, &r.Claim, nullTime{&r.LeaseExpires})
+		nullTime{&r.FinishedAt}, &r.CancelAsked, &r.LogBytes, &r.LogTruncated, &r.LogChunks, &r.Claim, nullTime{&r.LeaseExpires}, &r.Forced)
 	if e.Code != "" {
 		r.Error = &e
 	}
@@ -101,9 +102,9 @@ func (tx *Tx) CreateRun(r Run) error {
 	if r.Kind == latchkey.RunFlow {
 		flow, revision = r.Flow, r.Revision
 	}
-	_, err = tx.exec(`INSERT INTO runs (id, environment_id, kind, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, state, queued_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', $11)`,
-		r.ID, r.Environment, r.Kind, flow, revision, r.Connection, r.Machine, r.Owner, r.StartedBy, inputs, ms(tx.Now))
+	_, err = tx.exec(`INSERT INTO runs (id, environment_id, kind, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, forced, state, queued_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'queued', $12)`,
+		r.ID, r.Environment, r.Kind, flow, revision, r.Connection, r.Machine, r.Owner, r.StartedBy, inputs, r.Forced, ms(tx.Now))
 	return err
 }
 

@@ -297,6 +297,7 @@ CREATE TABLE sign_in_refusals (
     version       TEXT NOT NULL,
     refusals      BIGINT NOT NULL,
     last_at       BIGINT NOT NULL,
+    forced_at     BIGINT,
     PRIMARY KEY (credential_id, machine_id, ssh_server)
 );
 
@@ -339,6 +340,7 @@ CREATE TABLE runs (
     owner_id         TEXT NOT NULL REFERENCES principals (id),
     started_by       TEXT NOT NULL REFERENCES principals (id),
     inputs           TEXT NOT NULL,
+    forced           BOOLEAN NOT NULL DEFAULT FALSE,
     state            TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'timed-out')),
     error_code       TEXT NOT NULL DEFAULT '',
     error_message    TEXT NOT NULL DEFAULT '',
@@ -368,6 +370,16 @@ CREATE INDEX runs_waiting ON runs (queued_at) WHERE state = 'queued';
 CREATE INDEX runs_flow ON runs (flow_id, id);
 CREATE INDEX runs_connection ON runs (connection_id, id);
 CREATE INDEX runs_tests ON runs (connection_id, id) WHERE kind = 'test';
+
+CREATE TABLE sign_in_tries (
+    run_id        TEXT PRIMARY KEY REFERENCES runs (id),
+    credential_id TEXT NOT NULL REFERENCES credentials (id),
+    machine_id    TEXT NOT NULL REFERENCES machines (id),
+    ssh_server    TEXT NOT NULL,
+    version       TEXT NOT NULL,
+    begun_at      BIGINT NOT NULL
+);
+CREATE INDEX sign_in_tries_target ON sign_in_tries (credential_id, machine_id, ssh_server);
 
 CREATE TABLE run_logs (
     run_id     TEXT NOT NULL REFERENCES runs (id),
