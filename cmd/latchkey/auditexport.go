@@ -154,8 +154,14 @@ func (e *exporter) page(ctx context.Context, status *statusLine) (latchkey.Page[
 		if ctx.Err() != nil {
 			return page, ctx.Err()
 		}
+		if err == nil && failures > 1 && status.out == nil {
+			e.say("the server is back")
+		}
 		if err == nil || !errors.Is(err, latchkey.ErrUnavailable) || failures == exportFailures {
 			return page, err
+		}
+		if failures == 1 && status.out == nil {
+			e.say("%s; waiting for it", message(err)[0])
 		}
 		status.set("%s; trying again in %s", message(err)[0], pause)
 		if err := e.sleep(ctx, pause); err != nil {

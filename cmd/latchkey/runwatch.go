@@ -47,10 +47,15 @@ func (a *app) watching(ctx context.Context, look func() (done bool, err error)) 
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, latchkey.ErrUnavailable) && failures < watchFailures:
-			failures++
+			if failures++; failures == 1 && !a.redraws(a.std.out) {
+				a.say("%s; waiting for it", message(err)[0])
+			}
 		case err != nil || done:
 			return err
 		default:
+			if failures > 0 && !a.redraws(a.std.out) {
+				a.say("the server is back")
+			}
 			failures = 0
 		}
 		if err := sleep(ctx, watchPoll); err != nil {

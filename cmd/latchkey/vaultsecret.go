@@ -77,7 +77,7 @@ from --file every byte counts.`,
 				if err != nil {
 					return err
 				}
-				return a.printOne(b, b.fields()...)
+				return a.printOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}
@@ -107,7 +107,7 @@ and prints it: bare to a pipe, with a line break on a terminal.`,
 						return err
 					}
 					if a.json {
-						return a.printJSON(b)
+						return a.printJSON(shownSecret{b})
 					}
 					return a.reveal(latchkey.NewSecret(deref(b.Value)))
 				}
@@ -115,7 +115,7 @@ and prints it: bare to a pipe, with a line break on a terminal.`,
 				if err != nil {
 					return err
 				}
-				return a.printOne(b, b.fields()...)
+				return a.printOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}
@@ -157,13 +157,13 @@ func (a *app) secretList() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.inVault(cmd.Context(), args[0], func(v *keyVault) error {
 				if deleted {
-					return printList(a, v.list(cmd.Context(), "/deletedsecrets"), []string{"SECRET", "DELETED", "PURGED"},
-						func(b secretBundle) []string {
+					return printList(a, shownSecrets(v.list(cmd.Context(), "/deletedsecrets")), []string{"SECRET", "DELETED", "PURGED"},
+						func(b shownSecret) []string {
 							return []string{b.name(), unixTime(b.DeletedDate), unixTime(b.ScheduledFor)}
 						})
 				}
-				return printList(a, v.list(cmd.Context(), "/secrets"), []string{"SECRET", "ENABLED", "CONTENT TYPE", "EXPIRES", "UPDATED"},
-					func(b secretBundle) []string {
+				return printList(a, shownSecrets(v.list(cmd.Context(), "/secrets")), []string{"SECRET", "ENABLED", "CONTENT TYPE", "EXPIRES", "UPDATED"},
+					func(b shownSecret) []string {
 						return []string{b.name(), b.enabled(), b.ContentType, unixTime(b.attributes().Expires), unixTime(b.attributes().Updated)}
 					})
 			})
@@ -182,8 +182,8 @@ func (a *app) secretVersions() *cobra.Command {
 				return err
 			}
 			return a.inVault(cmd.Context(), args[0], func(v *keyVault) error {
-				return printList(a, v.list(cmd.Context(), path+"/versions"), []string{"VERSION", "ENABLED", "EXPIRES", "CREATED"},
-					func(b secretBundle) []string {
+				return printList(a, shownSecrets(v.list(cmd.Context(), path+"/versions")), []string{"VERSION", "ENABLED", "EXPIRES", "CREATED"},
+					func(b shownSecret) []string {
 						return []string{b.version(), b.enabled(), unixTime(b.attributes().Expires), unixTime(b.attributes().Created)}
 					})
 			})
@@ -213,7 +213,7 @@ func (a *app) secretUpdate() *cobra.Command {
 				if err := v.do(cmd.Context(), http.MethodPatch, path, in, &b); err != nil {
 					return err
 				}
-				return a.printOne(b, b.fields()...)
+				return a.printOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}
@@ -241,7 +241,7 @@ func (a *app) secretPlain(use, short, method, collection, rest string) *cobra.Co
 					return nil
 				}
 				b.Value = nil
-				return a.printOne(b, b.fields()...)
+				return a.printOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -35,12 +36,16 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	cmd.SetIn(stdin)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
+	cmd.InitDefaultCompletionCmd(args...)
+	if completion, _, err := cmd.Find([]string{"completion"}); err == nil && completion != cmd {
+		completion.Short = "print the script with which a shell completes commands"
+	}
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintf(stderr, "latchkey-agent: %v\n", err)
-	if _, ok := errors.AsType[usageError](err); ok || strings.HasPrefix(err.Error(), "unknown command") {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
 	return 1
@@ -58,12 +63,25 @@ from an administrator of the environment, then keep "run" running.
 What flows may do here is said by policy.toml in the agent's folder. The server is told of
 it and cannot change it.`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.NoArgs,
+		Args: knownCommand, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	cmd.AddCommand(enrolCommand(), runCommand(), sshCommand(), statusCommand(), versionCommand())
 	return cmd
+}
+
+// knownCommand refuses a subcommand that there is none of, and offers the one
+// that was probably meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	msg := fmt.Sprintf("there is no command %q", cmd.CommandPath()+" "+args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usageError{fmt.Errorf("%s; did you mean %q?", msg, near[0])}
+	}
+	return usageError{fmt.Errorf("%s; see %s --help", msg, cmd.CommandPath())}
 }
 
 // noArgs refuses arguments as a mistake in the command line.
@@ -268,7 +286,7 @@ func statusCommand() *cobra.Command {
 				fmt.Fprintf(out, "No machine is enrolled in %s.\n", dir)
 				return nil
 			}
-			fmt.Fprintf(out, "machine      %s (%s)\nenvironment  %s\nserver       %s\nrunning      %t\nshared-uid   %t\n", st.Name, st.Machine, st.Environment, st.Server, st.Running, st.SharedUID)
+			fmt.Fprintf(out, "machine      %s (%s)\nenvironment  %s\nserver       %s\nrunning      %s\nshared-uid   %s\n", st.Name, st.Machine, st.Environment, st.Server, yesNo(st.Running), yesNo(st.SharedUID))
 			if st.Trouble != nil {
 				fmt.Fprintf(out, "trouble      since %s: %s\n", st.Trouble.Since.Local().Format(time.DateTime), st.Trouble.Message)
 			}
@@ -289,11 +307,18 @@ func statusCommand() *cobra.Command {
 	return cmd
 }
 
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "print the version", Args: noArgs,
+		Use: "version", Short: "show the program's version", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), Version(), platform())
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "Version:   %s\nGo:        %s\nPlatform:  %s\n", Version(), runtime.Version(), platform())
 			return err
 		},
 	}

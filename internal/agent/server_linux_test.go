@@ -66,7 +66,7 @@ func TestServerEmpty(t *testing.T) {
 	a = f.agent(t)
 	eventually(t, latchkeytest.Patience, "the agent's log to say what happened", func() bool { return strings.Contains(a.log.String(), text) })
 	eventually(t, latchkeytest.Patience, "the status to say what happened", func() bool { return strings.Contains(f.status(t), text) })
-	if s := f.status(t); !strings.Contains(s, "running      true") || !strings.Contains(s, "enrol the machine with a new token and --force") {
+	if s := f.status(t); !strings.Contains(s, "running      yes") || !strings.Contains(s, "enrol the machine with a new token and --force") {
 		t.Errorf("status = %s; want it running, and what to do", s)
 	}
 	f.replace(own)

@@ -27,7 +27,7 @@ func sshCommand() *cobra.Command {
 		Long: `With the driver ssh the agent signs in to an SSH server that this machine's policy file
 names, as the user of a connection's credential, and runs the flow there. Address and
 host key are this machine's: who makes a connection chooses a server by its name.`,
-		Args: noArgs,
+		Args: knownCommand, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(sshAddCommand(), sshListCommand())
@@ -106,12 +106,12 @@ func confirmKey(cmd *cobra.Command, address string, key ssh.PublicKey, fingerpri
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return usageError{fmt.Errorf("%s has the host key %s (%s); if its administrator confirms that, give --host-key-fingerprint %s", address, got, key.Type(), got)}
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s has the host key %s (%s).\nIs that the right one? [y/N] ", address, got, key.Type())
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s has the host key %s (%s).\nIs that the right one? Type yes: ", address, got, key.Type())
 	line, err := bufio.NewReader(io.LimitReader(in, 100)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+	if strings.TrimSpace(line) != "yes" {
 		return errors.New("nothing was added")
 	}
 	return nil
