@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -162,12 +163,17 @@ func TestQueuePlans(t *testing.T) {
 			"open of flow": `SELECT count(*) FROM runs WHERE flow_id = '` + string(first.Flow) + `' AND state = 'running'`,
 		} {
 			plan := strings.Join(lines(t, d, explain+query), "\n")
-			if strings.Contains(plan, "SCAN r") && !strings.Contains(plan, "USING INDEX") && !strings.Contains(plan, "USING COVERING INDEX") || strings.Contains(plan, "Seq Scan on runs") {
+			// SQLite says SEARCH where it goes by the beginning of an index.
+			if scansRuns.MatchString(plan) || !strings.Contains(plan, "runs_") && !db.IsPostgres(address) {
 				t.Errorf("%s: the plan reads all runs:\n%s", name, plan)
 			}
 		}
 	})
 }
+
+// scansRuns matches the line of a plan that reads every run, or every entry of
+// an index of them.
+var scansRuns = regexp.MustCompile(`(?m)\bSCAN (r|runs)\b|Seq Scan on runs\b`)
 
 // run returns the environment of a run.
 func run(t *testing.T, w *world, id latchkey.RunID) (env latchkey.EnvironmentID) {
