@@ -139,7 +139,7 @@ func (o *agentOp) endSignIn(run latchkey.RunID, signedIn, refused bool) error {
 	}
 	switch {
 	case signedIn:
-		err = o.ForgetRefusals(t.Target, t.Version)
+		err = o.ForgetRefusals(t)
 	case refused:
 		err = o.AddRefusal(t.Target, t.Version)
 	}

@@ -43,9 +43,11 @@ func (tx *Tx) AddRefusal(t SignInTarget, version string) error {
 	return err
 }
 
-// ForgetRefusals ends the count of a version, which the target has taken.
-func (tx *Tx) ForgetRefusals(t SignInTarget, version string) error {
-	_, err := tx.exec(`DELETE FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3 AND version = $4`, t.Credential, t.Machine, t.SSHServer, version)
+// ForgetRefusals ends the count at a target that has taken the secret of a try:
+// of the same version, or of one that was refused before the try began.
+func (tx *Tx) ForgetRefusals(t SignInTry) error {
+	_, err := tx.exec(`DELETE FROM sign_in_refusals WHERE credential_id = $1 AND machine_id = $2 AND ssh_server = $3 AND (version = $4 OR last_at <= $5)`,
+		t.Target.Credential, t.Target.Machine, t.Target.SSHServer, t.Version, ms(t.BegunAt))
 	return err
 }
 
@@ -59,9 +61,10 @@ func (tx *Tx) NoteForced(t SignInTarget) error {
 type SignInTry struct {
 	Target  SignInTarget
 	Version string // of the secret
+	BegunAt time.Time
 }
 
-// BeginSignIn stores that a run is about to sign in; it may do so again.
+// BeginSignIn stores that a run is about to sign in now; it may do so again.
 func (tx *Tx) BeginSignIn(run latchkey.RunID, t SignInTry) error {
 	_, err := tx.exec(`INSERT INTO sign_in_tries (run_id, credential_id, machine_id, ssh_server, version, begun_at) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (run_id) DO UPDATE SET version = excluded.version, begun_at = excluded.begun_at`,
@@ -72,8 +75,8 @@ func (tx *Tx) BeginSignIn(run latchkey.RunID, t SignInTry) error {
 // SignInTry returns the sign-in of a run, or ErrNotFound.
 func (tx *Tx) SignInTry(run latchkey.RunID) (SignInTry, error) {
 	return one(tx, func(s scanner) (t SignInTry, err error) {
-		return t, s.Scan(&t.Target.Credential, &t.Target.Machine, &t.Target.SSHServer, &t.Version)
-	}, `SELECT credential_id, machine_id, ssh_server, version FROM sign_in_tries WHERE run_id = $1`, run)
+		return t, s.Scan(&t.Target.Credential, &t.Target.Machine, &t.Target.SSHServer, &t.Version, timestamp{&t.BegunAt})
+	}, `SELECT credential_id, machine_id, ssh_server, version, begun_at FROM sign_in_tries WHERE run_id = $1`, run)
 }
 
 // OtherSignIns returns how many sign-ins are under way at a target, of running
