@@ -133,7 +133,7 @@ func TestKilledRestore(t *testing.T) {
 	run(filepath.Join(t.TempDir(), "latchkey.db"), 0)
 	whole := time.Since(begun)
 
-	const moments = 16
+	const moments = 8
 	seen := map[string]int{}
 	for i := range moments {
 		url := filepath.Join(t.TempDir(), "latchkey.db")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -86,12 +87,44 @@ func EachDB(t *testing.T, f func(t *testing.T, url string)) {
 	t.Run("PostgreSQL", func(t *testing.T) { f(t, pg.New(t)) })
 }
 
+// schema is a SQLite database with the schema and no rows. It is made once, since
+// that takes longer than most tests.
+var schema struct {
+	once  sync.Once
+	bytes []byte
+}
+
+// writeSchema makes a new SQLite database at path.
+func writeSchema(t testing.TB, path string) {
+	t.Helper()
+	schema.once.Do(func() {
+		made := filepath.Join(t.TempDir(), "schema.db")
+		d, err := db.Open(context.Background(), db.Config{URL: made, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if schema.bytes, err = os.ReadFile(made); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if len(schema.bytes) == 0 {
+		t.Fatal("the schema could not be made in another test")
+	}
+	if err := os.WriteFile(path, schema.bytes, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // New starts a service.
 func New(t testing.TB, o Options) *Service {
 	t.Helper()
 	ctx := t.Context()
 	if o.DatabaseURL == "" {
 		o.DatabaseURL = filepath.Join(t.TempDir(), "latchkey.db")
+		writeSchema(t, o.DatabaseURL)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
