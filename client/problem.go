@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode"
 
 	"latchkey.dev/latchkey"
 )
@@ -94,7 +93,7 @@ func kindOf(status int) error {
 // act on.
 func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' || unicode.Is(unicode.Cf, r) {
+		if r != '\n' && latchkey.Steers(r) {
 			return -1
 		}
 		return r

@@ -53,11 +53,13 @@ func checkText(s string, limit int) error {
 	return nil
 }
 
-// isControl also covers the format characters that hide or reorder text, such
-// as the right-to-left override.
-func isControl(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar
-}
+// Steers reports whether r is a control character, which a terminal may act on,
+// line breaks and tabs included, or a format character, which hides or reorders
+// text, such as the right-to-left override.
+func Steers(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
+
+// isControl reports whether r has no place in a name.
+func isControl(r rune) bool { return Steers(r) || r == unicode.ReplacementChar }
 
 // SortKey returns the text by which names are ordered and paged: the bytes of the
 // lower-case name in hexadecimal, so that the order is the same under every

@@ -10,9 +10,10 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"latchkey.dev/latchkey"
 )
 
 // printJSON writes v for programs.
@@ -38,7 +39,7 @@ func marshalJSON(v any, indent string) ([]byte, error) {
 	escaped := make([]byte, 0, b.Len())
 	for _, r := range b.String() {
 		switch {
-		case r == '\n' || !unicode.IsControl(r) && !unicode.Is(unicode.Cf, r):
+		case r == '\n' || !latchkey.Steers(r):
 			escaped = utf8.AppendRune(escaped, r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)

@@ -4,10 +4,11 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"latchkey.dev/latchkey"
 )
 
 // Values of --color.
@@ -25,28 +26,26 @@ func isTerminal(v any) bool {
 
 // terminalWidth returns how many columns w has, or 0 if it is no terminal.
 func terminalWidth(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
+	width, _ := terminalSize(w)
 	return width
 }
 
 // terminalHeight returns how many lines w has, or 0 if it is no terminal.
 func terminalHeight(w io.Writer) int {
+	_, height := terminalSize(w)
+	return height
+}
+
+func terminalSize(w io.Writer) (width, height int) {
 	f, ok := w.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
-	_, height, err := term.GetSize(int(f.Fd()))
+	width, height, err := term.GetSize(int(f.Fd()))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return height
+	return width, height
 }
 
 // colors reports whether what is written to w may be coloured.
@@ -106,7 +105,7 @@ func stateColor(s string) string {
 // output are other people's. Line breaks and tabs stay.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+		if r != '\n' && r != '\t' && latchkey.Steers(r) {
 			return -1
 		}
 		return r

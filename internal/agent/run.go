@@ -171,14 +171,7 @@ func (s silence) stop() { s.timer.Stop() }
 func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 	values, err := t.release(ctx)
 	if err != nil {
-		if context.Cause(ctx) != nil {
-			return t.endedBy(context.Cause(ctx))
-		}
-		// The refusal may come before the heartbeat that tells of the cancelling.
-		if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == latchkey.RunErrCancelled {
-			return t.endedBy(errCancelled)
-		}
-		return failed(latchkey.RunErrRelease, err)
+		return t.notReleased(ctx, err)
 	}
 	account, err := runAccount(t.a.policy.RunAs)
 	if err != nil {
@@ -215,11 +208,7 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 		Stdout: stdout, Stderr: stderr, Mark: runMark(t.run.Run), Alone: t.a.alone,
 	}
 	code, err := p.run(limited, given.start)
-	for _, w := range []io.Closer{stdout, stderr} {
-		if err := w.Close(); err != nil {
-			t.log.LogAttrs(ctx, slog.LevelError, "output not kept", slog.Any("error", err))
-		}
-	}
+	t.endOutput(ctx, stdout, stderr)
 	switch cause := context.Cause(limited); {
 	case err != nil:
 		return failed(latchkey.RunErrStart, err)
@@ -227,6 +216,27 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 		return t.endedBy(cause)
 	}
 	return exited(code)
+}
+
+// notReleased returns the report of a run that did not get a credential.
+func (t *task) notReleased(ctx context.Context, err error) latchkey.FinishRequest {
+	if cause := context.Cause(ctx); cause != nil {
+		return t.endedBy(cause)
+	}
+	// The refusal may come before the heartbeat that tells of the cancelling.
+	if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == latchkey.RunErrCancelled {
+		return t.endedBy(errCancelled)
+	}
+	return failed(latchkey.RunErrRelease, err)
+}
+
+// endOutput ends what takes the flow's output.
+func (t *task) endOutput(ctx context.Context, streams ...io.Closer) {
+	for _, w := range streams {
+		if err := w.Close(); err != nil {
+			t.log.LogAttrs(ctx, slog.LevelError, "output not kept", slog.Any("error", err))
+		}
+	}
 }
 
 // tryLocally is a connection test where nothing signs in: it sees whether a flow
@@ -257,7 +267,7 @@ func onOneLine(s string) string {
 		switch {
 		case r == '\n' || r == '\r' || r == '\t':
 			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
+		case latchkey.Steers(r):
 			return unicode.ReplacementChar
 		}
 		return r

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -23,20 +22,15 @@ func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 		if e, ok := errors.AsType[*runError](err); ok && e.code == latchkey.RunErrSignIn {
 			return failed(e.code, e) // it counts, whatever else ends the run
 		}
-		if cause := context.Cause(ctx); cause != nil {
-			return t.endedBy(cause)
+		if context.Cause(ctx) == nil {
+			if e, ok := errors.AsType[*runError](err); ok {
+				return failed(e.code, e)
+			}
+			if pending(err) {
+				return failed(latchkey.RunErrPending, err)
+			}
 		}
-		if e, ok := errors.AsType[*runError](err); ok {
-			return failed(e.code, e)
-		}
-		// The refusal may come before the heartbeat that tells of the cancelling.
-		if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Code == latchkey.RunErrCancelled {
-			return t.endedBy(errCancelled)
-		}
-		if pending(err) {
-			return failed(latchkey.RunErrPending, err)
-		}
-		return failed(latchkey.RunErrRelease, err)
+		return t.notReleased(ctx, err)
 	}
 	conn, v, err := t.connect(ctx, server)
 	if err != nil {
@@ -113,11 +107,7 @@ func (s *sshSession) run(ctx context.Context) latchkey.FinishRequest {
 	limited, stop := context.WithTimeoutCause(ctx, time.Duration(run.Timeout), errTimedOut)
 	defer stop()
 	code, err := runRemote(limited, s.client, remote{life: usualSigns, run: run.Run, command: run.Command, env: s.remoteEnv(), stdout: stdout, stderr: stderr})
-	for _, w := range []io.Closer{stdout, stderr} {
-		if err := w.Close(); err != nil {
-			s.log.LogAttrs(ctx, slog.LevelError, "output not kept", slog.Any("error", err))
-		}
-	}
+	s.endOutput(ctx, stdout, stderr)
 	if cause := context.Cause(limited); cause != nil {
 		r := s.endedBy(cause)
 		if err != nil {

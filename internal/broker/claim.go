@@ -79,7 +79,7 @@ func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.Cla
 		if err != nil {
 			return err
 		}
-		d, err := deny(o.Tx, r, o.m)
+		_, d, err := deny(o.Tx, r, o.m)
 		if err != nil {
 			return err
 		}

@@ -143,7 +143,7 @@ func (o *op) beforeTest(c latchkey.Connection, run db.Run, m db.Machine) (testLi
 	case latchkey.MachineQuarantined:
 		l.deny(latchkey.StepTarget, denial{code: codeQuarantined, reason: fmt.Sprintf("the machine %q is quarantined: %s", m.Name, m.QuarantineReason), remedy: "an environment admin must have it enrolled anew, with new keys", identity: latchkey.PrincipalID(m.ID)})
 	case latchkey.MachineDisabled:
-		l.deny(latchkey.StepTarget, denial{code: "machine-disabled", reason: fmt.Sprintf("the machine %q is disabled", m.Name), remedy: "an environment admin can enable it", identity: latchkey.PrincipalID(m.ID)})
+		l.deny(latchkey.StepTarget, machineDisabled(m))
 	default:
 		l.deny(latchkey.StepTarget, denial{code: "machine-offline", reason: fmt.Sprintf("the machine %q is offline: its agent has not been heard of for a minute", m.Name), remedy: "see that its agent runs and reaches the server", identity: latchkey.PrincipalID(m.ID)})
 	}
@@ -152,7 +152,7 @@ func (o *op) beforeTest(c latchkey.Connection, run db.Run, m db.Machine) (testLi
 	} else {
 		l.pass(latchkey.StepPolicy, "the machine's policy allows the driver %s", c.Driver)
 	}
-	d, err := deny(o.Tx, run, m)
+	_, d, err := deny(o.Tx, run, m)
 	if err != nil {
 		return l, err
 	}

@@ -17,56 +17,67 @@ type denial struct {
 	check    latchkey.Action
 }
 
-// deny says why a run may not go on: its connection must exist, and the
-// connection's owner must still hold the machine, the connection's credential
-// and those that the flow asks for, each fit for this machine and flow.
-func deny(tx *db.Tx, r db.Run, m db.Machine) (denial, error) {
-	c, err := tx.Connection(r.Environment, r.Connection)
+// machineDisabled is the denial of everything on a disabled machine.
+func machineDisabled(m db.Machine) denial {
+	return denial{code: "machine-disabled", reason: fmt.Sprintf("the machine %q is disabled", m.Name), remedy: "an environment admin can enable it", identity: latchkey.PrincipalID(m.ID)}
+}
+
+// terms are what a run was started with.
+type terms struct {
+	connection latchkey.Connection
+	flow       latchkey.Flow // the revision; see flowOf
+}
+
+// deny says why a run may not go on, and returns its terms when it may: its
+// connection must exist, and the connection's owner must still hold the machine,
+// the connection's credential and those that the flow asks for, each fit for this
+// machine and flow.
+func deny(tx *db.Tx, r db.Run, m db.Machine) (t terms, d denial, err error) {
+	t.connection, err = tx.Connection(r.Environment, r.Connection)
 	if errors.Is(err, db.ErrNotFound) {
-		return denial{code: "connection-deleted", reason: "the connection was deleted", identity: r.Owner}, nil
+		return t, denial{code: "connection-deleted", reason: "the connection was deleted", identity: r.Owner}, nil
 	}
 	if err != nil {
-		return denial{}, err
+		return t, denial{}, err
 	}
-	f, err := flowOf(tx, r)
-	if err != nil {
-		return denial{}, err
+	if t.flow, err = flowOf(tx, r); err != nil {
+		return t, denial{}, err
 	}
 	owner, err := tx.Principal(string(r.Owner))
 	if err != nil {
-		return denial{}, err
+		return t, denial{}, err
 	}
-	d := denial{identity: owner.ID}
+	d = denial{identity: owner.ID}
 	if owner.Disabled {
 		d.code, d.reason, d.remedy = "owner-disabled", fmt.Sprintf("the account of the connection's owner, %s, is disabled", owner.Name), "somebody else can make a connection"
-		return d, nil
+		return t, d, nil
 	}
 	access, err := tx.Access(owner.ID, r.Environment, string(m.ID))
 	if err != nil {
-		return d, err
+		return t, d, err
 	}
 	if len(access.Environment) == 0 {
 		d.check = latchkey.ActEnvironmentRead
 		d.code, d.reason, d.remedy = "owner-left", fmt.Sprintf("%s, the owner of the connection, has no role in the environment any more", owner.Name), "an environment admin can give one"
-		return d, nil
+		return t, d, nil
 	}
 	if !access.Can(latchkey.ActMachineUse) {
 		d.check = latchkey.ActMachineUse
 		d.code, d.reason, d.remedy = "owner-lost-machine", fmt.Sprintf("%s, the owner of the connection, may not use the machine %q", owner.Name, m.Name), need(d.check)
-		return d, nil
+		return t, d, nil
 	}
-	if d, err := starterDenial(tx, r, c); err != nil || d.code != "" {
-		return d, err
+	if d, err := starterDenial(tx, r, t.connection); err != nil || d.code != "" {
+		return t, d, err
 	}
-	if d, err = credentialDenial(tx, owner, r.Environment, c.Credential, latchkey.UsageConnection, f.Handover, m); err != nil || d.code != "" {
-		return d, err
+	if d, err = credentialDenial(tx, owner, r.Environment, t.connection.Credential, latchkey.UsageConnection, t.flow.Handover, m); err != nil || d.code != "" {
+		return t, d, err
 	}
-	for _, id := range f.Credentials {
-		if d, err = credentialDenial(tx, owner, r.Environment, id, latchkey.UsageDesktopFlow, f.Handover, m); err != nil || d.code != "" {
-			return d, err
+	for _, id := range t.flow.Credentials {
+		if d, err = credentialDenial(tx, owner, r.Environment, id, latchkey.UsageDesktopFlow, t.flow.Handover, m); err != nil || d.code != "" {
+			return t, d, err
 		}
 	}
-	return denial{}, nil
+	return t, denial{}, nil
 }
 
 // starterDenial says why who started a run may not have it go on.

@@ -207,23 +207,17 @@ func decideRelease(o *agentOp, id latchkey.RunID, req latchkey.ReleaseRequest) (
 func denyRelease(o *agentOp, g *grant, id latchkey.CredentialID) (denial, error) {
 	switch {
 	case o.m.Disabled:
-		return denial{code: "machine-disabled", reason: fmt.Sprintf("the machine %q is disabled", o.m.Name), remedy: "an environment admin can enable it", identity: latchkey.PrincipalID(o.m.ID)}, nil
+		return machineDisabled(o.m), nil
 	case g.run.StartedAt == nil:
 		return denial{code: "not-started", reason: "the agent has not started the run"}, nil
 	case g.run.CancelAsked:
 		return denial{code: "cancelled", reason: "the run is being cancelled"}, nil
 	}
-	if d, err := deny(o.Tx, g.run, o.m); err != nil || d.code != "" {
+	t, d, err := deny(o.Tx, g.run, o.m)
+	if err != nil || d.code != "" {
 		return d, err
 	}
-	c, err := o.Connection(g.run.Environment, g.run.Connection)
-	if err != nil {
-		return denial{}, err
-	}
-	f, err := flowOf(o.Tx, g.run)
-	if err != nil {
-		return denial{}, err
-	}
+	c, f := t.connection, t.flow
 	if f.Handover == latchkey.HandoverNone && c.Driver == latchkey.DriverNone {
 		return denial{code: "not-needed", reason: "neither the connection's driver nor the flow uses a credential"}, nil
 	}

@@ -106,7 +106,7 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 			},
 			Environment: e.ID,
 		}
-		denial, err := deny(o.Tx, run, m)
+		_, denial, err := deny(o.Tx, run, m)
 		if err != nil {
 			return err
 		}

@@ -14,9 +14,12 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
+// ownMigrations returns the program's migrations.
+func ownMigrations() (fs.FS, error) { return fs.Sub(migrationFiles, "migrations") }
+
 // migrate brings the schema up to date with the program's migrations.
 func (d *DB) migrate(ctx context.Context, c Config) error {
-	migrations, err := fs.Sub(migrationFiles, "migrations")
+	migrations, err := ownMigrations()
 	if err != nil {
 		return err
 	}
@@ -54,6 +57,15 @@ func (d *DB) migrateTo(ctx context.Context, c Config, migrations fs.FS) error {
 		c.Log.LogAttrs(ctx, slog.LevelInfo, "migrated the database", slog.Int64("version", r.Source.Version), slog.Duration("took", r.Duration))
 	}
 	return nil
+}
+
+// ownProvider returns what runs the program's migrations on the database.
+func (d *DB) ownProvider() (*goose.Provider, error) {
+	migrations, err := ownMigrations()
+	if err != nil {
+		return nil, err
+	}
+	return d.provider(migrations)
 }
 
 // provider returns what runs migrations on the database.

@@ -42,7 +42,6 @@ func (p *pipeline) exec(changed *int64, query string, args ...any) {
 
 // query adds a query; row is called for each of its rows.
 func (p *pipeline) query(row func(scanner) error, query string, args ...any) {
-	scan := func(s scanner) (struct{}, error) { return struct{}{}, row(s) }
 	switch {
 	case p.err != nil:
 	case p.tx.conn != nil:
@@ -55,7 +54,7 @@ func (p *pipeline) query(row func(scanner) error, query string, args ...any) {
 			return rows.Err()
 		})
 	default:
-		_, p.err = all(p.tx, scan, query, args...)
+		_, p.err = all(p.tx, func(s scanner) (struct{}, error) { return struct{}{}, row(s) }, query, args...)
 	}
 }
 

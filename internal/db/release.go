@@ -58,16 +58,7 @@ func (tx *Tx) GrantReleases(guards []*ReleaseGuard, events []latchkey.AuditEvent
 	if err := p.run(); err != nil {
 		return nil, err
 	}
-	for i, g := range guards {
-		ok, err := tx.holds(g, found)
-		if err != nil {
-			return nil, err
-		}
-		if !ok || changed[i] != [2]int64{1, 1} {
-			broken = append(broken, i)
-		}
-	}
-	return broken, nil
+	return tx.broken(guards, found, func(i int) bool { return changed[i] == [2]int64{1, 1} })
 }
 
 // Outdated returns the indexes of the guards whose decisions do not hold any
@@ -78,12 +69,18 @@ func (tx *Tx) Outdated(guards []*ReleaseGuard) (broken []int, err error) {
 	if err := p.run(); err != nil {
 		return nil, err
 	}
+	return tx.broken(guards, found, func(int) bool { return true })
+}
+
+// broken returns the indexes of the guards whose decisions do not hold, or that
+// were not counted.
+func (tx *Tx) broken(guards []*ReleaseGuard, found epochs, counted func(i int) bool) (broken []int, err error) {
 	for i, g := range guards {
 		ok, err := tx.holds(g, found)
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
+		if !ok || !counted(i) {
 			broken = append(broken, i)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -45,11 +44,7 @@ func OpenExisting(ctx context.Context, c Config) (*DB, error) {
 }
 
 func (d *DB) checkExisting(ctx context.Context) error {
-	migrations, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := d.provider(migrations)
+	provider, err := d.ownProvider()
 	if err != nil {
 		return err
 	}
@@ -133,11 +128,7 @@ func OpenEmpty(ctx context.Context, c Config, version int64) (_ *DB, err error) 
 	if err != nil {
 		return nil, err
 	}
-	migrations, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	provider, err := d.provider(migrations)
+	provider, err := d.ownProvider()
 	if err != nil {
 		return nil, err
 	}

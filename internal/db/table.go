@@ -133,11 +133,7 @@ func texts(ctx context.Context, pool *sql.DB, query string, args ...any) (_ []st
 // upTo brings an empty database to a version of the schema, or to the newest
 // when version is 0.
 func (d *DB) upTo(ctx context.Context, version int64) error {
-	migrations, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := d.provider(migrations)
+	provider, err := d.ownProvider()
 	if err != nil {
 		return err
 	}
