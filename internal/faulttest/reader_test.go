@@ -19,11 +19,11 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// serveBriefly serves a service with a short time to write an answer in.
-func (w *world) serveBriefly(t *testing.T, write time.Duration) *httptest.Server {
+// serveWith serves a service also with a server that configure sets up.
+func (w *world) serveWith(t *testing.T, configure func(*http.Server)) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(w.Handler(t))
-	s.Config.WriteTimeout = write
+	configure(s.Config)
 	s.Start()
 	t.Cleanup(s.Close)
 	return s
@@ -48,13 +48,15 @@ func TestSlowLogReaders(t *testing.T) {
 		for range 60 {
 			say(strings.Repeat("x", latchkey.MaxLogChunk))
 		}
-		s := w.serveBriefly(t, 2*time.Second)
 		var closed atomic.Int64
-		s.Config.ConnState = func(_ net.Conn, state http.ConnState) { // before the first connection
-			if state == http.StateClosed {
-				closed.Add(1)
+		s := w.serveWith(t, func(c *http.Server) {
+			c.WriteTimeout = 2 * time.Second
+			c.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateClosed {
+					closed.Add(1)
+				}
 			}
-		}
+		})
 		const slow = 60 // more than the database has connections for readers
 		var conns []net.Conn
 		for range slow {
@@ -182,8 +184,7 @@ func goroutines(t *testing.T, function string) int {
 func TestBodyThatDoesNotCome(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, latchkeytest.Options{})
-	s := w.serveBriefly(t, time.Minute)
-	s.Config.ReadTimeout = time.Second // before the first connection
+	s := w.serveWith(t, func(c *http.Server) { c.ReadTimeout = time.Second })
 	var conns []net.Conn
 	paths := []string{"/api/v1/agent/sessions", "/api/v1/agent/claim"}
 	if !testing.Short() {
