@@ -240,6 +240,9 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 		tx.ctx = context.WithoutCancel(ctx)
 	}
 	if err := f(tx); err != nil {
+		if cause := ctx.Err(); cause != nil && errors.Is(err, sql.ErrTxDone) {
+			return cause // the transaction was ended before one of f's statements
+		}
 		return err
 	}
 	if err := sqlTx.Commit(); err != nil {
