@@ -26,7 +26,7 @@ fuzz: ## run every fuzz target for FUZZTIME
 	@scripts/fuzz
 
 soak: ## kill servers, agents and PostgreSQL at random for SOAK, and check what is promised
-	CGO_ENABLED=1 LATCHKEY_TEST_POSTGRES=required go test -race -v -count=1 -timeout 0 -run TestSoak ./internal/soak -args -soak.length $(SOAK) $(SOAKFLAGS)
+	@scripts/test soak $(SOAK) $(SOAKFLAGS)
 
 packages: ## make deb and rpm packages in dist/ (VERSION, SOURCE_DATE_EPOCH)
 	go -C tools run ./packages .. ../dist
