@@ -99,21 +99,19 @@ func (c *preparedConn) ExecContext(ctx context.Context, query string, args []dri
 
 // QueryContext implements [driver.QueryerContext].
 func (c *preparedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if len(args) > 0 {
-		s, err := c.prepared(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		if s != nil {
-			rows, err := s.stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
-			if err != nil {
-				return nil, err
-			}
-			s.busy = true
-			return &preparedRows{rows, s}, nil
-		}
+	s, err := c.prepared(ctx, query)
+	if err != nil {
+		return nil, err
 	}
-	return c.sqliteConn.QueryContext(ctx, query, args)
+	if s == nil {
+		return c.sqliteConn.QueryContext(ctx, query, args)
+	}
+	rows, err := s.stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	s.busy = true
+	return &preparedRows{rows, s}, nil
 }
 
 // Close implements [driver.Conn].
