@@ -136,6 +136,8 @@ const (
 	ActTokenRevoke Action = "token.revoke"
 	ActSignIn      Action = "sign-in"
 	ActAuditRead   Action = "audit.read"
+	ActDoctor      Action = "doctor.run"
+	ActDoctorIn    Action = "doctor.environment.run"
 
 	// Of whoever holds the database.
 	ActBackupCreate    Action = "backup.create"
@@ -219,6 +221,8 @@ var Permissions = map[Action]Permission{
 	ActUserRead:   {Tenant: true},
 	ActUserUpdate: {Tenant: true},
 	ActAuditRead:  {Environment: readers, Tenant: true},
+	ActDoctor:     {Tenant: true},
+	ActDoctorIn:   {Environment: readers},
 }
 
 // Access is what a principal holds with regard to one thing.

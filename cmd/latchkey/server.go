@@ -52,9 +52,10 @@ type service struct {
 	db         *db.DB
 	broker     *broker.Broker
 	metrics    *wiredMetrics
-	main       net.Listener // API and pages
-	vaults     net.Listener // embedded vaults
-	adminToken string       // file with the first admin token, if this is the first start
+	main       net.Listener      // API and pages
+	vaults     net.Listener      // embedded vaults
+	files      *certificateFiles // of main; nil without TLS
+	adminToken string            // file with the first admin token, if this is the first start
 
 	stop    context.CancelFunc
 	group   *errgroup.Group
@@ -113,7 +114,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	readers := newReaders()
 	if s.broker, err = broker.New(ctx, broker.Config{
-		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), VaultURL: s.vaultURL,
+		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), VaultURL: s.vaultURL, Version: agent.Version(),
 	}); err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	handler, err := server.New(server.Config{
 		Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Registry: s.metrics.Registry,
 		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(),
-		Secure: c.TLSCert != "" || hasScheme(c.PublicURL, "https"),
+		Secure: c.TLSCert != "" || hasScheme(c.PublicURL, "https"), Host: s.hostFindings,
 	})
 	if err != nil {
 		return nil, err
@@ -189,13 +190,13 @@ func (s *service) mainTLS() (*tls.Config, error) {
 	if s.config.TLSCert == "" {
 		return nil, nil
 	}
-	files := &certificateFiles{cert: s.config.TLSCert, key: s.config.TLSKey, log: s.log, now: time.Now, loaded: func(cert *tls.Certificate) error {
+	s.files = &certificateFiles{cert: s.config.TLSCert, key: s.config.TLSKey, log: s.log, now: time.Now, loaded: func(cert *tls.Certificate) error {
 		return s.metrics.certificate("listen", cert.Certificate[0])
 	}}
-	if _, err := files.get(nil); err != nil {
+	if _, err := s.files.get(nil); err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.files.get}, nil
 }
 
 // writeFiles leaves in the data folder what people and programs need to get in.

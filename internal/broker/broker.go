@@ -31,6 +31,9 @@ type Config struct {
 	// VaultURL returns the address of an embedded vault for Azure SDKs.
 	VaultURL func(name string) string
 
+	// Version is the program's, which doctor compares the agents' with.
+	Version string
+
 	// Now is the clock; nil is time.Now. It must be the database's clock too.
 	Now func() time.Time
 }
@@ -43,6 +46,7 @@ type Broker struct {
 	log       *slog.Logger
 	openVault func(latchkey.VaultReference, bool) (vault.Vault, error)
 	vaultURL  func(string) string
+	version   string
 	now       func() time.Time
 
 	tenant       string // tenant id, a GUID
@@ -78,7 +82,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		c.Now = time.Now
 	}
 	b := &Broker{
-		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, vaultURL: c.VaultURL, now: c.Now,
+		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, vaultURL: c.VaultURL, version: c.Version, now: c.Now,
 		passwords: make(chan struct{}, maxPasswordHashes),
 		checks:    make(chan struct{}, 1),
 		waiting:   newWaiters(),

@@ -34,6 +34,9 @@ func OpenPolicy() latchkey.Policy {
 	}
 }
 
+// Version is that of the services and of the agents that tests play.
+const Version = "test"
+
 // Machine enrols a machine and opens a session.
 func (s *Service) Machine(t testing.TB, env, name string) *Machine {
 	t.Helper()
@@ -50,7 +53,7 @@ func (s *Service) Machine(t testing.TB, env, name string) *Machine {
 		t.Fatal(err)
 	}
 	m := &Machine{Keys: keys, Policy: OpenPolicy(), server: server, s: s}
-	req := latchkey.EnrolRequest{Token: proof, Name: name, OS: "linux", Version: "test", Policy: m.Policy}
+	req := latchkey.EnrolRequest{Token: proof, Name: name, OS: "linux", Version: Version, Policy: m.Policy}
 	if err := seal.SignEnrol(keys, &req); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +77,7 @@ func (m *Machine) Open(t testing.TB, sharedUID bool) error {
 	m.Counter++
 	req := latchkey.SessionRequest{
 		Suite: latchkey.AgentSuite, Machine: m.ID, Counter: m.Counter, Nonce: make([]byte, 32), At: m.s.now(),
-		OS: "linux", Version: "test", SharedUID: sharedUID, Policy: m.Policy,
+		OS: "linux", Version: Version, SharedUID: sharedUID, Policy: m.Policy,
 	}
 	seal.SignSession(m.Keys, &req)
 	resp, err := m.s.Broker.OpenSession(t.Context(), req, "127.0.0.1")

@@ -139,7 +139,7 @@ func New(t testing.TB, o Options) *Service {
 		t.Fatal(err)
 	}
 	s.Broker, err = broker.New(ctx, broker.Config{
-		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), VaultURL: vaultURL,
+		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), VaultURL: vaultURL, Version: Version,
 	})
 	if err != nil {
 		t.Fatal(err)

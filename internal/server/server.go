@@ -40,6 +40,9 @@ type Config struct {
 	VaultDomain  string
 	CAPEM        []byte
 
+	// Host returns what doctor finds on the server's own machine; nil finds nothing.
+	Host func() []latchkey.Finding
+
 	// Registry takes the metrics and is what /metrics shows; nil is a new one.
 	Registry *prometheus.Registry
 

@@ -1,0 +1,310 @@
+package broker
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+// Bounds of what doctor finds worth saying.
+const (
+	doctorSkew     = 5 * time.Second     // of the clocks of server and database
+	doctorEnd      = 30 * 24 * time.Hour // before the end of a certificate
+	doctorHeld     = 10 * time.Minute    // that a transaction may hold the committed order of the audit log up
+	doctorTroubles = 20                  // of one kind that are named
+)
+
+// Doctor looks at the prerequisites of the installation, or of an environment when
+// env is not "". It asks no vault: what it says of references is what their checks
+// found last.
+func (b *Broker) Doctor(ctx context.Context, who latchkey.Caller, env string) (r latchkey.DoctorReport, err error) {
+	r = latchkey.DoctorReport{At: b.now().UTC(), Version: b.version, Findings: []latchkey.Finding{}}
+	if env != "" {
+		err = b.update(ctx, who, func(o *op) error {
+			e, err := o.environment(env)
+			if err != nil {
+				return err
+			}
+			t := thing{latchkey.KindEnvironment, e.ID, "", e.Name, latchkey.ActEnvironmentRead}
+			if err := o.allow(latchkey.ActDoctorIn, t); err != nil {
+				return err
+			}
+			r.Environment = e.Name
+			if r.Findings, err = o.doctorEnvironment(e, b.version); err != nil {
+				return err
+			}
+			return o.record(latchkey.ActDoctorIn, t, nil)
+		})
+		return r, err
+	}
+	// That this is on record shows that the audit log takes entries.
+	if err := b.update(ctx, who, func(o *op) error {
+		if err := o.allow(latchkey.ActDoctor, tenantThing); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActDoctor, installation, nil)
+	}); err != nil {
+		return r, err
+	}
+	r.Findings = append(r.Findings, latchkey.Finding{Area: "audit", Check: "audit-written", State: latchkey.FindingOK, Message: "The audit log takes entries."})
+	for _, f := range []func(context.Context) ([]latchkey.Finding, error){b.doctorDatabase, b.doctorKeys, b.doctorAuthority, b.doctorEnvironments} {
+		found, err := f(ctx)
+		if err != nil {
+			return r, err
+		}
+		r.Findings = append(r.Findings, found...)
+	}
+	return r, nil
+}
+
+func (b *Broker) doctorDatabase(ctx context.Context) ([]latchkey.Finding, error) {
+	h, err := b.db.Health(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the database: %w", err)
+	}
+	found := []latchkey.Finding{{Area: "database", Check: "database", State: latchkey.FindingOK, Message: fmt.Sprintf("%s answers; the database has %s.", h.Engine, megabytes(h.Size))}}
+	if h.Schema == h.Program {
+		found = append(found, latchkey.Finding{Area: "database", Check: "migrations", State: latchkey.FindingOK, Message: fmt.Sprintf("The schema has version %d, as this program's.", h.Schema)})
+	} else {
+		found = append(found, latchkey.Finding{Area: "database", Check: "migrations", State: latchkey.FindingFailed,
+			Message: fmt.Sprintf("The schema has version %d, and this program's is %d: a server of another version has been started on the database.", h.Schema, h.Program),
+			Remedy:  "Run the same version everywhere, and restart the servers."})
+	}
+	durable := latchkey.Finding{Area: "database", Check: "durability", State: latchkey.FindingOK, Message: "What is committed survives a loss of power, as far as the disks keep their word."}
+	if len(h.Lax) > 0 {
+		durable.State, durable.Message = latchkey.FindingFailed, fmt.Sprintf("What is committed may be lost: the database runs with %s.", strings.Join(h.Lax, ", "))
+		durable.Remedy = "Turn that on in the database's configuration: nothing may be released whose record can be lost."
+	}
+	found = append(found, durable)
+	skew, err := b.db.Skew(ctx)
+	if err != nil {
+		return nil, err
+	}
+	clock := latchkey.Finding{Area: "database", Check: "clock", State: latchkey.FindingOK, Message: "This server's clock agrees with the database's."}
+	if skew.Abs() > doctorSkew {
+		clock.State, clock.Message = latchkey.FindingWarning, fmt.Sprintf("This server's clock is %s ahead of the database server's.", skew.Round(time.Millisecond))
+		clock.Remedy = "Have both take the time from the same source: servers judge each other's leases by their clocks."
+	}
+	found = append(found, clock)
+	order := latchkey.Finding{Area: "audit", Check: "audit-order", State: latchkey.FindingOK, Message: "Nothing holds up the export of the audit log."}
+	if h.Oldest > doctorHeld {
+		order.State, order.Message = latchkey.FindingWarning, fmt.Sprintf("A transaction that has been open for %s holds up the export of the audit log; its list is not affected.", h.Oldest.Round(time.Second))
+		order.Remedy = "Look for it in pg_stat_activity, and end it."
+	}
+	return append(found, order), nil
+}
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+
+// doctorKeys looks at the master keys.
+func (b *Broker) doctorKeys(ctx context.Context) ([]latchkey.Finding, error) {
+	var known []db.MasterKey
+	old := 0
+	err := b.db.View(ctx, func(tx *db.Tx) (err error) {
+		if known, err = tx.MasterKeys(); err != nil {
+			return err
+		}
+		if old = 0; len(known) < 2 {
+			return nil
+		}
+		seals, err := tx.SealingKey()
+		if err != nil {
+			return err
+		}
+		for _, c := range db.SealedColumns() {
+			counts, err := tx.BoxCounts(c)
+			if err != nil {
+				return err
+			}
+			for id, n := range counts {
+				if id != seals {
+					old += int(n)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := holdsKeys(b.key, known); err != nil {
+		return []latchkey.Finding{{Area: "server", Check: "master-key", State: latchkey.FindingFailed, Message: strings.ToUpper(err.Error()[:1]) + err.Error()[1:] + ".", Remedy: "Put the key file in place that holds every key of the database."}}, nil
+	}
+	f := latchkey.Finding{Area: "server", Check: "master-key", State: latchkey.FindingOK, Message: "The master key is the database's."}
+	switch {
+	case old > 0:
+		f.State, f.Message, f.Command = latchkey.FindingWarning, fmt.Sprintf("A change of the master key is not finished: %s still sealed with an older one.", areSealed(old)), "latchkey master-key rewrap"
+	case len(known) > 1:
+		f.State, f.Message, f.Command = latchkey.FindingWarning, "A change of the master key is not finished: nothing is sealed with the older one any more, and it has not been retired.", "latchkey master-key retire"
+	}
+	return []latchkey.Finding{f}, nil
+}
+
+func areSealed(n int) string {
+	if n == 1 {
+		return "1 value is"
+	}
+	return fmt.Sprintf("%d values are", n)
+}
+
+// doctorAuthority looks at the certificate that vouches for the embedded vaults.
+func (b *Broker) doctorAuthority(context.Context) ([]latchkey.Finding, error) {
+	block, _ := pem.Decode(b.Authority())
+	if block == nil {
+		return nil, nil
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read the authority's certificate: %w", err)
+	}
+	return []latchkey.Finding{latchkey.CertificateFinding("vaults", "vault-authority", "The certificate of the embedded vaults' authority", c.NotAfter, b.now(), doctorEnd)}, nil
+}
+
+// doctorEnvironments looks at every environment without naming what is in it.
+func (b *Broker) doctorEnvironments(ctx context.Context) (found []latchkey.Finding, err error) {
+	page := latchkey.PageOptions{Limit: latchkey.MaxPage}
+	for {
+		var some []latchkey.Finding
+		next := ""
+		err := b.db.View(ctx, func(tx *db.Tx) error {
+			some = nil
+			p, err := tx.Environments(latchkey.ServiceIdentity, true, page)
+			if err != nil {
+				return err
+			}
+			for _, e := range p.Items {
+				f, err := referenceSummary(tx, e)
+				if err != nil {
+					return err
+				}
+				some = append(some, f)
+			}
+			next = p.Next
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+		if page.After = next; next == "" {
+			return found, nil
+		}
+	}
+}
+
+func referenceSummary(tx *db.Tx, e latchkey.Environment) (latchkey.Finding, error) {
+	troubles, total, err := tx.ReferenceTroubles(e.ID, doctorTroubles+1)
+	f := latchkey.Finding{Area: "environment", Check: "references", Subject: e.Name, State: latchkey.FindingOK}
+	switch {
+	case total == 0:
+		f.Message = "There is no secret reference."
+	case len(troubles) == 0:
+		f.Message = fmt.Sprintf("The checks of all of %s have passed.", count(total, "secret reference"))
+	default:
+		f.State, f.Message = latchkey.FindingWarning, fmt.Sprintf("Of %s the checks of %s have not passed.", count(total, "secret reference"), upTo(len(troubles)))
+		f.Command = "latchkey doctor --environment " + e.Name
+	}
+	return f, err
+}
+
+// upTo says how many there are of what is counted up to doctorTroubles only.
+func upTo(n int) string {
+	if n > doctorTroubles {
+		return fmt.Sprintf("more than %d", doctorTroubles)
+	}
+	return fmt.Sprint(n)
+}
+
+// doctorEnvironment looks at what runs of an environment depend on. version is the
+// server's.
+func (o *op) doctorEnvironment(e latchkey.Environment, version string) ([]latchkey.Finding, error) {
+	vaults := latchkey.Finding{Area: "environment", Check: "vaults-listed", State: latchkey.FindingOK, Message: fmt.Sprintf("References may name %s.", count(len(e.Vaults), "vault"))}
+	switch {
+	case slices.Contains(e.Vaults, latchkey.AnyVault):
+		vaults.State, vaults.Message = latchkey.FindingWarning, "References may name any vault that their makers may read."
+		vaults.Remedy = "List the vaults that this environment is for."
+	case len(e.Vaults) == 0:
+		vaults.State, vaults.Message = latchkey.FindingWarning, "References may name no vault: none is listed."
+		vaults.Remedy = "List the vaults that this environment is for."
+	}
+	summary, err := referenceSummary(o.Tx, e)
+	if err != nil {
+		return nil, err
+	}
+	summary.Command, summary.Subject = "", ""
+	found := []latchkey.Finding{vaults, summary}
+	troubles, _, err := o.ReferenceTroubles(e.ID, doctorTroubles)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range troubles {
+		f := latchkey.Finding{Area: "environment", Check: "reference", Subject: t.Variable, State: latchkey.FindingFailed, Message: t.Message, Remedy: t.Remedy}
+		switch {
+		case t.State == latchkey.CheckChecking:
+			f.State, f.Message = latchkey.FindingUnknown, "It is being checked."
+		case t.InForce || t.Override:
+			f.State = latchkey.FindingWarning // releases read it all the same
+		case t.State == latchkey.CheckUnknown:
+			f.State = latchkey.FindingUnknown
+		}
+		found = append(found, f)
+	}
+	machines, err := o.doctorMachines(e, version)
+	return append(found, machines...), err
+}
+
+// maxDoctorMachines bounds the machines that doctor looks at.
+const maxDoctorMachines = 5000
+
+// doctorMachines looks at the machines of an environment.
+func (o *op) doctorMachines(e latchkey.Environment, version string) (found []latchkey.Finding, err error) {
+	total, online, named := 0, 0, 0
+	page := latchkey.PageOptions{Limit: latchkey.MaxPage}
+	for {
+		p, err := o.Machines(e.ID, db.Visible{Everything: true}, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range p.Items {
+			total++
+			f := latchkey.Finding{Area: "machines", Check: "machine", Subject: m.Name}
+			switch {
+			case m.Status == latchkey.MachineQuarantined:
+				f.State, f.Message = latchkey.FindingFailed, "It is quarantined: "+m.StatusReason+"."
+				f.Remedy, f.Command = "Find out why, and enrol it anew.", "latchkey machine token --machine "+m.Name
+			case m.Status == latchkey.MachineOffline:
+				f.State, f.Message = latchkey.FindingWarning, "Its agent has not been heard of for a minute."
+				f.Remedy = "See that its agent runs and reaches the server: latchkey-agent status on the machine."
+			case m.AgentVersion != version:
+				f.State, f.Message = latchkey.FindingWarning, fmt.Sprintf("Its agent has version %s, and the server %s.", m.AgentVersion, version)
+				f.Remedy = "Install the server's version on the machine, and restart the agent."
+			}
+			if m.Status == latchkey.MachineOnline {
+				online++
+			}
+			if f.State != "" && named < doctorTroubles {
+				named++
+				found = append(found, f)
+			}
+		}
+		if page.After = p.Next; page.After == "" || total >= maxDoctorMachines {
+			break
+		}
+	}
+	all := latchkey.Finding{Area: "machines", Check: "machines", State: latchkey.FindingOK, Message: fmt.Sprintf("%d of %s are online.", online, count(total, "machine"))}
+	switch {
+	case total == 0:
+		all.State, all.Message = latchkey.FindingWarning, "There is no machine."
+		all.Command = "latchkey machine token --environment " + e.Name
+	case online == 0:
+		all.State = latchkey.FindingFailed
+	}
+	return append([]latchkey.Finding{all}, found...), nil
+}
