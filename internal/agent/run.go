@@ -79,7 +79,7 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 	case run.Driver == latchkey.DriverSSH:
 		result = t.runOverSSH(running)
 	case run.Kind == latchkey.RunTest:
-		result = t.tryLocally()
+		result = t.tryLocally(running)
 	default:
 		result = t.runFlow(running)
 	}
@@ -240,8 +240,11 @@ func (t *task) endOutput(ctx context.Context, streams ...io.Closer) {
 }
 
 // tryLocally is a connection test where nothing signs in: it sees whether a flow
-// could begin.
-func (t *task) tryLocally() latchkey.FinishRequest {
+// could begin. What is released to it is dropped.
+func (t *task) tryLocally(ctx context.Context) latchkey.FinishRequest {
+	if _, err := t.release(ctx); err != nil {
+		return t.notReleased(ctx, err)
+	}
 	account, err := runAccount(t.a.policy.RunAs)
 	if err == nil {
 		var work string

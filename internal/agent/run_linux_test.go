@@ -125,6 +125,43 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
+// TestLocalTest tests a connection that signs in nowhere: its agent takes the
+// secret that a flow could be handed, if any could, and fails where a flow would.
+func TestLocalTest(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.agent(t)
+	f.await(t, f.run(t, "exit", "0"), latchkey.RunSucceeded, "") // it is online now
+	test := func(want string, releases int) {
+		t.Helper()
+		ct, err := f.Broker.TestConnection(t.Context(), f.Admin, f.Env, f.Connection.ID, false, latchkey.MaxTestWait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := string(ct.State) + ":"
+		for _, r := range ct.Steps {
+			got += " " + string(r.State)
+		}
+		if got != want {
+			t.Errorf("test %s; want %s: %+v", got, want, ct.Steps)
+		}
+		if r := f.get(t, ct.Run); r.Releases != releases || r.LogBytes > 0 {
+			t.Errorf("the test's run has %d releases and %d bytes of output; want %d and none", r.Releases, r.LogBytes, releases)
+		}
+	}
+	test("passed: passed passed passed passed passed skipped", 1)
+	if _, err := f.Broker.DeleteSecret(t.Context(), f.Admin, f.Vault.Name, f.Reference.Secret); err != nil {
+		t.Fatal(err)
+	}
+	test("failed: passed passed passed failed skipped skipped", 1)
+	f.await(t, f.start(t, f.flow(t, latchkey.HandoverFile, time.Minute, "exit", "0"), nil), latchkey.RunFailed, latchkey.RunErrRelease)
+	session := latchkey.ExposureSession
+	if _, err := f.Broker.UpdateCredential(t.Context(), f.Admin, f.Env, f.Connection.Credential, latchkey.CredentialUpdate{Exposure: &session}); err != nil {
+		t.Fatal(err)
+	}
+	test("passed: passed passed passed skipped skipped skipped", 0)
+}
+
 // TestOversizedFile has a flow make its file larger than memory.
 func TestOversizedFile(t *testing.T) {
 	t.Parallel()

@@ -141,11 +141,11 @@ func (o *agentOp) endRefused(r db.Run, d denial) error {
 
 // claimed returns what the agent is told of a run.
 func (o *agentOp) claimed(r db.Run) (*latchkey.ClaimedRun, error) {
-	f, err := flowOf(o.Tx, r)
+	c, err := o.Connection(r.Environment, r.Connection)
 	if err != nil {
 		return nil, err
 	}
-	c, err := o.Connection(r.Environment, r.Connection)
+	f, err := flowOf(o.Tx, r, c, o.m)
 	if err != nil {
 		return nil, err
 	}
@@ -155,13 +155,23 @@ func (o *agentOp) claimed(r db.Run) (*latchkey.ClaimedRun, error) {
 	}, nil
 }
 
-// flowOf returns the revision that a run executes. A connection test executes
-// none: its flow has no command and wants no value.
-func flowOf(tx *db.Tx, r db.Run) (latchkey.Flow, error) {
-	if r.Kind == latchkey.RunTest {
-		return latchkey.Flow{Handover: latchkey.HandoverNone}, nil
+// flowOf returns the revision that a run executes on a machine. A connection test
+// executes none: its flow has no command, and asks for the connection's credential
+// in the way that a flow without a sign-in could be handed it.
+func flowOf(tx *db.Tx, r db.Run, c latchkey.Connection, m db.Machine) (f latchkey.Flow, err error) {
+	if r.Kind != latchkey.RunTest {
+		return tx.FlowRevision(r.Environment, r.Flow, r.Revision)
 	}
-	return tx.FlowRevision(r.Environment, r.Flow, r.Revision)
+	f.Handover = latchkey.HandoverNone
+	if c.Driver != latchkey.DriverNone {
+		return f, nil
+	}
+	credential, err := tx.Credential(r.Environment, c.Credential)
+	if errors.Is(err, db.ErrNotFound) {
+		return f, nil // said by deny
+	}
+	f.Handover, _ = handoverOf(credential, m.Policy)
+	return f, err
 }
 
 // claimLost is the answer to a request about a run that is no longer the

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -250,13 +251,15 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 	others := latchkey.TestPending
 	if r.State.Done() {
 		t.State, others = latchkey.TestPassed, latchkey.TestSkipped
-		if c.Driver == latchkey.DriverNone {
-			const unneeded = "nothing signs in with the driver none, so that no secret is released"
-			l.skip(latchkey.StepVault, unneeded)
-			l.skip(latchkey.StepRelease, unneeded)
-			l.skip(latchkey.StepSignIn, "flows run as the user that the machine's configuration names, who exists")
-		} else if r.State == latchkey.RunSucceeded {
+		switch {
+		case r.State != latchkey.RunSucceeded:
+		case c.Driver == latchkey.DriverNone:
+			err = o.unneeded(l, c, r)
+		default:
 			l.pass(latchkey.StepSignIn, "signed in to the SSH server %s", c.SSHServer)
+		}
+		if err != nil {
+			return t, err
 		}
 	}
 	if r.Error != nil {
@@ -265,6 +268,47 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 	}
 	t.Steps = l.results(others)
 	return t, nil
+}
+
+// unneeded adds the steps that a passed test did without, since the connection
+// signs in nowhere: the sign-in, and the release if no flow could be handed the
+// secret.
+func (o *op) unneeded(l testList, c latchkey.Connection, r db.Run) error {
+	m, err := o.Machine(r.Machine)
+	if err != nil {
+		return found(err, latchkey.KindMachine)
+	}
+	user := "the user that the machine's configuration names, who exists"
+	if m.SharedUID || m.Policy.RunAs == "" {
+		user = "the agent's own user"
+	}
+	l.skip(latchkey.StepSignIn, "not needed: with the driver none flows run as %s", user)
+	if r.Releases > 0 {
+		return nil
+	}
+	credential, err := o.Credential(r.Environment, c.Credential)
+	if err != nil {
+		return found(err, latchkey.KindCredential)
+	}
+	_, why := handoverOf(credential, m.Policy)
+	why = cmp.Or(why, "the agent did not ask for the secret") // a flow could be handed it only since
+	l.skip(latchkey.StepVault, "not needed: %s", why)
+	l.skip(latchkey.StepRelease, "not needed: %s", why)
+	return nil
+}
+
+// handoverOf returns a way in which flows that a policy allows can be handed a
+// credential, or HandoverNone and why there is none.
+func handoverOf(c latchkey.Credential, p latchkey.Policy) (h latchkey.Handover, why string) {
+	for _, h := range p.Handovers {
+		if h != latchkey.HandoverNone && c.Exposure.Allows(h) {
+			return h, ""
+		}
+	}
+	if c.Exposure == latchkey.ExposureSession {
+		return latchkey.HandoverNone, "the credential's exposure session lets no flow have the secret"
+	}
+	return latchkey.HandoverNone, fmt.Sprintf("the machine's policy allows no handover that the credential's exposure %s allows", c.Exposure)
 }
 
 // release adds what an entry about the run's release says.

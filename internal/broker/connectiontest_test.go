@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -295,24 +296,87 @@ func TestMayTest(t *testing.T) {
 	wantCode(t, err, latchkey.ErrNotFound, "not-found")
 }
 
-// TestNoneConnection tests a connection that signs in nowhere: nothing is
-// released.
+// TestNoneConnection tests connections that sign in nowhere: the secret is
+// released as if to hand it to a flow, and not if none could be handed it.
 func TestNoneConnection(t *testing.T) {
-	c := latchkeytest.New(t, latchkeytest.Options{}).Chain(t)
-	ct := beginTest(t, c, false)
-	run := c.Machine.Claim(t)
-	if run == nil || run.Kind != latchkey.RunTest || len(run.Command) > 0 {
-		t.Fatalf("claimed %+v; want a test without a command", run)
+	expose := func(t *testing.T, c *latchkeytest.Chain, e latchkey.Exposure) {
+		t.Helper()
+		yes := true
+		if _, err := c.Broker.UpdateCredential(t.Context(), c.Admin, c.Env, c.Credential.ID, latchkey.CredentialUpdate{Exposure: &e, AllowSharedUID: &yes}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	_, _, err := c.Machine.Get(t, run, run.Credential)
-	wantCode(t, err, latchkey.ErrDenied, "not-needed")
-	c.Machine.Finish(t, run)
-	ct, err = c.Broker.ConnectionTest(t.Context(), c.Admin, c.Env, c.Connection.ID, ct.Run, 0)
-	if err != nil {
-		t.Fatal(err)
+	policy := func(t *testing.T, c *latchkeytest.Chain, runAs string, h ...latchkey.Handover) {
+		t.Helper()
+		c.Machine.Policy.RunAs, c.Machine.Policy.Handovers = runAs, h
+		if err := c.Machine.Open(t, runAs == ""); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got, want := testStates(ct), "passed: passed passed passed skipped skipped skipped"; got != want {
-		t.Errorf("test is %s; want %s", got, want)
+	const (
+		missing  = `there is no secret "erp-password" in the key vault https://erp.vault.localhost:8443; create it, recover it if it was deleted, or correct the reference`
+		read     = "the vault was read; the secret was released, sealed to the machine; "
+		bots     = "not needed: with the driver none flows run as the user that the machine's configuration names, who exists"
+		agent    = "not needed: with the driver none flows run as the agent's own user"
+		session  = "not needed: the credential's exposure session lets no flow have the secret; "
+		handover = "not needed: the machine's policy allows no handover that the credential's exposure descriptor allows; "
+	)
+	tests := []struct {
+		name     string
+		setup    func(t *testing.T, c *latchkeytest.Chain)
+		handover latchkey.Handover // that the agent is told
+		release  string            // what is on record of it
+		want     string
+		messages string // of vault, release and sign-in
+	}{
+		{"descriptor", func(t *testing.T, c *latchkeytest.Chain) {
+			policy(t, c, "bots", latchkey.HandoverEnvironment, latchkey.HandoverDescriptor)
+		}, latchkey.HandoverDescriptor, "delivered ok", "passed: passed passed passed passed passed skipped", read + bots},
+		{"shared-uid", func(t *testing.T, c *latchkeytest.Chain) {
+			expose(t, c, latchkey.ExposureEnvironment)
+			policy(t, c, "", latchkey.HandoverEnvironment)
+		}, latchkey.HandoverEnvironment, "delivered ok", "passed: passed passed passed passed passed skipped", read + agent},
+		{"secret deleted", func(t *testing.T, c *latchkeytest.Chain) {
+			if _, err := c.Broker.DeleteSecret(t.Context(), c.Admin, c.Vault.Name, c.Reference.Secret); err != nil {
+				t.Fatal(err)
+			}
+		}, latchkey.HandoverDescriptor, "failed failed vault", "failed: passed passed passed failed skipped skipped", missing + "; ; "},
+		{"session", func(t *testing.T, c *latchkeytest.Chain) {
+			expose(t, c, latchkey.ExposureSession)
+		}, latchkey.HandoverNone, "denied denied not-needed", "passed: passed passed passed skipped skipped skipped", session + session + agent},
+		{"policy", func(t *testing.T, c *latchkeytest.Chain) {
+			policy(t, c, "bots", latchkey.HandoverFile, "unheard-of", latchkey.HandoverNone)
+		}, latchkey.HandoverNone, "denied denied not-needed", "passed: passed passed passed skipped skipped skipped", handover + handover + bots},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := latchkeytest.New(t, latchkeytest.Options{}).Chain(t)
+			tt.setup(t, c)
+			ct := beginTest(t, c, false)
+			run := c.Machine.Claim(t)
+			if run == nil || run.Kind != latchkey.RunTest || len(run.Command) > 0 || run.Handover != tt.handover {
+				t.Fatalf("claimed %+v; want a test without a command, with the handover %s", run, tt.handover)
+			}
+			// An agent does not ask when it is told that there is no handover.
+			_, _, err := c.Machine.Get(t, run, run.Credential)
+			end := latchkey.FinishRequest{Claim: run.Claim, State: latchkey.RunSucceeded}
+			if err != nil && run.Handover != latchkey.HandoverNone {
+				end.State, end.Error = latchkey.RunFailed, &latchkey.RunError{Code: latchkey.RunErrRelease, Message: "because"}
+			}
+			if _, err := c.Broker.Finish(t.Context(), c.Machine.Session(), run.Run, end); err != nil {
+				t.Fatal(err)
+			}
+			if log := audit(t, c, ct.Run); !slices.Contains(log, "release."+tt.release) || slices.Contains(log, "release.granted ok") != (tt.handover != latchkey.HandoverNone) {
+				t.Errorf("audit log of the test: %q; want release.%s", log, tt.release)
+			}
+			ct = latestTest(t, c)
+			if got := testStates(ct); got != tt.want {
+				t.Errorf("test is %s; want %s", got, tt.want)
+			}
+			if got := ct.Steps[3].Message + "; " + ct.Steps[4].Message + "; " + ct.Steps[5].Message; got != tt.messages {
+				t.Errorf("test says %q; want %q", got, tt.messages)
+			}
+		})
 	}
 }
 

@@ -40,7 +40,7 @@ func deny(tx *db.Tx, r db.Run, m db.Machine) (t terms, d denial, err error) {
 	if err != nil {
 		return t, denial{}, err
 	}
-	if t.flow, err = flowOf(tx, r); err != nil {
+	if t.flow, err = flowOf(tx, r, t.connection, m); err != nil {
 		return t, denial{}, err
 	}
 	owner, err := tx.Principal(string(r.Owner))
