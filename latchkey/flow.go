@@ -161,12 +161,25 @@ func allows(patterns []string, program string) bool {
 // or "". sshServer is the server's name of the driver ssh.
 func (p Policy) RefusesDriver(driver Driver, sshServer string) string {
 	if !slices.Contains(p.Drivers, driver) {
-		return "the machine's policy does not allow the driver " + string(driver) + "; its administrator can add it to drivers in the machine's policy file"
+		return "the machine's policy does not allow the driver " + string(driver) + "; " + p.DriverRemedy(driver)
 	}
 	if _, ok := p.SSHServer(sshServer); driver == DriverSSH && !ok {
-		return "the machine's policy file has no SSH server named " + sshServer + "; its administrator can add it"
+		return "the machine's policy file has no SSH server named " + sshServer + "; " + sshServerRemedy(sshServer)
 	}
 	return ""
+}
+
+// DriverRemedy says what a machine's administrator can do to have its policy allow
+// a driver.
+func (p Policy) DriverRemedy(driver Driver) string {
+	if driver == DriverSSH && len(p.SSHServers) == 0 {
+		return sshServerRemedy("NAME") // with ssh among the drivers and no server the agent refuses its policy
+	}
+	return "its administrator can add it to drivers in the machine's policy file, and start the agent again"
+}
+
+func sshServerRemedy(name string) string {
+	return "its administrator can add the server with latchkey-agent ssh add " + name + " ADDRESS on the machine, and start the agent again"
 }
 
 // Refuses returns why the policy does not allow a flow through a driver, or "".

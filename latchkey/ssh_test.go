@@ -35,6 +35,33 @@ func TestPolicyOfSSH(t *testing.T) {
 	}
 }
 
+// TestDriverRemedy: what a person is told to do must not be what has the agent
+// refuse its policy.
+func TestDriverRemedy(t *testing.T) {
+	erp := []SSHServer{{Name: "erp"}}
+	const (
+		add  = "latchkey-agent ssh add NAME ADDRESS on the machine, and start the agent again"
+		list = "add it to drivers in the machine's policy file, and start the agent again"
+	)
+	tests := []struct {
+		name   string
+		policy Policy
+		driver Driver
+		want   string // part of the reason
+	}{
+		{"nothing", Policy{}, DriverSSH, add},
+		{"no server", Policy{Drivers: []Driver{DriverNone}}, DriverSSH, add},
+		{"servers only", Policy{SSHServers: erp}, DriverSSH, list},
+		{"another server", Policy{Drivers: []Driver{DriverSSH}, SSHServers: erp}, DriverSSH, "latchkey-agent ssh add crm ADDRESS on the machine, and start the agent again"},
+		{"none", Policy{Drivers: []Driver{DriverSSH}, SSHServers: erp}, DriverNone, list},
+	}
+	for _, tt := range tests {
+		if got := tt.policy.RefusesDriver(tt.driver, "crm"); !strings.HasSuffix(got, tt.want) {
+			t.Errorf("%s: RefusesDriver(%s, crm) = %q; want %q at its end", tt.name, tt.driver, got, tt.want)
+		}
+	}
+}
+
 func TestCheckAgentSSH(t *testing.T) {
 	tests := []struct {
 		name    string

@@ -70,7 +70,7 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 			return latchkey.Invalid("credential", "%s; %s", bad.reason, bad.remedy)
 		}
 		if !slices.Contains(m.Policy.Drivers, n.Driver) {
-			return latchkey.Invalid("driver", "the machine's policy does not allow this driver; its administrator can add it to drivers in the machine's policy file")
+			return latchkey.Invalid("driver", "the machine's policy does not allow this driver; %s", m.Policy.DriverRemedy(n.Driver))
 		}
 		if n.SSHServer, err = sshServer(n, m); err != nil {
 			return err
@@ -108,7 +108,7 @@ func sshServer(n latchkey.ConnectionCreate, m db.Machine) (string, error) {
 	}
 	switch {
 	case len(servers) == 0:
-		return "", latchkey.Invalid("sshServer", "the machine's configuration names no SSH server; its administrator can add one with latchkey-agent ssh add")
+		return "", latchkey.Invalid("sshServer", "the machine's configuration names no SSH server; %s", m.Policy.DriverRemedy(n.Driver))
 	case n.SSHServer == "" && len(servers) == 1:
 		return servers[0].Name, nil
 	case n.SSHServer == "":

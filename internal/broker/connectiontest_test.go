@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -386,6 +387,13 @@ func TestCreateSSHConnection(t *testing.T) {
 	in.SSHServer = "crm"
 	_, err := c.Broker.CreateConnection(t.Context(), c.Admin, c.Env, in)
 	wantCode(t, err, latchkey.ErrInvalid, "invalid")
+	plain := in
+	plain.Target.Machine = c.Service.Machine(t, c.Env, "bot2").ID
+	_, err = c.Broker.CreateConnection(t.Context(), c.Admin, c.Env, plain)
+	want := "driver: the machine's policy does not allow this driver; its administrator can add the server with latchkey-agent ssh add NAME ADDRESS on the machine, and start the agent again"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("connection by SSH to a machine without servers: %v; want %q", err, want)
+	}
 	in.Driver, in.SSHServer = latchkey.DriverNone, "erp"
 	_, err = c.Broker.CreateConnection(t.Context(), c.Admin, c.Env, in)
 	wantCode(t, err, latchkey.ErrInvalid, "invalid")
