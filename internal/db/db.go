@@ -172,7 +172,8 @@ type Tx struct {
 	conn    *sql.Conn // that tx is on, where statements can be sent together; else nil
 	tx      *sql.Tx
 	engine  engine
-	records *atomic.Uint32 // the database's
+	records *atomic.Uint32                 // the database's
+	trace   func(query string, args []any) // see WithTrace; mostly nil
 }
 
 // Update runs f in a transaction and commits unless f returns an error. A failure
@@ -231,6 +232,7 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 		}
 	}()
 	tx := &Tx{Now: d.now().UTC().Truncate(time.Millisecond), ctx: ctx, tx: sqlTx, engine: d.engine, records: &d.records}
+	tx.trace, _ = ctx.Value(traceKey{}).(func(query string, args []any))
 	switch {
 	case d.engine == enginePostgres:
 		tx.conn = conn

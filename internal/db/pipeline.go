@@ -25,6 +25,7 @@ func (p *pipeline) exec(changed *int64, query string, args ...any) {
 	switch {
 	case p.err != nil:
 	case p.tx.conn != nil:
+		p.tx.traced(query, args)
 		p.batch.Queue(query, args...).Exec(func(tag pgconn.CommandTag) error {
 			if changed != nil {
 				*changed = tag.RowsAffected()
@@ -45,6 +46,7 @@ func (p *pipeline) query(row func(scanner) error, query string, args ...any) {
 	switch {
 	case p.err != nil:
 	case p.tx.conn != nil:
+		p.tx.traced(query, args)
 		p.batch.Queue(query, args...).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				if err := row(rows); err != nil {

@@ -32,6 +32,7 @@ func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any
 	if !storable(args...) {
 		return []T{}, nil
 	}
+	tx.traced(query, args)
 	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -72,6 +73,7 @@ func one[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any
 		var none T
 		return none, ErrNotFound
 	}
+	tx.traced(query, args)
 	item, err := scan(tx.tx.QueryRowContext(tx.ctx, query, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
@@ -107,6 +109,7 @@ func Storable(text string) bool { return utf8.ValidString(text) && !strings.Cont
 
 // exec runs a statement and returns how many rows it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	tx.traced(query, args)
 	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
 	if err != nil {
 		if isUnique(err) {
