@@ -42,7 +42,7 @@ func (tx *Tx) Run(id latchkey.RunID) (Run, error) {
 
 // A RunFilter chooses runs; zero fields choose all.
 type RunFilter struct {
-	Kind       latchkey.RunKind
+	Kind       latchkey.RunKind // without one a list has no index that is in its order
 	State      latchkey.RunState
 	Flow       latchkey.FlowID
 	Connection latchkey.ConnectionID
@@ -116,20 +116,20 @@ func (tx *Tx) LatestTest(id latchkey.ConnectionID) (Run, error) {
 // NextQueued returns the queued run of a machine that has waited longest, or
 // ErrNotFound.
 func (tx *Tx) NextQueued(m latchkey.MachineID) (Run, error) {
-	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.machine_id = $1 AND r.state = 'queued' ORDER BY r.id LIMIT 1`, m)
+	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.machine_id = $1 AND r.state = 'queued' ORDER BY r.queued_at, r.id LIMIT 1`, m)
 }
 
-// HasQueued reports whether a machine has a queued run. The order has PostgreSQL
-// use the index also when many runs are queued.
+// HasQueued reports whether a machine has a queued run. The order, which is that
+// of the index, has PostgreSQL use it also when many runs are queued.
 func (tx *Tx) HasQueued(m latchkey.MachineID) (bool, error) {
-	n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM runs WHERE machine_id = $1 AND state = 'queued' ORDER BY id LIMIT 1) AS q`, m)
+	n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM runs WHERE machine_id = $1 AND state = 'queued' ORDER BY queued_at, id LIMIT 1) AS q`, m)
 	return n > 0, err
 }
 
 // Queued returns how many runs wait for the machine of a connection, at most limit.
 func (tx *Tx) Queued(c latchkey.ConnectionID, limit int) (int, error) {
 	return one(tx, scanInt, `SELECT count(*) FROM (
-		SELECT 1 FROM runs WHERE machine_id = (SELECT target_id FROM connections WHERE id = $1) AND state = 'queued' LIMIT $2) AS q`, c, limit)
+		SELECT 1 FROM runs WHERE machine_id = (SELECT target_id FROM connections WHERE id = $1) AND state = 'queued' ORDER BY queued_at, id LIMIT $2) AS q`, c, limit)
 }
 
 // UnstartedClaims returns the runs that a machine has claimed but not started.
@@ -183,26 +183,27 @@ func (tx *Tx) LostRuns(flowsBefore, testsBefore time.Time, limit int) ([]Run, er
 	if err != nil {
 		return nil, err
 	}
-	waited, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'queued' AND r.queued_at < $1 ORDER BY r.queued_at LIMIT $2`, ms(flowsBefore), limit)
+	waited := `SELECT ` + runCols + runFrom + ` WHERE r.state = 'queued' AND r.kind = $1 AND r.queued_at < $2 ORDER BY r.queued_at LIMIT $3`
+	flows, err := all(tx, scanRun, waited, latchkey.RunFlow, ms(flowsBefore), limit)
 	if err != nil {
 		return nil, err
 	}
-	tests, err := all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.state = 'queued' AND r.kind = 'test' AND r.queued_at < $1 AND r.queued_at >= $2 ORDER BY r.queued_at LIMIT $3`,
-		ms(testsBefore), ms(flowsBefore), limit)
-	return slices.Concat(lost, waited, tests), err
+	tests, err := all(tx, scanRun, waited, latchkey.RunTest, ms(testsBefore), limit)
+	return slices.Concat(lost, flows, tests), err
 }
 
 // OpenRunsOf returns how many runs have not ended of the connection, the flow or
 // the machine that f names; it names one of them.
 func (tx *Tx) OpenRunsOf(f RunFilter) (int, error) {
 	column, id := "machine_id", string(f.Machine)
+	// Two queries, so that the indexes of queued and of running runs serve, and not
+	// those of all runs of a connection or a flow, most of which have ended.
 	switch {
 	case f.Connection != "":
-		column, id = "connection_id", string(f.Connection)
+		column, id = "COALESCE(connection_id, '')", string(f.Connection)
 	case f.Flow != "":
-		column, id = "flow_id", string(f.Flow)
+		column, id = "COALESCE(flow_id, '')", string(f.Flow)
 	}
-	// Two queries, so that the indexes of queued and of running runs serve.
 	return one(tx, scanInt, `SELECT
 		(SELECT count(*) FROM runs WHERE `+column+` = $1 AND state = 'queued') +
 		(SELECT count(*) FROM runs WHERE `+column+` = $1 AND state = 'running')`, id)

@@ -360,15 +360,21 @@ CREATE TABLE runs (
     FOREIGN KEY (flow_id, revision) REFERENCES flow_revisions (flow_id, revision),
     CHECK ((kind = 'flow') = (flow_id IS NOT NULL) AND (kind = 'flow') = (revision IS NOT NULL))
 );
-CREATE INDEX runs_list ON runs (environment_id, id);
-CREATE INDEX runs_owner ON runs (owner_id, environment_id, id);
-CREATE INDEX runs_starter ON runs (started_by, environment_id, id);
-CREATE INDEX runs_queue ON runs (machine_id, id) WHERE state = 'queued';
+-- Lists are of one kind. Of indexes that seem alike SQLite, which has no statistics,
+-- takes the one that was made last: runs_state, of which most runs may be, is first.
+CREATE INDEX runs_state ON runs (environment_id, kind, state, id);
+CREATE INDEX runs_list ON runs (environment_id, kind, id);
+CREATE INDEX runs_owner ON runs (owner_id, environment_id, kind, id);
+CREATE INDEX runs_starter ON runs (started_by, environment_id, kind, id);
+CREATE INDEX runs_machine ON runs (machine_id, environment_id, kind, id);
+CREATE INDEX runs_flow ON runs (flow_id, environment_id, kind, id);
+CREATE INDEX runs_connection ON runs (connection_id, environment_id, kind, id);
+-- In the order of queued_at, since PostgreSQL would go by id through all that have
+-- ended.
+CREATE INDEX runs_queue ON runs (machine_id, queued_at, id) WHERE state = 'queued';
 CREATE INDEX runs_running ON runs (machine_id, id) WHERE state = 'running';
 CREATE INDEX runs_leases ON runs (lease_expires_at) WHERE state = 'running';
-CREATE INDEX runs_waiting ON runs (queued_at) WHERE state = 'queued';
-CREATE INDEX runs_flow ON runs (flow_id, id);
-CREATE INDEX runs_connection ON runs (connection_id, id);
+CREATE INDEX runs_waiting ON runs (kind, queued_at) WHERE state = 'queued';
 CREATE INDEX runs_tests ON runs (connection_id, id) WHERE kind = 'test';
 
 CREATE TABLE sign_in_tries (
