@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -57,25 +58,33 @@ func newGenerator(b *testing.B, url string) *generator {
 }
 
 // insert runs a statement that selects from numbers(n), which are 0 to count-1.
-// In it ID(prefix) is the n'th id of a kind and KEY(text) a sort key.
+// In it ID(prefix) is the n'th id of a kind, ID(prefix, number) that of another
+// number, KEY(text) a sort key and BYTES(text) a text's bytes.
 func (g *generator) insert(b *testing.B, count int, statement string) {
 	b.Helper()
-	key := "lower(hex(lower(%s)))"
+	key, bytes := "lower(hex(lower(%s)))", "CAST(%s AS BLOB)"
 	if g.postgres {
-		key = "encode(convert_to(lower(%s), 'UTF8'), 'hex')"
+		key, bytes = "encode(convert_to(lower(%s), 'UTF8'), 'hex')", "convert_to(%s, 'UTF8')"
 	}
-	expand := func(name, format string) {
+	expand := func(name string, with func(arg string) string) {
 		for {
 			before, rest, ok := strings.Cut(statement, name+"(")
 			if !ok {
 				return
 			}
 			arg, after, _ := strings.Cut(rest, ")")
-			statement = before + fmt.Sprintf(format, arg) + after
+			statement = before + with(arg) + after
 		}
 	}
-	expand("ID", "'%s_0000000000000' || CAST(1000000000000 + n AS TEXT)")
-	expand("KEY", key)
+	expand("KEY", func(arg string) string { return fmt.Sprintf(key, arg) })
+	expand("BYTES", func(arg string) string { return fmt.Sprintf(bytes, arg) })
+	expand("ID", func(arg string) string {
+		prefix, number, ok := strings.Cut(arg, ", ")
+		if !ok {
+			number = "n"
+		}
+		return fmt.Sprintf("'%s_0000000000000' || CAST(1000000000000 + %s AS TEXT)", prefix, number)
+	})
 	into, query, _ := strings.Cut(statement, "SELECT ")
 	query = fmt.Sprintf(`%sWITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < %d) SELECT %s`, into, count-1, query)
 	if _, err := g.raw.ExecContext(b.Context(), query); err != nil {
@@ -104,6 +113,51 @@ func (g *generator) grants(b *testing.B, env latchkey.EnvironmentID, to latchkey
 		env, to, role, step, mark))
 }
 
+// groups puts a member into a group that is in another group, and returns the
+// outer one.
+func (g *generator) groups(b *testing.B, d *db.DB, member latchkey.PrincipalID) latchkey.PrincipalID {
+	b.Helper()
+	const inner, outer = "group_inner", "group_outer"
+	err := d.Update(b.Context(), func(tx *db.Tx) error {
+		return errors.Join(tx.EnsurePrincipal(inner, latchkey.PrincipalGroup, "inner"), tx.EnsurePrincipal(outer, latchkey.PrincipalGroup, "outer"))
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, in := range [][2]latchkey.PrincipalID{{inner, member}, {outer, inner}} {
+		if _, err := g.raw.ExecContext(b.Context(), `INSERT INTO group_members (group_id, member_id) VALUES ($1, $2)`, string(in[0]), string(in[1])); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return outer
+}
+
+// How many things there are for each machine, and for each flow and connection.
+const (
+	perMachine = 100
+	perFlow    = 10
+)
+
+// runs writes runs that have ended, of as many machines, flows and connections as
+// the constants say. The 20 oldest ran out of time.
+func (g *generator) runs(b *testing.B, env latchkey.EnvironmentID, owner latchkey.PrincipalID, n int) {
+	b.Helper()
+	machines, flows := n/perMachine, n/perFlow
+	g.insert(b, machines, `INSERT INTO principals (id, kind, name, sort_key, created_at, updated_at) SELECT ID(mach), 'machine', 'Machine ' || n, KEY('Machine ' || n), 1, 1 FROM numbers`)
+	g.insert(b, machines, fmt.Sprintf(`INSERT INTO machines (id, environment_id, name, sort_key, sign_key, seal_key, os, agent_version, shared_uid, policy, enrolled_by, created_at, updated_at)
+		SELECT ID(mach), '%s', 'Machine ' || n, KEY('Machine ' || n), BYTES('Machine ' || n), BYTES('Machine ' || n), 'linux', '', FALSE,
+		'{"commands":[],"drivers":["none"],"handovers":[]}', '%s', 1, 1 FROM numbers`, env, owner))
+	g.insert(b, flows, fmt.Sprintf(`INSERT INTO flows (id, environment_id, name, sort_key, description, revision, created_by, created_at, updated_at)
+		SELECT ID(flow), '%s', 'Flow ' || n, KEY('Flow ' || n), '', 1, '%s', 1, 1 FROM numbers`, env, owner))
+	g.insert(b, flows, fmt.Sprintf(`INSERT INTO flow_revisions (flow_id, revision, command, timeout_ms, handover, credentials, created_by, created_at)
+		SELECT ID(flow), 1, '["/usr/bin/env"]', 60000, 'none', '[]', '%s', 1 FROM numbers`, owner))
+	g.insert(b, flows, fmt.Sprintf(`INSERT INTO connections (id, environment_id, name, sort_key, target_kind, target_id, driver, credential_id, owner_id, created_by, created_at, updated_at)
+		SELECT ID(conn), '%[1]s', 'Connection ' || n, KEY('Connection ' || n), 'machine', ID(mach, n %% %[3]d), 'none', ID(cred), '%[2]s', '%[2]s', 1, 1 FROM numbers`, env, owner, machines))
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO runs (id, environment_id, kind, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, state, queued_at, finished_at)
+		SELECT ID(run), '%[1]s', 'flow', ID(flow, n %% %[4]d), 1, ID(conn, n %% %[4]d), ID(mach, n %% %[3]d), '%[2]s', '%[2]s', '{}',
+		CASE WHEN n < 20 THEN 'timed-out' ELSE 'succeeded' END, n, n FROM numbers`, env, owner, machines, flows))
+}
+
 // cursor returns where a page ends whose last item has this name and id.
 func cursor(name, id string) string {
 	text, _ := json.Marshal([2]string{latchkey.SortKey(name), id})
@@ -111,7 +165,8 @@ func cursor(name, id string) string {
 }
 
 // BenchmarkLists measures pages of lists in an environment with very many
-// credentials, as people who see all, half and twenty of them.
+// credentials, runs and entries of the audit log, as people who see all, half and
+// twenty of the credentials.
 func BenchmarkLists(b *testing.B) {
 	n := many(b)
 	eachEngine(b, func(b *testing.B, url string) {
@@ -120,16 +175,18 @@ func BenchmarkLists(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		// few holds what groups of groups do.
 		half, few := c.User(b, "half", c.Env, latchkey.EnvUser), c.User(b, "few", c.Env, latchkey.EnvUser)
 		g := newGenerator(b, url)
 		start := time.Now()
 		g.credentials(b, e.ID, c.Admin.ID, c.Username.ID, n)
 		g.grants(b, e.ID, half.ID, "user", n, 2, 1)
-		g.grants(b, e.ID, few.ID, "user", n, n/20, 2)
+		g.grants(b, e.ID, g.groups(b, c.DB, few.ID), "user", n, n/20, 2)
+		g.runs(b, e.ID, c.Admin.ID, n)
 		// As many audit entries, the last of which are about a few credentials.
 		g.insert(b, n, fmt.Sprintf(`INSERT INTO audit (id, position, at, environment_id, action, outcome, actor_id, subject_id, run_id, machine_id, credential_id, entry)
-			SELECT ID(aud), -n - 1, n, '%s', CASE WHEN n %% 1000 = 0 THEN 'credential.share' ELSE 'release.granted' END, CASE WHEN n %% 1000 = 1 THEN 'denied' ELSE 'ok' END,
-			CASE WHEN n %% 1000 = 0 THEN '%s' ELSE 'mach_1' END, ID(cred), '', '', ID(cred), '{"actorName":"a","subjectName":"Credential"}' FROM numbers`, e.ID, c.Admin.ID))
+			SELECT ID(aud), -n - 1, n, '%[1]s', CASE WHEN n %% 1000 = 0 THEN 'credential.share' ELSE 'release.granted' END, CASE WHEN n %% 1000 = 1 THEN 'denied' ELSE 'ok' END,
+			CASE WHEN n %% 1000 = 0 THEN '%[2]s' ELSE 'mach_1' END, ID(cred), '', ID(mach, n %% %[3]d), ID(cred), '{"actorName":"a","subjectName":"Credential"}' FROM numbers`, e.ID, c.Admin.ID, n/perMachine))
 		if g.postgres { // which does so by itself
 			if _, err := g.raw.ExecContext(b.Context(), "ANALYZE"); err != nil {
 				b.Fatal(err)
@@ -141,6 +198,7 @@ func BenchmarkLists(b *testing.B) {
 		at := func(name, prefix string) string {
 			return cursor(name+middle, fmt.Sprintf("%s_%026d", prefix, 1000000000000+n/2))
 		}
+		machine := latchkey.MachineID(fmt.Sprintf("mach_%026d", 1000000000000))
 		limits := []int{latchkey.DefaultPage, latchkey.MaxPage}
 		credentials := func(who latchkey.Caller, after string) func(limit int) (int, error) {
 			return func(limit int) (int, error) {
@@ -152,6 +210,12 @@ func BenchmarkLists(b *testing.B) {
 			f.Environment = c.Env
 			return func(limit int) (int, error) {
 				p, err := c.Broker.Audit(b.Context(), c.Admin, f, latchkey.PageOptions{Limit: limit})
+				return len(p.Items), err
+			}
+		}
+		runs := func(f broker.RunFilter) func(limit int) (int, error) {
+			return func(limit int) (int, error) {
+				p, err := c.Broker.Runs(b.Context(), c.Admin, c.Env, f, latchkey.PageOptions{Limit: limit})
 				return len(p.Items), err
 			}
 		}
@@ -176,7 +240,25 @@ func BenchmarkLists(b *testing.B) {
 			{"audit/of an action", audit(broker.AuditFilter{Action: "credential.share", Newest: true})},
 			{"audit/of a person", audit(broker.AuditFilter{Actor: c.Admin.ID, Newest: true})},
 			{"audit/denials", audit(broker.AuditFilter{Outcome: latchkey.OutcomeDenied, Newest: true})},
+			{"audit/of a machine", audit(broker.AuditFilter{Machine: machine, Newest: true})},
+			{"audit/since", audit(broker.AuditFilter{Since: time.UnixMilli(int64(n / 2))})},
 			{"audit/committed", audit(broker.AuditFilter{Committed: true})},
+			{"machines/all/first", func(limit int) (int, error) {
+				p, err := c.Broker.Machines(b.Context(), c.Admin, c.Env, latchkey.PageOptions{Limit: limit})
+				return len(p.Items), err
+			}},
+			{"connections/all/first", func(limit int) (int, error) {
+				p, err := c.Broker.Connections(b.Context(), c.Admin, c.Env, latchkey.PageOptions{Limit: limit})
+				return len(p.Items), err
+			}},
+			{"flows/all/first", func(limit int) (int, error) {
+				p, err := c.Broker.Flows(b.Context(), c.Admin, c.Env, latchkey.PageOptions{Limit: limit})
+				return len(p.Items), err
+			}},
+			{"runs/newest", runs(broker.RunFilter{})},
+			{"runs/of a state", runs(broker.RunFilter{State: latchkey.RunTimedOut})},
+			{"runs/of a machine", runs(broker.RunFilter{Machine: machine})},
+			{"runs/of a machine and state", runs(broker.RunFilter{Machine: machine, State: latchkey.RunTimedOut})},
 		}
 		for _, page := range pages {
 			for _, limit := range limits {
