@@ -101,3 +101,50 @@ func TestCertificateFiles(t *testing.T) {
 		t.Errorf("told of %v; want 1, 2 and 4", told)
 	}
 }
+
+// TestCertificateOfSecret renews a certificate as Kubernetes renews a mounted
+// secret: the files are links through a link to a folder, and that link is what
+// changes.
+func TestCertificateOfSecret(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+	mount := func(folder string, serial int64) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeCertificate(t, filepath.Join(dir, folder, "tls.crt"), filepath.Join(dir, folder, "tls.key"), serial, now)
+		if err := os.Symlink(folder, filepath.Join(dir, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount("..2026_11_23_1", 1)
+	for _, name := range []string{"tls.crt", "tls.key"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := &certificateFiles{
+		cert: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key"), log: slog.New(slog.DiscardHandler),
+		now: func() time.Time { return now }, loaded: func(*tls.Certificate) error { return nil },
+	}
+	for serial := int64(1); serial <= 2; serial++ {
+		c, err := files.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Leaf.SerialNumber.Int64(); got != serial {
+			t.Errorf("serial = %d; want %d", got, serial)
+		}
+		now = now.Add(lookInterval)
+		if serial == 1 {
+			mount("..2026_11_23_2", 2)
+			if err := os.RemoveAll(filepath.Join(dir, "..2026_11_23_1")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
