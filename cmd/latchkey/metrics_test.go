@@ -6,8 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -83,64 +81,6 @@ func TestMetricsDoc(t *testing.T) {
 		}
 		if err := os.WriteFile(metricsDoc, []byte(before+head+got+"\n\n"+strings.TrimPrefix(after, "\n")), 0o644); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-// TestMonitoring looks for metrics, labels and routes in the rules and the
-// dashboard that no server has.
-func TestMonitoring(t *testing.T) {
-	all := families(t)
-	routes, err := os.ReadFile("../../internal/server/routes.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	metric := regexp.MustCompile(`\blatchkey_[a-z_]+`)
-	label := regexp.MustCompile(`(latchkey_[a-z_]+)\{([^}]*)\}`)
-	matcher := regexp.MustCompile(`([a-z_]+)=~?\\?"`)
-	route := regexp.MustCompile(`route=\\?"/api/v1([^"\\]*)`)
-	base := func(name string) string {
-		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-			if b := strings.TrimSuffix(name, suffix); all[b] != nil && all[b].GetType() == dto.MetricType_HISTOGRAM {
-				return b
-			}
-		}
-		return name
-	}
-	used := map[string]bool{}
-	for _, file := range []string{"prometheus/rules.yml", "grafana/latchkey.json"} {
-		b, err := os.ReadFile(filepath.Join(packaging, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := string(b)
-		for _, name := range metric.FindAllString(text, -1) {
-			used[base(name)] = true
-			if all[base(name)] == nil {
-				t.Errorf("%s names %s, which no server shows", file, name)
-			}
-		}
-		for _, m := range label.FindAllStringSubmatch(text, -1) {
-			f := all[base(m[1])]
-			if f == nil {
-				continue
-			}
-			for _, l := range matcher.FindAllStringSubmatch(m[2], -1) {
-				known := l[1] == "instance" || l[1] == "job" || slices.ContainsFunc(f.Metric[0].Label, func(p *dto.LabelPair) bool { return p.GetName() == l[1] })
-				if !known {
-					t.Errorf("%s asks for the label %s of %s, which it has not", file, l[1], m[1])
-				}
-			}
-		}
-		for _, m := range route.FindAllStringSubmatch(text, -1) {
-			if !strings.Contains(string(routes), " "+m[1]+`"`) {
-				t.Errorf("%s names the route %s, which there is not", file, m[1])
-			}
-		}
-	}
-	for name := range all {
-		if !used[name] {
-			t.Errorf("neither the rules nor the dashboard use %s", name)
 		}
 	}
 }
