@@ -1,10 +1,13 @@
 // Package manifests checks packaging/kubernetes: strictly against Kubernetes'
-// own types, for what the security of the pods rests on, and for what their
-// parts say of each other.
+// own types, by Kubernetes' own pod security standard, and for what the parts say
+// of each other.
 package manifests
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,24 +18,68 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
-// read decodes every object of a file. A field that its type does not have is an
-// error; of types that are not Kubernetes' own, only the form is checked.
-func read(t *testing.T, file string) []any {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var objects []any
-	for doc := range bytes.SplitSeq(b, []byte("\n---\n")) {
-		var kind struct{ APIVersion, Kind string }
-		if err := yaml.Unmarshal(doc, &kind); err != nil {
-			t.Fatalf("%s: %v", file, err)
+// The namespace of everything.
+const namespace = "latchkey"
+
+// A serviceMonitor has the fields that we use of the Prometheus Operator's
+// (https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.ServiceMonitor).
+type serviceMonitor struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		JobLabel  string               `json:"jobLabel"`
+		Selector  metav1.LabelSelector `json:"selector"`
+		Endpoints []struct {
+			Port      string `json:"port"`
+			Scheme    string `json:"scheme"`
+			Interval  string `json:"interval"`
+			TLSConfig struct {
+				ServerName string `json:"serverName"`
+			} `json:"tlsConfig"`
+		} `json:"endpoints"`
+	} `json:"spec"`
+}
+
+// A workload is what makes pods.
+type workload struct {
+	name     string
+	replicas int32
+	selector *metav1.LabelSelector
+	pod      corev1.PodTemplateSpec
+}
+
+func (w workload) String() string { return w.name }
+
+// decode decodes every object of a file. A field that its type does not have, or
+// that is there twice, is an error.
+func decode(file []byte) ([]metav1.Object, error) {
+	var objects []metav1.Object
+	for r := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(file))); ; {
+		doc, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return objects, nil
 		}
-		var object any
+		if err != nil {
+			return nil, err
+		}
+		if doc, err = yaml.YAMLToJSONStrict(doc); err != nil {
+			return nil, err
+		}
+		var kind metav1.TypeMeta
+		if err := json.UnmarshalCaseSensitivePreserveInts(doc, &kind); err != nil {
+			return nil, err
+		}
+		var object metav1.Object
 		switch kind.APIVersion + " " + kind.Kind {
 		case "v1 Namespace":
 			object = new(corev1.Namespace)
@@ -49,94 +96,233 @@ func read(t *testing.T, file string) []any {
 		case "networking.k8s.io/v1 NetworkPolicy":
 			object = new(networkingv1.NetworkPolicy)
 		case "monitoring.coreos.com/v1 ServiceMonitor":
-			object = new(map[string]any)
+			object = new(serviceMonitor)
 		default:
-			t.Errorf("%s has a %s of %s, which is not known here", file, kind.Kind, kind.APIVersion)
-			continue
+			return nil, errors.New("a " + kind.Kind + " of " + kind.APIVersion + " is not known here")
 		}
-		if err := yaml.UnmarshalStrict(doc, object); err != nil {
-			t.Errorf("%s: %s: %v", file, kind.Kind, err)
+		strict, err := json.UnmarshalStrict(doc, object)
+		if err := errors.Join(append(strict, err)...); err != nil {
+			return nil, err
 		}
 		objects = append(objects, object)
 	}
-	return objects
 }
 
 func TestManifests(t *testing.T) {
-	files, err := filepath.Glob("../../packaging/kubernetes/*.yaml")
+	files, err := filepath.Glob("../../packaging/kubernetes/*")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
+	var (
+		objects   []metav1.Object
+		workloads []workload
+		services  []*corev1.Service
+	)
 	for _, file := range files {
-		var pods []corev1.PodTemplateSpec
-		var services []*corev1.Service
-		for _, o := range read(t, file) {
-			switch o := o.(type) {
-			case *appsv1.Deployment:
-				pods = append(pods, o.Spec.Template)
-			case *appsv1.StatefulSet:
-				pods = append(pods, o.Spec.Template)
-			case *corev1.Service:
-				services = append(services, o)
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := decode(b)
+		if err != nil {
+			t.Errorf("%s: %v", filepath.Base(file), err)
+		}
+		objects = append(objects, found...)
+	}
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			workloads = append(workloads, workload{o.Name, *o.Spec.Replicas, o.Spec.Selector, o.Spec.Template})
+		case *appsv1.StatefulSet:
+			workloads = append(workloads, workload{o.Name, *o.Spec.Replicas, o.Spec.Selector, o.Spec.Template})
+			for _, claim := range o.Spec.VolumeClaimTemplates {
+				source := corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name}}
+				p := &workloads[len(workloads)-1].pod.Spec
+				p.Volumes = append(p.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: source})
 			}
+		case *corev1.Service:
+			services = append(services, o)
 		}
-		for _, p := range pods {
-			checkPod(t, filepath.Base(file), p)
+	}
+	guarded := map[string]bool{} // workloads whose pods have a network policy
+	for _, o := range objects {
+		if _, ok := o.(*corev1.Namespace); !ok && o.GetNamespace() != namespace {
+			t.Errorf("%s is in the namespace %q; want %s", o.GetName(), o.GetNamespace(), namespace)
 		}
-		for _, s := range services {
-			for _, port := range s.Spec.Ports {
-				if !slices.ContainsFunc(pods, func(p corev1.PodTemplateSpec) bool {
-					return selects(s.Spec.Selector, p) && hasPort(p, port.TargetPort.StrVal)
+		switch o := o.(type) {
+		case *corev1.Namespace:
+			if level := o.Labels[api.EnforceLevelLabel]; o.Name != namespace || level != string(api.LevelRestricted) {
+				t.Errorf("the namespace %s enforces %q; want %s", o.Name, level, api.LevelRestricted)
+			}
+		case *corev1.Service:
+			chosen := selected(t, workloads, &metav1.LabelSelector{MatchLabels: o.Spec.Selector})
+			for _, port := range o.Spec.Ports {
+				if len(chosen) != 1 || !hasPort(chosen[0].pod, port.TargetPort) {
+					t.Errorf("service %s: no pod has the port %s", o.Name, &port.TargetPort)
+				}
+			}
+		case *policyv1.PodDisruptionBudget:
+			// With as many as there are, no node could ever be drained.
+			if chosen := selected(t, workloads, o.Spec.Selector); len(chosen) != 1 || o.Spec.MinAvailable.IntVal >= chosen[0].replicas {
+				t.Errorf("budget %s: wants %s of the pods of %v", o.Name, o.Spec.MinAvailable, chosen)
+			}
+		case *networkingv1.NetworkPolicy:
+			chosen := selected(t, workloads, &o.Spec.PodSelector)
+			if len(chosen) != 1 || !slices.Contains(o.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) || !slices.Contains(o.Spec.PolicyTypes, networkingv1.PolicyTypeEgress) {
+				t.Errorf("policy %s: is %v for the pods of %v; want both ways for one", o.Name, o.Spec.PolicyTypes, chosen)
+				continue
+			}
+			guarded[chosen[0].name] = true
+			for _, in := range o.Spec.Ingress {
+				for _, port := range in.Ports {
+					if !hasPort(chosen[0].pod, *port.Port) {
+						t.Errorf("policy %s: no pod has the port %s", o.Name, port.Port)
+					}
+				}
+				for _, from := range in.From {
+					if len(selected(t, workloads, from.PodSelector)) == 0 {
+						t.Errorf("policy %s: lets pods in that there are not: %v", o.Name, from.PodSelector)
+					}
+				}
+			}
+		case *serviceMonitor:
+			selector, err := metav1.LabelSelectorAsSelector(&o.Spec.Selector)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range o.Spec.Endpoints {
+				if !slices.ContainsFunc(services, func(s *corev1.Service) bool {
+					// The rules take the job for granted.
+					return selector.Matches(labels.Set(s.Labels)) && s.Labels[o.Spec.JobLabel] == "latchkey" &&
+						slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == e.Port })
 				}) {
-					t.Errorf("%s: service %s: no pod has the port %s", filepath.Base(file), s.Name, port.TargetPort.StrVal)
+					t.Errorf("monitor %s: no service has the port %s", o.Name, e.Port)
 				}
 			}
 		}
 	}
+	for _, w := range workloads {
+		t.Run(w.name, func(t *testing.T) {
+			if chosen := selected(t, []workload{w}, w.selector); len(chosen) != 1 {
+				t.Errorf("it does not select its own pods: %v", w.selector)
+			}
+			if !guarded[w.name] {
+				t.Error("no network policy is for its pods")
+			}
+			checkPod(t, w.pod)
+		})
+	}
 }
 
-// checkPod looks for what the restricted standard for pods wants
+// checkPod has Kubernetes' own code judge whether a pod is restricted
 // (https://kubernetes.io/docs/concepts/security/pod-security-standards/), and
-// for volumes that are mounted and not there.
-func checkPod(t *testing.T, file string, p corev1.PodTemplateSpec) {
+// looks for what it needs besides.
+func checkPod(t *testing.T, p corev1.PodTemplateSpec) {
 	t.Helper()
-	s := p.Spec.SecurityContext
-	if s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.SeccompProfile == nil || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
-		t.Errorf("%s: the pod is not restricted: %+v", file, s)
+	standard, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if links := p.Spec.EnableServiceLinks; strings.HasPrefix(p.Spec.Containers[0].Image, "latchkey:") && (links == nil || *links) {
-		t.Errorf("%s: with service links the server finds variables that it does not know", file)
+	restricted := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	if all := policy.AggregateCheckResults(standard.EvaluatePod(restricted, &p.ObjectMeta, &p.Spec)); !all.Allowed {
+		t.Errorf("it is not restricted: %s", all.ForbiddenDetail())
+	}
+	if p.Spec.AutomountServiceAccountToken == nil || *p.Spec.AutomountServiceAccountToken {
+		t.Error("it gets a token for Kubernetes, which it asks nothing")
+	}
+	docs, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range p.Spec.Volumes {
+		if v.Secret != nil && !strings.Contains(string(docs), " "+v.Secret.SecretName+" ") {
+			t.Errorf("docs/operations.md does not say how to make the secret %s", v.Secret.SecretName)
+		}
 	}
 	for _, c := range p.Spec.Containers {
-		sc := c.SecurityContext
-		if sc == nil || sc.AllowPrivilegeEscalation == nil || *sc.AllowPrivilegeEscalation || sc.Capabilities == nil || !slices.Contains(sc.Capabilities.Drop, "ALL") {
-			t.Errorf("%s: container %s is not restricted: %+v", file, c.Name, sc)
+		r := c.Resources
+		if r.Requests.Cpu().IsZero() || r.Requests.Memory().IsZero() || r.Limits.Memory().Cmp(*r.Requests.Memory()) < 0 {
+			t.Errorf("container %s has the resources %v; want requests, and a limit of memory", c.Name, r)
 		}
 		for _, m := range c.VolumeMounts {
-			known := slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) || m.Name == "data"
-			if !known {
-				t.Errorf("%s: container %s mounts %s, which there is not", file, c.Name, m.Name)
+			if !slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) {
+				t.Errorf("container %s mounts %s, which there is not", c.Name, m.Name)
+			}
+			if m.SubPath != "" {
+				t.Errorf("container %s mounts %s with subPath, so that it never changes", c.Name, m.Name)
 			}
 		}
 		for _, probe := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
-			if probe != nil && probe.HTTPGet != nil && !hasPort(p, probe.HTTPGet.Port.StrVal) {
-				t.Errorf("%s: a probe asks the port %s, which there is not", file, probe.HTTPGet.Port.StrVal)
+			if probe != nil && probe.HTTPGet != nil && !hasPort(p, probe.HTTPGet.Port) {
+				t.Errorf("a probe asks the port %s, which there is not", &probe.HTTPGet.Port)
 			}
 		}
-	}
-}
-
-func selects(selector map[string]string, p corev1.PodTemplateSpec) bool {
-	for k, v := range selector {
-		if p.Labels[k] != v {
-			return false
+		if c.ReadinessProbe == nil {
+			t.Errorf("container %s is never known to be ready", c.Name)
+		}
+		if c.Name == "latchkey" {
+			checkServer(t, p.Spec, c)
 		}
 	}
-	return true
 }
 
-func hasPort(p corev1.PodTemplateSpec, name string) bool {
+// checkServer looks for what the server needs.
+func checkServer(t *testing.T, p corev1.PodSpec, c corev1.Container) {
+	t.Helper()
+	if p.EnableServiceLinks == nil || *p.EnableServiceLinks {
+		t.Error("with service links the server finds variables that it does not know")
+	}
+	if c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+		t.Error("it may write to its image")
+	}
+	if c.StartupProbe == nil || c.LivenessProbe == nil {
+		t.Fatalf("it has the probes %v and %v; want one for its start and one for its life", c.StartupProbe, c.LivenessProbe)
+	}
+	// Without its database it is not ready; to kill it would not help.
+	if live, ready := c.LivenessProbe.HTTPGet.Path, c.ReadinessProbe.HTTPGet.Path; live != "/healthz" || ready != "/readyz" {
+		t.Errorf("it is alive by %s and ready by %s; want /healthz and /readyz", live, ready)
+	}
+	// Ten seconds are for requests that are under way.
+	if sleep := c.Lifecycle.PreStop.Sleep.Seconds; *p.TerminationGracePeriodSeconds <= sleep+10 {
+		t.Errorf("it is killed after %d s, of which it sleeps %d", *p.TerminationGracePeriodSeconds, sleep)
+	}
+}
+
+// selected returns the workloads whose pods have the labels.
+func selected(t *testing.T, all []workload, by *metav1.LabelSelector) []workload {
+	t.Helper()
+	selector, err := metav1.LabelSelectorAsSelector(by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var chosen []workload
+	for _, w := range all {
+		if !selector.Empty() && selector.Matches(labels.Set(w.pod.Labels)) {
+			chosen = append(chosen, w)
+		}
+	}
+	return chosen
+}
+
+// hasPort is whether a pod has a port, which we always name.
+func hasPort(p corev1.PodTemplateSpec, port intstr.IntOrString) bool {
 	return slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
-		return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == name })
+		return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == port.StrVal })
 	})
+}
+
+// TestDecode has decode refuse what Kubernetes would refuse or drop.
+func TestDecode(t *testing.T) {
+	for _, file := range []string{
+		"apiVersion: v1\nkind: Service\nspec:\n  selectors: {a: b}\n",
+		"apiVersion: v1\nkind: Service\nspec:\n  Selector: {a: b}\n",
+		"apiVersion: v1\nkind: Service\nspec: {type: ClusterIP, type: NodePort}\n",
+		"apiVersion: v1\nkind: Service\n---\napiVersion: v1\nkind: Sevrice\n",
+		"apiVersion: apps/v1\nkind: Deployment\nspec:\n  replicas: two\n",
+		"apiVersion: v1\nkind: Service\n--- \napiVersion: v1\nkind: Service\nspeck: {}\n",
+	} {
+		if objects, err := decode([]byte(file)); err == nil {
+			t.Errorf("decoded %v from:\n%s", objects, file)
+		}
+	}
 }
