@@ -5,7 +5,7 @@ export FUZZTIME ?= 10s
 export SOAK ?= 30m
 export BENCH ?= .
 
-.PHONY: help test check build bench fuzz soak packages image clean
+.PHONY: help test check build bench fuzz soak packages units image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -30,6 +30,9 @@ soak: ## kill servers, agents and PostgreSQL at random for SOAK, and check what 
 
 packages: ## make deb and rpm packages in dist/ (VERSION, SOURCE_DATE_EPOCH)
 	go -C tools run ./packages .. ../dist
+
+units: ## print how exposed systemd finds the units, setting by setting
+	systemd-analyze security --offline=true --no-pager packaging/systemd/*.service
 
 image: ## make the container image in dist/latchkey.oci.tar (VERSION, SOURCE_DATE_EPOCH)
 	go -C tools run ./image .. ../dist

@@ -8,8 +8,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/goreleaser/nfpm/v2"
@@ -35,7 +37,7 @@ const maintainer = "The Latchkey developers <latchkey@latchkey.dev>"
 // programs are those that have packages, each with a configuration NAME.yaml.
 func programs() []string { return []string{"latchkey", "latchkey-agent"} }
 
-func run(ctx context.Context, args []string) (err error) {
+func run(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("usage: packages ROOT DIST")
 	}
@@ -64,21 +66,42 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	for _, arch := range build.Architectures() {
-		for _, program := range programs() {
-			if err := source.Program(ctx, program, arch, filepath.Join(stage, program)); err != nil {
-				return err
-			}
-			for _, format := range []string{"deb", "rpm"} {
-				file, err := p.pack(program, arch, format)
-				if err != nil {
-					return fmt.Errorf("%s of %s for %s: %w", format, program, arch, err)
-				}
-				fmt.Println(file)
-			}
+		files, err := p.packAll(ctx, arch)
+		if err != nil {
+			return err
 		}
+		for _, file := range files {
+			fmt.Println(file)
+		}
+	}
+	for _, program := range programs() {
+		said, err := exposure(ctx, filepath.Join("packaging", "systemd", program+".service"))
+		if err != nil {
+			said = err.Error()
+		}
+		fmt.Fprintf(os.Stderr, "packages: systemd-analyze security %s.service: %s\n", program, said)
 	}
 	return nil
 }
+
+var overall = regexp.MustCompile(`Overall exposure level for .*: ([0-9.]+ [A-Z]+)`)
+
+// exposure returns how exposed systemd finds a unit, such as "1.2 OK": from 0,
+// which is least, to 10.
+func exposure(ctx context.Context, unit string) (string, error) {
+	out, err := exec.CommandContext(ctx, "systemd-analyze", "security", "--offline=true", "--no-pager", unit).Output()
+	if err != nil {
+		return "", err
+	}
+	m := overall.FindSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("systemd-analyze said nothing of %s", unit)
+	}
+	return string(m[1]), nil
+}
+
+// formats are those of packages.
+func formats() []string { return []string{"deb", "rpm"} }
 
 // A packer makes packages of what is in its stage.
 type packer struct {
@@ -115,6 +138,25 @@ func (p *packer) generate(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// packAll builds the programs for one architecture, and makes every package of
+// them. It returns their files.
+func (p *packer) packAll(ctx context.Context, arch string) ([]string, error) {
+	var made []string
+	for _, program := range programs() {
+		if err := p.source.Program(ctx, program, arch, filepath.Join(p.stage, program)); err != nil {
+			return nil, err
+		}
+		for _, format := range formats() {
+			file, err := p.pack(program, arch, format)
+			if err != nil {
+				return nil, fmt.Errorf("%s of %s for %s: %w", format, program, arch, err)
+			}
+			made = append(made, file)
+		}
+	}
+	return made, nil
 }
 
 // changelog makes the one that Debian's policy wants (12.7), which says where the

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,7 +24,7 @@ func TestConfigurations(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", program, err)
 		}
-		for _, format := range []string{"deb", "rpm"} {
+		for _, format := range formats() {
 			info, err := config.Get(format)
 			if err != nil {
 				t.Fatalf("%s, %s: %v", program, format, err)
@@ -53,13 +57,24 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// need skips a test for want of what it uses, which is a failure when the
+// variable says that it is there.
+func need(t *testing.T, variable string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getenv(variable) == "required" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
+
 // TestUnits has systemd read the units, with programs in place of those that the
-// packages install.
+// packages install, and each with what the examples add to it.
 func TestUnits(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("no systemd-analyze")
-	}
+	need(t, "LATCHKEY_TEST_SYSTEMD", err)
 	dir := t.TempDir()
 	for _, program := range programs() {
 		b, err := os.ReadFile(filepath.Join("../../packaging/systemd", program+".service"))
@@ -73,9 +88,73 @@ func TestUnits(t *testing.T) {
 		if err := os.WriteFile(unit, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.CommandContext(t.Context(), analyze, "verify", "--recursive-errors=no", unit).CombinedOutput()
+	}
+	added, err := filepath.Glob("../../packaging/systemd/*.conf")
+	if err != nil || len(added) == 0 {
+		t.Fatal(added, err)
+	}
+	additions := filepath.Join(dir, "latchkey.service.d")
+	if err := os.Mkdir(additions, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range added {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(additions, filepath.Base(name)), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, program := range programs() {
+		out, err := exec.CommandContext(t.Context(), analyze, "verify", "--recursive-errors=no", filepath.Join(dir, program+".service")).CombinedOutput()
 		if err != nil || len(out) > 0 {
 			t.Errorf("systemd-analyze verify %s: %v\n%s", program, err, out)
+		}
+	}
+}
+
+// TestExposure compares what docs/operations.md says of the units' hardening with
+// what systemd finds.
+func TestExposure(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	need(t, "LATCHKEY_TEST_SYSTEMD", err)
+	out, err := exec.CommandContext(t.Context(), analyze, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`systemd (\d+)`)
+	here, there := version.FindSubmatch(out), version.FindSubmatch(docs)
+	if here == nil || there == nil {
+		t.Fatalf("no version in docs/operations.md or in %s", out)
+	}
+	for _, program := range programs() {
+		m := regexp.MustCompile("`" + program + `\.service` + "` \\*\\*([0-9.]+)\\*\\*").FindSubmatch(docs)
+		if m == nil {
+			t.Errorf("docs/operations.md does not say how exposed %s is", program)
+			continue
+		}
+		said, err := exposure(t.Context(), filepath.Join("../../packaging/systemd", program+".service"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("systemd %s: %s.service: %s", here[1], program, said)
+		got, err1 := strconv.ParseFloat(strings.Fields(said)[0], 64)
+		want, err2 := strconv.ParseFloat(string(m[1]), 64)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		// Other versions weigh otherwise, and know more settings.
+		slack := 0.5
+		if bytes.Equal(here[1], there[1]) {
+			slack = 0
+		}
+		if got > want+slack || (slack == 0 && got != want) {
+			t.Errorf("%s.service: exposure %s; docs/operations.md says %v with systemd %s", program, said, want, there[1])
 		}
 	}
 }
