@@ -55,41 +55,14 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	licence, err := os.ReadFile(filepath.Join(source.Root, "LICENSE"))
-	if err != nil {
-		return err
-	}
-	trusted, err := os.ReadFile(authorities)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		fmt.Fprintf(os.Stderr, "image: warning: there is no %s here, so the image trusts nobody: mount that file to reach Azure\n", authorities)
-	case err != nil:
-		return err
-	default:
-		fmt.Fprintf(os.Stderr, "image: the authorities that the image trusts are this machine's, %s\n", authorities)
-	}
 	stage, err := os.MkdirTemp("", "latchkey-image-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(stage)
-	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
-	for _, arch := range build.Architectures() {
-		path := filepath.Join(stage, "latchkey-"+arch)
-		if err := source.Program(ctx, "latchkey", arch, path); err != nil {
-			return err
-		}
-		program, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		image, err := newImage(contents{program, trusted, licence}, source, arch)
-		if err != nil {
-			return err
-		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
-		})
+	index, err := newIndex(ctx, source, stage, build.Architectures())
+	if err != nil {
+		return err
 	}
 	dist, err := filepath.Abs(args[1])
 	if err != nil {
@@ -104,6 +77,43 @@ func run(ctx context.Context, args []string) error {
 	}
 	fmt.Println(file)
 	return nil
+}
+
+// newIndex builds the program for some architectures, in the folder stage, and
+// returns the index of their images.
+func newIndex(ctx context.Context, source build.Source, stage string, architectures []string) (v1.ImageIndex, error) {
+	licence, err := os.ReadFile(filepath.Join(source.Root, "LICENSE"))
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := os.ReadFile(authorities)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		fmt.Fprintf(os.Stderr, "image: warning: there is no %s here, so the image trusts nobody: mount that file to reach Azure\n", authorities)
+	case err != nil:
+		return nil, err
+	default:
+		fmt.Fprintf(os.Stderr, "image: the authorities that the image trusts are this machine's, %s\n", authorities)
+	}
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, arch := range architectures {
+		path := filepath.Join(stage, "latchkey-"+arch)
+		if err := source.Program(ctx, "latchkey", arch, path); err != nil {
+			return nil, err
+		}
+		program, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		image, err := newImage(contents{program, trusted, licence}, source, arch)
+		if err != nil {
+			return nil, err
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+		})
+	}
+	return index, nil
 }
 
 // The contents of an image are what its files hold.
