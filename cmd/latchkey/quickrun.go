@@ -63,7 +63,7 @@ func (q *quickstart) runOnce(ctx context.Context, password latchkey.Secret, vers
 	}
 	q.runs = append(q.runs, quickRun{r.ID, version})
 	var stdout, stderr bytes.Buffer
-	if err := copyLog(ctx, q.client, quickEnv, r.ID, &stdout, &stderr); err != nil {
+	if err := copyLog(ctx, q.client, watch{logPause, silent}, quickEnv, r.ID, &stdout, &stderr); err != nil {
 		return "", err
 	}
 	if r, err = q.client.Run(ctx, quickEnv, r.ID); err != nil {

@@ -67,8 +67,8 @@ func (a *app) runStart() *cobra.Command {
 		Short: "run a flow through a connection",
 		Long: `Start queues a run of a flow's newest revision. With --wait it shows the flow's output
 as it comes, on standard output and standard error as the flow wrote it, and ends
-with the exit code 0 if the run succeeded and 1 if not. An interrupt leaves the run
-going.`,
+with the exit code 0 if the run succeeded and 1 if not. It waits for a server that is
+away, for two minutes; after that, and after an interrupt, the run still goes on.`,
 		Example: `  latchkey run start "Month end" --connection erp --input MONTH=2026-11 --wait`,
 		Args:    exactly("FLOW"), ValidArgsFunction: a.completeFlows(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -139,16 +139,26 @@ func (a *app) follow(ctx context.Context, c *client.Client, env string, id latch
 	}
 	arrived := a.spin("waiting for the machine")
 	defer arrived()
-	if err := copyLog(ctx, c, env, id, before(arrived, a.output(out)), before(arrived, a.output(a.std.err))); err != nil {
-		if ctx.Err() != nil {
-			return hint(errors.New("stopped watching; the run goes on"), "latchkey run cancel "+string(id))
-		}
-		return err
+	w := watch{logPause, func(format string, args ...any) {
+		arrived()
+		a.say(format, args...)
+	}}
+	var r latchkey.Run
+	err := copyLog(ctx, c, w, env, id, before(arrived, a.output(out)), before(arrived, a.output(a.std.err)))
+	if err == nil {
+		err = w.until(ctx, func() (done bool, err error) {
+			r, err = c.Run(ctx, env, id)
+			return true, err
+		})
 	}
 	arrived()
-	r, err := c.Run(ctx, env, id)
-	if err != nil {
-		return err
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return hint(errors.New("stopped watching; the run goes on"), fmt.Sprintf("latchkey run log -f %s, or latchkey run cancel %s", id, id))
+	case errors.Is(err, latchkey.ErrUnauthenticated):
+		return fmt.Errorf("stopped watching; the run goes on: %w", err) // to sign in comes first
+	case err != nil:
+		return hint(fmt.Errorf("stopped watching; the run goes on: %w", err), fmt.Sprintf("latchkey run log -f %s, then latchkey run show %s", id, id))
 	}
 	if a.json {
 		if err := a.printJSON(r); err != nil {
@@ -176,54 +186,38 @@ func (b beforeWriter) Write(p []byte) (int, error) {
 }
 
 const (
-	logWait     = 20 * time.Second       // of one long poll
-	logPause    = 500 * time.Millisecond // between answers without news, or after a failure
-	logFailures = 20                     // in a row, before it is given up
+	logWait  = 20 * time.Second       // of one long poll
+	logPause = 500 * time.Millisecond // after an answer without news
 )
 
-// copyLog writes a run's output as it comes until the run ends. It bears a
-// server that is away for a while.
-func copyLog(ctx context.Context, c *client.Client, env string, id latchkey.RunID, stdout, stderr io.Writer) error {
+// copyLog writes a run's output as it comes until the run ends.
+func copyLog(ctx context.Context, c *client.Client, w watch, env string, id latchkey.RunID, stdout, stderr io.Writer) error {
 	var offset int64
-	for failures := 0; ; {
-		asked := time.Now()
-		log, err := c.RunLog(ctx, env, id, offset, logWait)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, latchkey.ErrUnavailable) && failures < logFailures:
-			failures++
-		case err != nil:
-			return err
-		default:
-			failures = 0
-		}
-		for _, chunk := range log.Chunks {
-			w := stdout
-			if chunk.Stream == "stderr" {
-				w = stderr
+	return w.until(ctx, func() (bool, error) {
+		for {
+			log, err := c.RunLog(ctx, env, id, offset, logWait)
+			if err != nil {
+				return false, err
 			}
-			if _, err := io.WriteString(w, chunk.Text); err != nil {
-				return err
-			}
-		}
-		if err == nil {
 			offset = max(offset, log.Next)
-			if log.State.Done() && len(log.Chunks) == 0 {
-				if log.Truncated {
-					fmt.Fprintln(stderr, "latchkey: the output was longer than what is kept")
+			for _, chunk := range log.Chunks {
+				w := stdout
+				if chunk.Stream == "stderr" {
+					w = stderr
 				}
-				return nil
+				if _, err := io.WriteString(w, chunk.Text); err != nil {
+					return false, err
+				}
 			}
-		}
-		if len(log.Chunks) == 0 && time.Since(asked) < logPause {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(logPause):
+			if len(log.Chunks) > 0 {
+				continue
 			}
+			if log.State.Done() && log.Truncated {
+				fmt.Fprintln(stderr, "latchkey: the output was longer than what is kept")
+			}
+			return log.State.Done(), nil
 		}
-	}
+	})
 }
 
 func (a *app) runList() *cobra.Command {
@@ -332,7 +326,7 @@ func (a *app) runLog() *cobra.Command {
 			}
 			id := latchkey.RunID(args[0])
 			if follow {
-				return copyLog(ctx, c, env, id, a.output(a.std.out), a.output(a.std.err))
+				return copyLog(ctx, c, watch{logPause, a.say}, env, id, a.output(a.std.out), a.output(a.std.err))
 			}
 			all := latchkey.RunLog{Chunks: []latchkey.LogChunk{}}
 			for {

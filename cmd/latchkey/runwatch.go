@@ -16,7 +16,7 @@ import (
 
 const (
 	watchPoll     = 2 * time.Second
-	watchFailures = 20 // in a row, before it is given up
+	watchPatience = 2 * time.Minute // with a server that is away
 	// watchMissing bounds how many runs are asked for by themselves at a time.
 	watchMissing = 50
 )
@@ -38,30 +38,54 @@ func (s screen) show(text string) error {
 
 func (s screen) close() { fmt.Fprint(s.out, "\033[?1049l") }
 
-// watching calls look again and again until it says that there is no more to
-// see, or ctx ends. It bears a server that is away for a while.
-func (a *app) watching(ctx context.Context, look func() (done bool, err error)) error {
-	for failures := 0; ; {
+// A watch looks again and again at what changes on the server.
+type watch struct {
+	pause time.Duration                    // after a look that saw all there was
+	say   func(format string, args ...any) // tells a person that the server is away, and back
+}
+
+// until calls look until it says that there is no more to see, or ctx ends. It
+// bears a server that is away for a while.
+func (w watch) until(ctx context.Context, look func() (done bool, err error)) error {
+	var away time.Time // since when
+	for {
+		pause := w.pause
 		done, err := look()
 		switch {
-		case ctx.Err() != nil:
+		case err != nil && ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, latchkey.ErrUnavailable) && failures < watchFailures:
-			if failures++; failures == 1 && !a.redraws(a.std.out) {
-				a.say("%s; waiting for it", message(err)[0])
+		case errors.Is(err, latchkey.ErrUnavailable) && (away.IsZero() || time.Since(away) < watchPatience):
+			if away.IsZero() {
+				away = time.Now()
+				w.say("%s; waiting for it", message(err)[0])
 			}
-		case err != nil || done:
+			pause = watchPoll
+		case err != nil:
 			return err
 		default:
-			if failures > 0 && !a.redraws(a.std.out) {
-				a.say("the server is back")
+			if !away.IsZero() {
+				w.say("the server is back")
 			}
-			failures = 0
+			away = time.Time{}
+			if done {
+				return nil
+			}
 		}
-		if err := sleep(ctx, watchPoll); err != nil {
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
+}
+
+func silent(string, ...any) {}
+
+// watching is a watch of runs. What is redrawn on a terminal has no place for
+// messages.
+func (a *app) watching(redrawn bool) watch {
+	if redrawn {
+		return watch{watchPoll, silent}
+	}
+	return watch{watchPoll, a.say}
 }
 
 // runRow is a run's line in a table.
@@ -83,8 +107,8 @@ var runHeader = []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED",
 // list itself, elsewhere a line for each run that is new or has changed. one
 // returns a run that the list has no longer.
 func (a *app) watchRuns(ctx context.Context, list func() iter.Seq2[latchkey.Run, error], one func(latchkey.RunID) (latchkey.Run, error)) error {
-	look := a.runChanges(list, one)
-	if !a.json && a.redraws(a.std.out) {
+	look, redrawn := a.runChanges(list, one), !a.json && a.redraws(a.std.out)
+	if redrawn {
 		s := openScreen(a.std.out)
 		var last table
 		look = func() (bool, error) {
@@ -103,7 +127,7 @@ func (a *app) watchRuns(ctx context.Context, list func() iter.Seq2[latchkey.Run,
 			_ = last.write(a.std.out, terminalWidth(a.std.out), a.colors(a.std.out)) // it is there to look at only
 		}()
 	}
-	err := a.watching(ctx, look)
+	err := a.watching(redrawn).until(ctx, look)
 	if ctx.Err() != nil {
 		return nil // that is how it is ended
 	}
@@ -199,8 +223,8 @@ func (a *app) printChange(r latchkey.Run) error {
 func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id latchkey.RunID) error {
 	var last latchkey.Run
 	var names runNames
-	draw, end := a.printChange, func() {}
-	if !a.json && a.redraws(a.std.out) {
+	draw, end, redrawn := a.printChange, func() {}, !a.json && a.redraws(a.std.out)
+	if redrawn {
 		s := openScreen(a.std.out)
 		draw = func(r latchkey.Run) error {
 			var b strings.Builder
@@ -216,7 +240,7 @@ func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id lat
 			}
 		}
 	}
-	err := a.watching(ctx, func() (bool, error) {
+	err := a.watching(redrawn).until(ctx, func() (bool, error) {
 		r, err := c.Run(ctx, env, id)
 		if err != nil {
 			return false, err
