@@ -8,12 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/vault"
 	"latchkey.dev/latchkey"
 )
 
 func (a *app) adminCommand() *cobra.Command {
-	cmd := group("admin", "for whoever holds the data folder", `Commands that work on the data folder itself, without a server and without signing in:
+	cmd := cli.Group("admin", "for whoever holds the data folder", `Commands that work on the data folder itself, without a server and without signing in:
 they need its files, and are on record.`)
 	var c serverConfig
 	var login string
@@ -25,7 +26,7 @@ they need its files, and are on record.`)
 or a file. The account is made or enabled if need be. A running server is not in the
 way. The audit log shows it as local administration.`,
 		Example: `  latchkey admin token --data /var/lib/latchkey | latchkey login --server http://127.0.0.1:8080 --token-stdin`,
-		Args:    exactly(),
+		Args:    cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			token, err := adminToken(cmd.Context(), c, login, expires)
 			if err != nil {

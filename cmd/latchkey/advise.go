@@ -5,19 +5,18 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -34,7 +33,7 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 	if ok {
 		e.Fields = flagFields(cmd, e.Fields)
 	}
-	if _, hinted := errors.AsType[hinted](err); hinted || !ok {
+	if _, hinted := errors.AsType[cli.Hinted](err); hinted || !ok {
 		return err
 	}
 	server := ""
@@ -45,21 +44,21 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 	case e.Code == client.CodeUnreachable:
 		return adviseUnreachable(err, server, a.loginCommandLine(server))
 	case e.Code == "http-404" || e.Code == "bad-answer":
-		return hint(err, "latchkey version --check, and the address: --server URL, or latchkey profile show")
+		return cli.Hint(err, "latchkey version --check, and the address: --server URL, or latchkey profile show")
 	case e.Code == "sign-in-throttled":
 		return err
 	case errors.Is(e, latchkey.ErrUnauthenticated):
-		return hint(err, a.loginCommandLine(server))
+		return cli.Hint(err, a.loginCommandLine(server))
 	case e.Code == "VaultNotFound":
-		return hint(err, "latchkey vault list")
+		return cli.Hint(err, "latchkey vault list")
 	case errors.Is(e, latchkey.ErrNotFound):
 		return adviseNotFound(ctx, cmd, err)
 	case e.Code == "in-use" && strings.Contains(e.Msg, "connection"):
-		return hint(err, "latchkey connection list")
+		return cli.Hint(err, "latchkey connection list")
 	case e.Code == "in-use" && strings.Contains(e.Msg, "credential"):
-		return hint(err, "latchkey credential list")
+		return cli.Hint(err, "latchkey credential list")
 	case slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool { return f.Message == "there is no such principal" }):
-		return hint(err, "latchkey user list")
+		return cli.Hint(err, "latchkey user list")
 	}
 	return err
 }
@@ -96,51 +95,34 @@ var (
 	capitalRE = regexp.MustCompile(`([a-z])([A-Z]+)`)
 )
 
-// adviseFlag makes a faulty flag a mistake of the command line, and offers the
-// flag that was probably meant.
-func adviseFlag(cmd *cobra.Command, err error) error {
-	try := cmd.CommandPath() + " --help"
-	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		err = flagFault(e)
-	}
-	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		var names []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		if near := nearest(e.GetSpecifiedName(), names); near != "" {
-			try = "--" + near + ", if that is what you mean"
-		}
-	}
-	return hint(usageError{err}, try)
-}
-
 // adviseUnreachable tells the reasons apart for which nobody answers.
 func adviseUnreachable(err error, server, login string) error {
 	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
 	_, dns := errors.AsType[*net.DNSError](err)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return hint(fmt.Errorf("nothing listens at %s: %w", firstOf(server, "the address"), err),
+		return cli.Hint(fmt.Errorf("nothing listens at %s: %w", firstOf(server, "the address"), err),
 			"latchkey serve --data DIR, if the server is to run on this machine")
 	case authority:
-		return hint(err, login+" --ca-file FILE, with the certificate of the authority that the server's comes from")
+		return cli.Hint(err, login+" --ca-file FILE, with the certificate of the authority that the server's comes from")
 	case dns:
-		return hint(err, "another address: --server URL, or latchkey profile show for the one that is kept")
+		return cli.Hint(err, "another address: --server URL, or latchkey profile show for the one that is kept")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return hint(err, "--server "+strings.Replace(server, "https://", "http://", 1))
+		return cli.Hint(err, "--server "+strings.Replace(server, "https://", "http://", 1))
 	case strings.Contains(err.Error(), "malformed HTTP response"):
-		return hint(err, "--server "+strings.Replace(server, "http://", "https://", 1))
+		return cli.Hint(err, "--server "+strings.Replace(server, "http://", "https://", 1))
 	}
-	return hint(err, "latchkey whoami --server URL, to see whether another address answers")
+	return cli.Hint(err, "latchkey whoami --server URL, to see whether another address answers")
 }
 
 // loginCommandLine returns the command that signs in to a server again.
 func (a *app) loginCommandLine(server string) string {
 	line := "latchkey login"
-	if name := firstOf(a.profile, a.getenv("LATCHKEY_PROFILE")); name != "" {
-		line += " --profile " + quoteWord(name)
+	if name := firstOf(a.profile, a.Getenv("LATCHKEY_PROFILE")); name != "" {
+		line += " --profile " + cli.QuoteWord(name)
 	}
 	if server != "" {
-		line += " --server " + quoteWord(server)
+		line += " --server " + cli.QuoteWord(server)
 	}
 	return line
 }
@@ -151,7 +133,7 @@ func (a *app) noServer() error {
 	if infos, err := a.profileInfos(); err == nil && len(infos) > 0 {
 		try = "latchkey profile use " + infos[0].Name
 	}
-	return hint(errors.New("no server is chosen"), try)
+	return cli.Hint(errors.New("no server is chosen"), try)
 }
 
 // adviseNotFound offers what is like the name that was not found. What a shell
@@ -167,7 +149,7 @@ func adviseNotFound(ctx context.Context, cmd *cobra.Command, err error) error {
 		}
 		offered, _ := cmd.ValidArgsFunction(cmd, args[:i], "")
 		if near := nearestOffered(arg, offered); near != "" {
-			return hint(err, didYouMean(near))
+			return cli.Hint(err, didYouMean(near))
 		}
 	}
 	near := ""
@@ -186,10 +168,10 @@ func adviseNotFound(ctx context.Context, cmd *cobra.Command, err error) error {
 		}
 	})
 	if near != "" {
-		return hint(err, didYouMean(near))
+		return cli.Hint(err, didYouMean(near))
 	}
 	if list := listFor(cmd, err); list != nil && list != cmd {
-		return hint(err, filled(list, cmd))
+		return cli.Hint(err, filled(list, cmd))
 	}
 	return err
 }
@@ -204,7 +186,7 @@ func filled(list, cmd *cobra.Command) string {
 	}
 	args := cmd.Flags().Args()
 	if words := strings.Fields(cmd.Use); len(args) > 0 && len(words) > 1 && words[1] == word {
-		return line + " " + quoteWord(args[0])
+		return line + " " + cli.QuoteWord(args[0])
 	}
 	return line + " " + word
 }
@@ -233,7 +215,7 @@ func listFor(cmd *cobra.Command, err error) *cobra.Command {
 	return nil
 }
 
-func didYouMean(name string) string { return quoteWord(name) + ", if that is what you mean" }
+func didYouMean(name string) string { return cli.QuoteWord(name) + ", if that is what you mean" }
 
 // nearestOffered returns the name among completions that a name is probably
 // meant to be; "" if it is one of them, or like none.
@@ -245,43 +227,14 @@ func nearestOffered(name string, completions []string) string {
 	if name == "" || slices.Contains(names, name) {
 		return ""
 	}
-	return nearest(name, names)
+	return cli.Nearest(name, names)
 }
 
 // notFound is the error for a name that is none of those that there are.
 func notFound(kind latchkey.Kind, name string, names []string) error {
 	err := latchkey.NotFound(kind)
-	if near := nearest(name, names); near != "" {
-		return hint(err, didYouMean(near))
+	if near := cli.Nearest(name, names); near != "" {
+		return cli.Hint(err, didYouMean(near))
 	}
-	return hint(err, fmt.Sprintf("latchkey %s list", kind))
-}
-
-// nearest returns the name among names that a name is probably meant to be, or
-// "": it differs in case or in a few letters, or is the only one that goes on.
-func nearest(name string, names []string) string {
-	if name == "" {
-		return ""
-	}
-	lower := strings.ToLower(name)
-	best, least := "", max(2, utf8.RuneCountInString(name)/4)+1
-	longer := map[string]bool{}
-	for _, n := range names {
-		l := strings.ToLower(n)
-		if d := editDistance(lower, l); d < least {
-			best, least = n, d
-		}
-		if len(name) >= 3 && strings.HasPrefix(l, lower) {
-			longer[n] = true
-		}
-	}
-	if best == "" && len(longer) == 1 {
-		for n := range maps.Keys(longer) {
-			best = n
-		}
-	}
-	if least >= utf8.RuneCountInString(name) && !strings.EqualFold(best, name) && !longer[best] {
-		return "" // nothing of it would be left
-	}
-	return best
+	return cli.Hint(err, fmt.Sprintf("latchkey %s list", kind))
 }

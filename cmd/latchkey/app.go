@@ -12,13 +12,13 @@ import (
 
 	"latchkey.dev/client"
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
 // An app is one invocation of the program.
 type app struct {
-	std     stdio
-	environ []string // as os.Environ returns it
+	cli.Console
 
 	// Flags of every command.
 	server      string
@@ -27,26 +27,12 @@ type app struct {
 	tokenFile   string
 	caFile      string
 	insecure    bool
-	json        bool
-	quiet       bool
-	color       string
 
 	newProfile bool // the profile that is asked for need not exist
 }
 
 func newApp(std stdio, environ []string) *app {
-	return &app{std: std, environ: environ, color: colorAuto}
-}
-
-// getenv is os.Getenv on the environment of this invocation.
-func (a *app) getenv(name string) string {
-	value := ""
-	for _, e := range a.environ {
-		if k, v, ok := strings.Cut(e, "="); ok && k == name {
-			value = v
-		}
-	}
-	return value
+	return &app{Console: cli.Console{Program: "latchkey", In: std.in, Out: std.out, Err: std.err, Environ: environ, Color: cli.ColorAuto}}
 }
 
 const rootHelp = `Latchkey hands credentials to the machines that run your automation, at the moment
@@ -63,22 +49,17 @@ exit-codes, environment variables in latchkey help environment-variables.`
 // rootCommand returns the whole command tree.
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "latchkey",
-		Short:         "Credentials for automation that runs when nobody is there",
-		Long:          rootHelp,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Version:       agent.Version(),
-		Args:          cobra.ArbitraryArgs,
-		RunE:          groupRun,
+		Use:     "latchkey",
+		Short:   "Credentials for automation that runs when nobody is there",
+		Long:    rootHelp,
+		Version: agent.Version(),
+		Args:    cobra.ArbitraryArgs,
+		RunE:    cli.GroupRun,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return errors.Join(checkEnviron(a.environ), a.checkColor(cmd))
+			return errors.Join(checkEnviron(a.Environ), a.CheckColor())
 		},
 	}
-	root.SetIn(a.std.in)
-	root.SetOut(a.std.out)
-	root.SetErr(a.std.err)
-	root.SetFlagErrorFunc(adviseFlag)
+	a.Attach(root)
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.HiddenDefaultCmd = false
 
@@ -89,14 +70,11 @@ func (a *app) rootCommand() *cobra.Command {
 	f.StringVar(&a.tokenFile, "token-file", "", "file that holds the API token to use")
 	f.StringVar(&a.caFile, "ca-file", "", "PEM file of the authorities that the server's certificate may come from, instead of the system's")
 	f.BoolVar(&a.insecure, "insecure", false, "allow http:// to other machines: whoever is on the way sees everything")
-	f.BoolVar(&a.json, "json", false, "print JSON for programs")
-	f.BoolVarP(&a.quiet, "quiet", "q", false, "no messages and no progress: only results and errors")
-	f.StringVar(&a.color, "color", colorAuto, "colours: auto (on terminals only), always or never")
+	a.Flags(root)
 
 	completeFlag(root, "environment", a.completeEnvironments())
 	completeFlag(root, "profile", a.completeProfiles())
 	completeFlag(root, "server", a.completeServers())
-	completeFlag(root, "color", oneOf(colorAuto, colorAlways, colorNever))
 
 	root.AddGroup(
 		&cobra.Group{ID: groupServer, Title: "Server:"},
@@ -126,49 +104,6 @@ const (
 	groupAccess = "access"
 )
 
-// groupRun is what a command that only has subcommands does: without one it
-// shows its help.
-func groupRun(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
-	msg := fmt.Sprintf("there is no command %q", cmd.CommandPath()+" "+args[0])
-	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-		msg += fmt.Sprintf("; did you mean %q?", s[0])
-	}
-	return hint(usagef("%s", msg), cmd.CommandPath()+" --help")
-}
-
-// group returns a command that only has subcommands.
-func group(use, short, long string, aliases ...string) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short, Long: long, Aliases: aliases,
-		Args: cobra.ArbitraryArgs, RunE: groupRun, DisableFlagsInUseLine: true,
-		SuggestionsMinimumDistance: 2,
-	}
-}
-
-// exactly returns the check for a command's positional arguments, whose names
-// the message shows.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < len(names):
-			return hint(usagef("%s is missing", strings.Join(names[len(args):], " and ")), cmd.CommandPath()+" --help")
-		case len(args) > len(names):
-			return hint(usagef("%q is one argument too many", args[len(names)]), cmd.CommandPath()+" --help")
-		}
-		return nil
-	}
-}
-
-// atMost returns the check for positional arguments that may be left out.
-func atMost(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		return exactly(names[:min(len(args), len(names))]...)(cmd, args)
-	}
-}
-
 // client returns the client for the server and token that flags, environment
 // and profile choose, in this order.
 func (a *app) client() (*client.Client, error) {
@@ -180,7 +115,7 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil || !c.token.IsZero() {
 		return to, err
 	}
-	return nil, hint(errors.New("not signed in"), a.loginCommandLine(c.server))
+	return nil, cli.Hint(errors.New("not signed in"), a.loginCommandLine(c.server))
 }
 
 // A connectTo says how to reach a server.
@@ -203,7 +138,7 @@ func (a *app) connect() (connectTo, error) {
 	if err != nil {
 		return connectTo{}, err
 	}
-	c := connectTo{server: firstOf(a.server, a.getenv("LATCHKEY_SERVER"), p.Server), caFile: a.caFile, insecure: a.insecure}
+	c := connectTo{server: firstOf(a.server, a.Getenv("LATCHKEY_SERVER"), p.Server), caFile: a.caFile, insecure: a.insecure}
 	if c.server == "" {
 		return c, a.noServer()
 	}
@@ -229,11 +164,11 @@ func (a *app) connect() (connectTo, error) {
 // givenToken returns the token that this invocation was given, if any.
 func (a *app) givenToken() (latchkey.Secret, error) {
 	if a.tokenFile == "" {
-		if t := strings.TrimSpace(a.getenv("LATCHKEY_TOKEN")); t != "" {
+		if t := strings.TrimSpace(a.Getenv("LATCHKEY_TOKEN")); t != "" {
 			return latchkey.NewSecret(t), nil
 		}
 	}
-	path := firstOf(a.tokenFile, a.getenv("LATCHKEY_TOKEN_FILE"))
+	path := firstOf(a.tokenFile, a.Getenv("LATCHKEY_TOKEN_FILE"))
 	if path == "" {
 		return latchkey.Secret{}, nil
 	}
@@ -283,7 +218,7 @@ func (a *app) within(ctx context.Context) (*client.Client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if name := firstOf(a.environment, a.getenv("LATCHKEY_ENVIRONMENT")); name != "" {
+	if name := firstOf(a.environment, a.Getenv("LATCHKEY_ENVIRONMENT")); name != "" {
 		return c, name, nil
 	}
 	p, err := a.loadProfile()
@@ -302,11 +237,11 @@ func (a *app) within(ctx context.Context) (*client.Client, string, error) {
 	}
 	switch len(names) {
 	case 0:
-		return nil, "", hint(errors.New("there is no environment that you may see"), "latchkey environment create NAME")
+		return nil, "", cli.Hint(errors.New("there is no environment that you may see"), "latchkey environment create NAME")
 	case 1:
 		return c, names[0], nil
 	}
-	return nil, "", hint(usagef("say which environment: %s", strings.Join(names, ", ")), "the flag -e NAME, or latchkey environment use NAME to keep it")
+	return nil, "", cli.Hint(cli.Usagef("say which environment: %s", strings.Join(names, ", ")), "the flag -e NAME, or latchkey environment use NAME to keep it")
 }
 
 // firstOf returns the first of texts that is not empty.

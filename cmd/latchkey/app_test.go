@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -50,7 +51,7 @@ func TestTokenBelongsToItsServer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newApp(a.std, append(a.environ[:1:1], tt.environ...))
+			b := newApp(stdio{}, append(a.Environ[:1:1], tt.environ...))
 			b.server = tt.server
 			got, err := b.connect()
 			if err != nil {
@@ -151,8 +152,8 @@ func TestMessages(t *testing.T) {
 	}{
 		{"nothing", nil, 0, ""},
 		{"plain", errors.New("it broke."), 1, "latchkey: it broke\n"},
-		{"usage", hint(usagef("NAME is missing"), "latchkey x --help"), 2, "latchkey: NAME is missing\nlatchkey: try: latchkey x --help\n"},
-		{"child", exitCode(7), 7, ""},
+		{"usage", cli.Hint(cli.Usagef("NAME is missing"), "latchkey x --help"), 2, "latchkey: NAME is missing\nlatchkey: try: latchkey x --help\n"},
+		{"child", cli.ExitCode(7), 7, ""},
 		{"fields", latchkey.Invalid("secret.vault", "is an address"), 1, "latchkey: the request is not valid\nlatchkey:   secret.vault: is an address\n"},
 		{"remedy", &latchkey.Error{Kind: latchkey.ErrDenied, Msg: "no.", Remedy: "ask an admin."}, 1, "latchkey: no\nlatchkey: ask an admin\n"},
 		{"denied", &latchkey.Error{Kind: latchkey.ErrDenied, Msg: "ann may not", Identity: "user_1", Check: "credential.use"}, 1,
@@ -162,12 +163,12 @@ func TestMessages(t *testing.T) {
 		{"refused connection", &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: "unreachable", Msg: "the server cannot be reached", Err: syscall.ECONNREFUSED}, 1,
 			"latchkey: nothing listens at the address: the server cannot be reached: connection refused\nlatchkey: try: latchkey serve --data DIR, if the server is to run on this machine\n"},
 		{"signed out", &latchkey.Error{Kind: latchkey.ErrUnauthenticated, Msg: "the token has expired"}, 1, "latchkey: the token has expired\nlatchkey: try: latchkey login\n"},
-		{"several", errors.Join(usagef("a"), usagef("b")), 2, "latchkey: a\nlatchkey: b\n"},
+		{"several", errors.Join(cli.Usagef("a"), cli.Usagef("b")), 2, "latchkey: a\nlatchkey: b\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a, _, stderr := testApp(t, "")
-			if code := a.report(t.Context(), a.advise(t.Context(), &cobra.Command{}, tt.err)); code != tt.code || stderr.String() != tt.want {
+			if code := a.Report(t.Context(), a.advise(t.Context(), &cobra.Command{}, tt.err)); code != tt.code || stderr.String() != tt.want {
 				t.Errorf("report = %d, %q; want %d, %q", code, stderr, tt.code, tt.want)
 			}
 		})
@@ -183,11 +184,11 @@ func TestInterrupted(t *testing.T) {
 		want string
 	}{
 		{fmt.Errorf("ask: %w", ctx.Err()), 130, "latchkey: interrupted\n"},
-		{hint(errors.New("stopped watching"), "latchkey run cancel x"), 130, "latchkey: stopped watching\nlatchkey: try: latchkey run cancel x\n"},
-		{exitCode(3), 3, ""},
+		{cli.Hint(errors.New("stopped watching"), "latchkey run cancel x"), 130, "latchkey: stopped watching\nlatchkey: try: latchkey run cancel x\n"},
+		{cli.ExitCode(3), 3, ""},
 	} {
 		a, _, stderr := testApp(t, "")
-		if code := a.report(ctx, tt.err); code != tt.code || stderr.String() != tt.want {
+		if code := a.Report(ctx, tt.err); code != tt.code || stderr.String() != tt.want {
 			t.Errorf("report(%v) = %d, %q; want %d, %q", tt.err, code, stderr, tt.code, tt.want)
 		}
 	}
@@ -239,7 +240,7 @@ func TestServerConfig(t *testing.T) {
 		{"top-level domain", func(c *serverConfig) { c.VaultDomain = "localhost" }, []string{"--vault-domain"}},
 		{"port", func(c *serverConfig) { c.Listen, c.VaultListen = "127.0.0.1:99999", "127.0.0.1:-1" }, []string{"--listen", "--vault-listen"}},
 		{"key in no folder", func(c *serverConfig) { c.MasterKey = "/absent/key" }, []string{"--master-key /absent/key"}},
-		{"fault of the environment", func(c *serverConfig) { c.faults = []error{usagef("LATCHKEY_X")} }, []string{"LATCHKEY_X"}},
+		{"fault of the environment", func(c *serverConfig) { c.faults = []error{cli.Usagef("LATCHKEY_X")} }, []string{"LATCHKEY_X"}},
 		{"MySQL", func(c *serverConfig) { c.Database = "mysql://x" }, []string{"--database"}},
 		{"everything", func(c *serverConfig) { *c = serverConfig{PublicURL: "x"} },
 			[]string{"--data", "--listen", "--vault-listen", "--vault-domain", "--public-url", "--log-format", "--log-level"}},

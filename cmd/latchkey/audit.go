@@ -6,11 +6,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	cmd := group("audit", "who did what, when", `The audit log. Every operation is in it, and every release of a secret before it
+	cmd := cli.Group("audit", "who did what, when", `The audit log. Every operation is in it, and every release of a secret before it
 happens.`)
 	cmd.AddCommand(a.auditList(), a.auditExport())
 	return cmd
@@ -27,7 +28,7 @@ func (a *app) auditList() *cobra.Command {
 see of all of them. To copy the log take audit export.`,
 		Example: `  latchkey audit list -e erp --action release.granted --since 24h
   latchkey audit list --run run_… --oldest --json`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -36,15 +37,15 @@ see of all of them. To copy the log take audit export.`,
 			if err := v.fill(cmd.Context(), a, c, &f); err != nil {
 				return err
 			}
-			return printList(a, first(limit, c.Audit(cmd.Context(), f)), []string{"TIME", "ACTION", "OUTCOME", "ACTOR", "SUBJECT", "REASON"},
+			return cli.PrintList(&a.Console, first(limit, c.Audit(cmd.Context(), f)), []string{"TIME", "ACTION", "OUTCOME", "ACTOR", "SUBJECT", "REASON"},
 				func(e latchkey.AuditEvent) []string {
-					return []string{when(e.At), string(e.Action), string(e.Outcome), e.ActorName, firstOf(e.SubjectName, e.Subject), short(e.Reason)}
+					return []string{cli.When(e.At), string(e.Action), string(e.Outcome), e.ActorName, firstOf(e.SubjectName, e.Subject), short(e.Reason)}
 				})
 		},
 	}
 	v.add(a, cmd)
 	cmd.Flags().BoolVar(&f.Oldest, "oldest", false, "oldest first")
-	limitFlag(cmd, &limit, 100)
+	cli.LimitFlag(cmd, &limit, 100)
 	return cmd
 }
 

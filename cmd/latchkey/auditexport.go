@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -51,15 +52,15 @@ func (a *app) auditExport() *cobra.Command {
 		Example: `  latchkey audit export --output audit.jsonl
   latchkey audit export -e erp --action release. --since 24h | jq .actorName
   latchkey audit export --follow --output /var/log/latchkey/audit.jsonl`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case after != "" && output != "":
-				return usagef("--after is for pipes: with --output the file says where to go on")
+				return cli.Usagef("--after is for pipes: with --output the file says where to go on")
 			case after != "" && !latchkey.HasPrefix(after, "aud"):
-				return usagef("--after must be the id of an entry, such as aud_…")
+				return cli.Usagef("--after must be the id of an entry, such as aud_…")
 			case follow && v.until != "":
-				return usagef("--follow has no end: leave --until out")
+				return cli.Usagef("--follow has no end: leave --until out")
 			}
 			c, err := a.client()
 			if err != nil {
@@ -68,7 +69,7 @@ func (a *app) auditExport() *cobra.Command {
 			if err := v.fill(cmd.Context(), a, c, &f); err != nil {
 				return err
 			}
-			e := exporter{app: a, filter: f, follow: follow, next: c.AuditAfter, last: latchkey.AuditID(after), out: a.std.out, sleep: sleep}
+			e := exporter{app: a, filter: f, follow: follow, next: c.AuditAfter, last: latchkey.AuditID(after), out: a.Out, sleep: sleep}
 			if output == "" {
 				return e.run(cmd.Context())
 			}
@@ -77,7 +78,7 @@ func (a *app) auditExport() *cobra.Command {
 				return err
 			}
 			if last != "" {
-				a.say("going on after %s", last)
+				a.Say("going on after %s", last)
 			}
 			e.out, e.last = file, last
 			return errors.Join(e.run(cmd.Context()), file.Close())
@@ -114,9 +115,9 @@ func (e *exporter) run(ctx context.Context) error {
 	}
 	switch {
 	case err != nil && e.written > 0:
-		e.say("%s written, up to %s", counted(e.written, "entry", "entries"), e.last)
+		e.Say("%s written, up to %s", counted(e.written, "entry", "entries"), e.last)
 	case err == nil:
-		e.say("%s written", counted(e.written, "entry", "entries"))
+		e.Say("%s written", counted(e.written, "entry", "entries"))
 	}
 	return err
 }
@@ -131,7 +132,7 @@ func (e *exporter) copy(ctx context.Context, status *statusLine) error {
 			return err
 		}
 		if n := len(page.Items); n > 0 {
-			status.set("%d entries, up to %s", e.written, when(page.Items[n-1].At))
+			status.set("%d entries, up to %s", e.written, cli.When(page.Items[n-1].At))
 		}
 		if page.Next != "" && len(page.Items) > 0 {
 			continue
@@ -155,15 +156,15 @@ func (e *exporter) page(ctx context.Context, status *statusLine) (latchkey.Page[
 			return page, ctx.Err()
 		}
 		if err == nil && failures > 1 && status.out == nil {
-			e.say("the server is back")
+			e.Say("the server is back")
 		}
 		if err == nil || !errors.Is(err, latchkey.ErrUnavailable) || failures == exportFailures {
 			return page, err
 		}
 		if failures == 1 && status.out == nil {
-			e.say("%s; waiting for it", message(err)[0])
+			e.Say("%s; waiting for it", cli.Message(err)[0])
 		}
-		status.set("%s; trying again in %s", message(err)[0], pause)
+		status.set("%s; trying again in %s", cli.Message(err)[0], pause)
 		if err := e.sleep(ctx, pause); err != nil {
 			return page, err
 		}
@@ -178,7 +179,7 @@ func (e *exporter) write(entries []latchkey.AuditEvent) error {
 	}
 	var lines []byte
 	for _, entry := range entries {
-		line, err := marshalJSON(entry, "")
+		line, err := cli.MarshalJSON(entry, "")
 		if err != nil {
 			return err
 		}

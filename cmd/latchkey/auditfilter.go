@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -22,7 +23,7 @@ type auditFlags struct {
 func (v *auditFlags) add(a *app, cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&v.action, "action", "", "only this action, such as release.granted, or release. for all that begin so")
-	enumFlag(cmd, &v.outcome, "outcome", "", "only this outcome: ok, denied or failed", latchkey.OutcomeOK, latchkey.OutcomeDenied, latchkey.OutcomeFailed)
+	cli.EnumFlag(cmd, &v.outcome, "outcome", "", "only this outcome: ok, denied or failed", latchkey.OutcomeOK, latchkey.OutcomeDenied, latchkey.OutcomeFailed)
 	fl.StringVar(&v.actor, "actor", "", "only what this account or machine did, by id, login or name")
 	fl.StringVar(&v.subject, "subject", "", "only what was done to this thing, by id")
 	fl.StringVar(&v.run, "run", "", "only what belongs to this run, by id")
@@ -51,17 +52,17 @@ func (v *auditFlags) fill(ctx context.Context, a *app, c *client.Client, f *clie
 	f.Environment, f.Subject = a.environment, v.subject
 	f.Action, f.Outcome, f.Run = latchkey.Action(v.action), latchkey.Outcome(v.outcome), latchkey.RunID(v.run)
 	if actions := auditActions(); v.action != "" && !slices.Contains(actions, v.action) {
-		err := usagef("--action: there is no action %q", v.action)
-		if near := nearest(v.action, actions); near != "" {
-			return hint(err, "--action "+near)
+		err := cli.Usagef("--action: there is no action %q", v.action)
+		if near := cli.Nearest(v.action, actions); near != "" {
+			return cli.Hint(err, "--action "+near)
 		}
-		return hint(err, "--action release., for all that begin so; a shell completes the others")
+		return cli.Hint(err, "--action release., for all that begin so; a shell completes the others")
 	}
 	if v.run != "" && !latchkey.HasPrefix(v.run, "run") {
-		return hint(usagef("--run must be the id of a run, run_…, not %q", v.run), "latchkey run list")
+		return cli.Hint(cli.Usagef("--run must be the id of a run, run_…, not %q", v.run), "latchkey run list")
 	}
 	if v.subject != "" && v.subject != string(latchkey.ServiceIdentity) && !anyID.MatchString(v.subject) {
-		return usagef("--subject must be an id, such as cred_…, not %q", v.subject)
+		return cli.Usagef("--subject must be an id, such as cred_…, not %q", v.subject)
 	}
 	if f.Since, err = parseWhen("--since", v.since); err != nil {
 		return err
@@ -138,13 +139,13 @@ func (a *app) actorID(ctx context.Context, c *client.Client, ref string) (latchk
 	case 1:
 		return ids[0], nil
 	case 0:
-		err := usagef("--actor: nobody that you may see has the login or name %q", ref)
-		if near := nearest(ref, names); near != "" {
-			return "", hint(err, "--actor "+quoteWord(near)+", if that is what you mean")
+		err := cli.Usagef("--actor: nobody that you may see has the login or name %q", ref)
+		if near := cli.Nearest(ref, names); near != "" {
+			return "", cli.Hint(err, "--actor "+cli.QuoteWord(near)+", if that is what you mean")
 		}
-		return "", hint(err, "latchkey user list, latchkey machine list, or an id")
+		return "", cli.Hint(err, "latchkey user list, latchkey machine list, or an id")
 	}
-	return "", usagef("--actor: more than one is called %q; give an id: %s", ref, joined(ids))
+	return "", cli.Usagef("--actor: more than one is called %q; give an id: %s", ref, cli.Joined(ids))
 }
 
 // parseWhen reads a point in time, or how long ago it was.
@@ -157,7 +158,7 @@ func parseWhen(flag, s string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return t, usagef("%s must be a time such as 2026-11-23T08:00:00Z or a duration such as 24h", flag)
+		return t, cli.Usagef("%s must be a time such as 2026-11-23T08:00:00Z or a duration such as 24h", flag)
 	}
 	return t, nil
 }

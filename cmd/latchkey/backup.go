@@ -18,6 +18,7 @@ import (
 	"latchkey.dev/internal/agent"
 	"latchkey.dev/internal/backup"
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/fsync"
 )
 
@@ -37,7 +38,7 @@ backup, its identity and the master key has every secret.`,
   latchkey backup --data /var/lib/latchkey --recipient age1… /backup/latchkey.age
   latchkey backup --database postgres://latchkey@db/latchkey --recipients-file team.txt - | ssh store 'cat > latchkey.age'
   latchkey restore --verify --identity identity.txt --master-key master.key /backup/latchkey.age`,
-		Args: exactly("FILE"),
+		Args: cli.Exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.backup(cmd.Context(), c, b, args[0]) },
 	}
 	a.settingsFlags(cmd, &c, "data", "database")
@@ -72,7 +73,7 @@ age programs take it, and backup and restore take theirs.
 
 Keep the identity away from the server: the server needs the recipient only.`,
 		Example: `  latchkey backup keygen identity.txt`,
-		Args:    exactly("FILE"),
+		Args:    cli.Exactly("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			text, recipient, err := backup.NewIdentity()
 			if err != nil {
@@ -85,10 +86,10 @@ Keep the identity away from the server: the server needs the recipient only.`,
 			if err := writeSync(f, []byte(text)); err != nil {
 				return errors.Join(fmt.Errorf("write identity: %w", err), os.Remove(args[0]))
 			}
-			if a.json {
-				return a.printJSON(map[string]string{"recipient": recipient, "identityFile": args[0]})
+			if a.JSON {
+				return a.PrintJSON(map[string]string{"recipient": recipient, "identityFile": args[0]})
 			}
-			_, err = fmt.Fprintln(a.std.out, recipient)
+			_, err = fmt.Fprintln(a.Out, recipient)
 			return err
 		},
 	}
@@ -99,7 +100,7 @@ func (b backupFlags) keys() (keys []age.Recipient, names []string, err error) {
 	add := func(from io.Reader, what string) {
 		r, e := backup.Recipients(from)
 		if e != nil {
-			err = errors.Join(err, usagef("%s: %v", what, e))
+			err = errors.Join(err, cli.Usagef("%s: %v", what, e))
 		}
 		for _, k := range r {
 			keys, names = append(keys, k), append(names, fmt.Sprint(k))
@@ -118,7 +119,7 @@ func (b backupFlags) keys() (keys []age.Recipient, names []string, err error) {
 		err = errors.Join(err, f.Close())
 	}
 	if err == nil && len(keys) == 0 {
-		err = hint(usagef("a backup is always encrypted: --recipient or --recipients-file is missing"), "latchkey backup keygen identity.txt")
+		err = cli.Hint(cli.Usagef("a backup is always encrypted: --recipient or --recipients-file is missing"), "latchkey backup keygen identity.txt")
 	}
 	return keys, names, err
 }
@@ -163,10 +164,10 @@ func (a *app) backup(ctx context.Context, c serverConfig, b backupFlags, path st
 	if err := errors.Join(enc.Close(), to.keep()); err != nil {
 		return fmt.Errorf("write backup: %w", err)
 	}
-	if a.json && path != "-" {
-		return a.printJSON(backed{path, to.n, total.Tables, total.Rows, time.Since(begun).Milliseconds()})
+	if a.JSON && path != "-" {
+		return a.PrintJSON(backed{path, to.n, total.Tables, total.Rows, time.Since(begun).Milliseconds()})
 	}
-	a.say("%d rows of %d tables in %s, %d bytes", total.Rows, total.Tables, time.Since(begun).Round(time.Millisecond), to.n)
+	a.Say("%d rows of %d tables in %s, %d bytes", total.Rows, total.Tables, time.Since(begun).Round(time.Millisecond), to.n)
 	return nil
 }
 
@@ -183,13 +184,13 @@ type backupFile struct {
 
 func (a *app) backupFile(path string, force bool) (*backupFile, error) {
 	if path == "-" {
-		if isTerminal(a.std.out) {
-			return nil, usagef("a backup is no text for a terminal: send it to a file or a pipe")
+		if cli.IsTerminal(a.Out) {
+			return nil, cli.Usagef("a backup is no text for a terminal: send it to a file or a pipe")
 		}
-		return &backupFile{path: path, to: bufio.NewWriter(a.std.out)}, nil
+		return &backupFile{path: path, to: bufio.NewWriter(a.Out)}, nil
 	}
 	if _, err := os.Lstat(path); err == nil && !force {
-		return nil, hint(fmt.Errorf("%s exists", path), "another name, or --force to replace it")
+		return nil, cli.Hint(fmt.Errorf("%s exists", path), "another name, or --force to replace it")
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {

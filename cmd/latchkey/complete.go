@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -48,11 +49,11 @@ func completeWith(position int, find func(cmd *cobra.Command, args []string) ite
 				break
 			}
 			name, description, _ := strings.Cut(text, "\t")
-			if cleanLine(name) != name || name == "" || seen[name] || !strings.HasPrefix(name, typed) {
+			if cli.CleanLine(name) != name || name == "" || seen[name] || !strings.HasPrefix(name, typed) {
 				continue // what a terminal would act on is not offered
 			}
 			seen[name] = true
-			if description = cleanLine(description); description != "" {
+			if description = cli.CleanLine(description); description != "" {
 				name = cobra.CompletionWithDesc(name, description)
 			}
 			offered = append(offered, name)
@@ -161,18 +162,13 @@ func completeFlagAfter(cmd *cobra.Command, name string, c completion) {
 	}
 }
 
-// isFileFlag reports whether a flag's value is the name of a file or a folder.
-func isFileFlag(name string) bool {
-	return slices.Contains([]string{"data", "dir", "file", "output", "tls-cert", "tls-key", "master-key", "recipient", "identity"}, name) || strings.HasSuffix(name, "-file")
-}
-
 // completeNothingElse keeps shells from offering files where none are meant.
 func completeNothingElse(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 && !cmd.HasSubCommands() && !takesFiles(cmd) {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if _, ok := cmd.GetFlagCompletionFunc(f.Name); !ok && !isFileFlag(f.Name) && f.NoOptDefVal == "" {
+		if _, ok := cmd.GetFlagCompletionFunc(f.Name); !ok && !cli.IsFileFlag(f.Name) && f.NoOptDefVal == "" {
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions) // it has the flag
 		}
 	})

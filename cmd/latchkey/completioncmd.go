@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"latchkey.dev/internal/cli"
+)
 
 const completionHelp = `Completion prints a script with which a shell completes commands, flags and the names
 of things on the server: those of the profile, the environment and the server that the
@@ -26,9 +30,9 @@ func helpCompletion(root *cobra.Command) {
 	}
 	cmd.Short = "print the script with which a shell completes commands and names"
 	cmd.Long = completionHelp
-	cmd.RunE, cmd.Args = groupRun, cobra.ArbitraryArgs
+	cmd.RunE, cmd.Args = cli.GroupRun, cobra.ArbitraryArgs
 	for _, shell := range cmd.Commands() {
 		shell.Short = "print the script for " + shell.Name()
-		shell.Args = exactly()
+		shell.Args = cli.Exactly()
 	}
 }

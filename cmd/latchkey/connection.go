@@ -10,22 +10,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func connectionFields(c latchkey.Connection) []field {
+func connectionFields(c latchkey.Connection) []cli.Field {
 	refusals := ""
 	if c.Refusals > 0 {
 		refusals = strconv.Itoa(c.Refusals) + " in a row"
 	}
-	return []field{
+	return []cli.Field{
 		{"ID", string(c.ID)}, {"Name", c.Name}, {"Machine", string(c.Target.Machine)}, {"Driver", string(c.Driver)}, {"SSH server", c.SSHServer},
-		{"Refused", refusals}, {"Credential", string(c.Credential)}, {"Owner", string(c.Owner)}, {"Created", when(c.CreatedAt)},
+		{"Refused", refusals}, {"Credential", string(c.Credential)}, {"Owner", string(c.Owner)}, {"Created", cli.When(c.CreatedAt)},
 	}
 }
 
 func (a *app) connectionCommand() *cobra.Command {
-	cmd := group("connection", "credentials bound to machines: sign in there as this", `A connection is a credential bound to a target: sign in there as this. Its creator
+	cmd := cli.Group("connection", "credentials bound to machines: sign in there as this", `A connection is a credential bound to a target: sign in there as this. Its creator
 owns it, and owns the runs through it.`, "connections", "conn")
 	cmd.AddCommand(a.connectionCreate(), a.connectionList(), a.connectionShow(), a.connectionUpdate(), a.connectionTest(), a.connectionDelete())
 	return cmd
@@ -62,7 +63,7 @@ func (a *app) completeSSHServers(machine *string) completion {
 func (a *app) connectionCreate() *cobra.Command {
 	var machine, credential, driver, sshServer string
 	cmd := &cobra.Command{
-		Use: "create NAME --machine MACHINE --credential CREDENTIAL", Short: "bind a credential to a machine", Args: exactly("NAME"),
+		Use: "create NAME --machine MACHINE --credential CREDENTIAL", Short: "bind a credential to a machine", Args: cli.Exactly("NAME"),
 		Long: `Create binds a credential to a machine. With the driver ssh the machine's agent signs in
 to an SSH server that the machine's own configuration names, as the credential's user,
 and flows run there; latchkey machine show says which servers there are.`,
@@ -70,7 +71,7 @@ and flows run there; latchkey machine show says which servers there are.`,
   latchkey connection create 'ERP by SSH' --machine bot1 --credential 'ERP bot' --driver ssh --ssh-server erp`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if machine == "" || credential == "" {
-				return hint(usagef("--machine and --credential are needed"), cmd.CommandPath()+" --help")
+				return cli.Hint(cli.Usagef("--machine and --credential are needed"), cmd.CommandPath()+" --help")
 			}
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -96,7 +97,7 @@ and flows run there; latchkey machine show says which servers there are.`,
 	f := cmd.Flags()
 	f.StringVar(&machine, "machine", "", "machine to run on")
 	f.StringVar(&credential, "credential", "", "credential to sign in with")
-	enumFlag(cmd, &driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names; ssh: it runs on an SSH server, as the credential's user", latchkey.Drivers...)
+	cli.EnumFlag(cmd, &driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names; ssh: it runs on an SSH server, as the credential's user", latchkey.Drivers...)
 	f.StringVar(&sshServer, "ssh-server", "", "SSH server of the machine's configuration, and with it the driver ssh; may be left out when there is one only")
 	completeFlag(cmd, "machine", a.completeMachines())
 	completeFlag(cmd, "credential", a.completeCredentials())
@@ -106,7 +107,7 @@ and flows run there; latchkey machine show says which servers there are.`,
 
 func (a *app) connectionList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the connections", Args: exactly(),
+		Use: "list", Short: "list the connections", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -114,10 +115,10 @@ func (a *app) connectionList() *cobra.Command {
 			}
 			var machines map[latchkey.MachineID]string
 			var credentials map[latchkey.CredentialID]string
-			if !a.json {
+			if !a.JSON {
 				machines, credentials = namesOf(c.Machines(cmd.Context(), env), machineKey), namesOf(c.Credentials(cmd.Context(), env), credentialKey)
 			}
-			return printList(a, c.Connections(cmd.Context(), env), []string{"NAME", "MACHINE", "DRIVER", "CREDENTIAL", "ID"},
+			return cli.PrintList(&a.Console, c.Connections(cmd.Context(), env), []string{"NAME", "MACHINE", "DRIVER", "CREDENTIAL", "ID"},
 				func(c latchkey.Connection) []string {
 					return []string{c.Name, nameOr(machines, c.Target.Machine), string(c.Driver), nameOr(credentials, c.Credential), string(c.ID)}
 				})
@@ -127,7 +128,7 @@ func (a *app) connectionList() *cobra.Command {
 
 func (a *app) connectionShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show CONNECTION", Short: "show a connection", Args: exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
+		Use: "show CONNECTION", Short: "show a connection", Args: cli.Exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -149,7 +150,7 @@ func (a *app) connectionShow() *cobra.Command {
 func (a *app) connectionUpdate() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
-		Use: "update CONNECTION", Short: "change a connection's name", Args: exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
+		Use: "update CONNECTION", Short: "change a connection's name", Args: cli.Exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -175,6 +176,6 @@ func (a *app) connectionUpdate() *cobra.Command {
 }
 
 func (a *app) connectionDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete CONNECTION", Short: "remove a connection", Args: exactly("CONNECTION"), ValidArgsFunction: a.completeConnections()}
+	cmd := &cobra.Command{Use: "delete CONNECTION", Short: "remove a connection", Args: cli.Exactly("CONNECTION"), ValidArgsFunction: a.completeConnections()}
 	return deletes(a, cmd, "connection", connectionID, (*client.Client).DeleteConnection)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -31,11 +32,11 @@ same version of a secret three times in a row nothing signs in with it any more;
 another one in the vault. If it is the account or the user name that was put right, the
 connection's owner tests once more with --force.`,
 		Example: "  latchkey connection test 'ERP by SSH'",
-		Args:    exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
+		Args:    cli.Exactly("CONNECTION"), ValidArgsFunction: a.completeConnections(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			if force && last {
-				return usagef("--force is for a new test, --last shows the one before")
+				return cli.Usagef("--force is for a new test, --last shows the one before")
 			}
 			c, env, err := a.within(ctx)
 			if err != nil {
@@ -76,34 +77,34 @@ func (a *app) testConnection(ctx context.Context, c *client.Client, env string, 
 		t, err = c.ConnectionTest(ctx, env, id, t.Run, min(time.Until(deadline), testWait))
 	}
 	if err != nil && ctx.Err() != nil {
-		err = hint(errors.New("stopped waiting; the test goes on"), "latchkey connection test --last "+string(id))
+		err = cli.Hint(errors.New("stopped waiting; the test goes on"), "latchkey connection test --last "+string(id))
 	}
 	return t, err
 }
 
 // marks stand before the steps of a test.
 var marks = map[latchkey.TestState]struct{ text, color string }{
-	latchkey.TestPassed: {"ok", green}, latchkey.TestFailed: {"FAILED", red}, latchkey.TestSkipped: {"-", ""}, latchkey.TestPending: {"...", yellow},
+	latchkey.TestPassed: {"ok", cli.Green}, latchkey.TestFailed: {"FAILED", cli.Red}, latchkey.TestSkipped: {"-", ""}, latchkey.TestPending: {"...", cli.Yellow},
 }
 
 // printTest writes the steps of a test.
 func (a *app) printTest(t latchkey.ConnectionTest) error {
-	if a.json {
-		return a.printJSON(t)
+	if a.JSON {
+		return a.PrintJSON(t)
 	}
-	colors := a.colors(a.std.out)
+	colors := a.Colors(a.Out)
 	for _, r := range t.Steps {
 		m := marks[r.State]
 		mark := fmt.Sprintf("%-6s", m.text)
 		if colors {
-			mark = paint(m.color, mark)
+			mark = cli.Paint(m.color, mark)
 		}
-		line := fmt.Sprintf("%s  %-9s  %s", mark, r.Step, cleanLine(r.Message))
-		if _, err := fmt.Fprintln(a.std.out, strings.TrimRight(line, " ")); err != nil {
+		line := fmt.Sprintf("%s  %-9s  %s", mark, r.Step, cli.CleanLine(r.Message))
+		if _, err := fmt.Fprintln(a.Out, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
 		if r.Remedy != "" {
-			if _, err := fmt.Fprintf(a.std.out, "%19s%s\n", "", cleanLine(r.Remedy)); err != nil {
+			if _, err := fmt.Fprintf(a.Out, "%19s%s\n", "", cli.CleanLine(r.Remedy)); err != nil {
 				return err
 			}
 		}
@@ -117,13 +118,13 @@ func testError(t latchkey.ConnectionTest) error {
 	case latchkey.TestPassed:
 		return nil
 	case latchkey.TestPending:
-		return hint(errors.New("the test has not ended yet"), "latchkey connection test --last "+string(t.Connection))
+		return cli.Hint(errors.New("the test has not ended yet"), "latchkey connection test --last "+string(t.Connection))
 	}
 	for _, r := range t.Steps {
 		if r.State == latchkey.TestFailed {
 			err := fmt.Errorf("the test failed: %s (%s)", r.Step, r.Code)
 			if r.Code == "refused-before" {
-				return hint(err, "latchkey connection test --force "+string(t.Connection)+", once the account or its password was put right")
+				return cli.Hint(err, "latchkey connection test --force "+string(t.Connection)+", once the account or its password was put right")
 			}
 			return err
 		}

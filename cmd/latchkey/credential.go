@@ -7,20 +7,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func credentialFields(c latchkey.Credential) []field {
-	return []field{
+func credentialFields(c latchkey.Credential) []cli.Field {
+	return []cli.Field{
 		{"ID", string(c.ID)}, {"Name", c.Name}, {"Description", c.Description}, {"Store", string(c.Store)},
-		{"Usages", joined(c.Usages)}, {"Exposure", string(c.Exposure)}, {"Shared uid", yes(c.AllowSharedUID)},
-		{"Only on", joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]}, {"Password", c.Slots[latchkey.SlotPassword]},
-		{"Your role", string(c.MyRole)}, {"Created", when(c.CreatedAt)},
+		{"Usages", cli.Joined(c.Usages)}, {"Exposure", string(c.Exposure)}, {"Shared uid", cli.Yes(c.AllowSharedUID)},
+		{"Only on", cli.Joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]}, {"Password", c.Slots[latchkey.SlotPassword]},
+		{"Your role", string(c.MyRole)}, {"Created", cli.When(c.CreatedAt)},
 	}
 }
 
 func (a *app) credentialCommand() *cobra.Command {
-	cmd := group("credential", "pairs of a user name and a password, by reference", `A credential binds two variables: a text variable with the user name and a secret
+	cmd := cli.Group("credential", "pairs of a user name and a password, by reference", `A credential binds two variables: a text variable with the user name and a secret
 variable with the reference to the password. It never holds a value, and nobody who
 uses it sees one.`, "credentials", "cred")
 	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialDelete())
@@ -41,10 +42,10 @@ func (a *app) credentialCreate() *cobra.Command {
 		Use:     "create NAME --username VARIABLE --password VARIABLE",
 		Short:   "make a credential from two variables",
 		Example: `  latchkey credential create "ERP bot" --username new_ERPuser --password new_ERPpassword`,
-		Args:    exactly("NAME"),
+		Args:    cli.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if username == "" || password == "" {
-				return hint(usagef("--username and --password are needed: the variables with the user name and the password"), "latchkey variable list")
+				return cli.Hint(cli.Usagef("--username and --password are needed: the variables with the user name and the password"), "latchkey variable list")
 			}
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -62,7 +63,7 @@ func (a *app) credentialCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(cred, credentialFields(cred)...)
+			return a.PrintOne(cred, credentialFields(cred)...)
 		},
 	}
 	f := cmd.Flags()
@@ -70,7 +71,7 @@ func (a *app) credentialCreate() *cobra.Command {
 	f.StringVar(&username, "username", "", "unique name of the text variable with the user name")
 	f.StringVar(&password, "password", "", "unique name of the secret variable with the password")
 	f.StringSliceVar(&usages, "usage", []string{"connection"}, "connection, desktop-flow or both; repeatable")
-	enumFlag(cmd, &exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment", exposures()...)
+	cli.EnumFlag(cmd, &exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment", exposures()...)
 	f.BoolVar(&in.AllowSharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user")
 	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable")
 	completeFlag(cmd, "username", a.completeVariables(latchkey.TypeText))
@@ -82,13 +83,13 @@ func (a *app) credentialCreate() *cobra.Command {
 
 func (a *app) credentialList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the credentials", Args: exactly(),
+		Use: "list", Short: "list the credentials", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "PASSWORD", "EXPOSURE", "YOUR ROLE", "ID"},
+			return cli.PrintList(&a.Console, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "PASSWORD", "EXPOSURE", "YOUR ROLE", "ID"},
 				func(c latchkey.Credential) []string {
 					return []string{c.Name, c.Slots[latchkey.SlotUsername], c.Slots[latchkey.SlotPassword], string(c.Exposure), string(c.MyRole), string(c.ID)}
 				})
@@ -98,7 +99,7 @@ func (a *app) credentialList() *cobra.Command {
 
 func (a *app) credentialShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show CREDENTIAL", Short: "show a credential: what it refers to, never a value", Args: exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
+		Use: "show CREDENTIAL", Short: "show a credential: what it refers to, never a value", Args: cli.Exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -112,7 +113,7 @@ func (a *app) credentialShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(cred, credentialFields(cred)...)
+			return a.PrintOne(cred, credentialFields(cred)...)
 		},
 	}
 }
@@ -122,7 +123,7 @@ func (a *app) credentialUpdate() *cobra.Command {
 	var sharedUID bool
 	var machines []string
 	cmd := &cobra.Command{
-		Use: "update CREDENTIAL", Short: "change a credential; its variables never change", Args: exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
+		Use: "update CREDENTIAL", Short: "change a credential; its variables never change", Args: cli.Exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -157,13 +158,13 @@ func (a *app) credentialUpdate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(cred, credentialFields(cred)...)
+			return a.PrintOne(cred, credentialFields(cred)...)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "name", "", "name")
 	f.StringVar(&description, "description", "", "description")
-	enumFlag(cmd, &exposure, "exposure", "", "the nearest a secret may come to a flow; the owner's alone to change", exposures()...)
+	cli.EnumFlag(cmd, &exposure, "exposure", "", "the nearest a secret may come to a flow; the owner's alone to change", exposures()...)
 	f.BoolVar(&sharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user; the owner's alone to change")
 	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable; replaces the list")
 	completeFlag(cmd, "machine", a.completeMachines())
@@ -171,6 +172,6 @@ func (a *app) credentialUpdate() *cobra.Command {
 }
 
 func (a *app) credentialDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete CREDENTIAL", Short: "remove a credential that no connection uses", Args: exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials()}
+	cmd := &cobra.Command{Use: "delete CREDENTIAL", Short: "remove a credential that no connection uses", Args: cli.Exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials()}
 	return deletes(a, cmd, "credential", credentialID, (*client.Client).DeleteCredential)
 }

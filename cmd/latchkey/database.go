@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/seal"
 )
@@ -17,7 +18,7 @@ import (
 // needed too.
 func (c *serverConfig) checkDatabase(key bool) error {
 	faults := append([]error{}, c.faults...)
-	fault := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
+	fault := func(format string, args ...any) { faults = append(faults, cli.Usagef(format, args...)) }
 	if c.Data == "" && c.Database == "" {
 		fault("--data or --database is missing: where the database is")
 	}
@@ -75,12 +76,12 @@ func (c *serverConfig) lockFolder() (func() error, error) {
 
 // serveCommandLine returns the command that starts a server on the database.
 func (c *serverConfig) serveCommandLine() string {
-	line := "latchkey serve --data " + quoteWord(firstOf(c.Data, "DIR"))
+	line := "latchkey serve --data " + cli.QuoteWord(firstOf(c.Data, "DIR"))
 	if c.Database != "" {
 		line += " --database postgres://…" // the address may hold a password
 	}
 	if c.Data == "" || c.MasterKey != filepath.Join(c.Data, "master.key") {
-		line += " --master-key " + quoteWord(c.MasterKey)
+		line += " --master-key " + cli.QuoteWord(c.MasterKey)
 	}
 	return line
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -29,7 +30,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long:  doctorHelp,
 		Example: `  latchkey doctor
   latchkey doctor --environment prod --json`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -38,7 +39,7 @@ func (a *app) doctorCommand() *cobra.Command {
 			began := time.Now()
 			r, err := c.Doctor(cmd.Context(), a.environment)
 			if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Check == string(latchkey.ActDoctor) {
-				return hint(err, "latchkey doctor --environment NAME, for one that you are an admin of")
+				return cli.Hint(err, "latchkey doctor --environment NAME, for one that you are an admin of")
 			}
 			if err != nil {
 				return err
@@ -75,42 +76,42 @@ func ownClock(at, began, ended time.Time) (latchkey.Finding, bool) {
 
 // findingMarks stand before findings.
 var findingMarks = map[latchkey.FindingState]struct{ text, color string }{
-	latchkey.FindingOK: {"ok", green}, latchkey.FindingWarning: {"warning", yellow},
-	latchkey.FindingFailed: {"FAILED", red}, latchkey.FindingUnknown: {"unknown", yellow},
+	latchkey.FindingOK: {"ok", cli.Green}, latchkey.FindingWarning: {"warning", cli.Yellow},
+	latchkey.FindingFailed: {"FAILED", cli.Red}, latchkey.FindingUnknown: {"unknown", cli.Yellow},
 }
 
 // printDoctor writes what was found, area by area.
 func (a *app) printDoctor(r latchkey.DoctorReport) error {
-	if a.json {
-		return a.printJSON(r)
+	if a.JSON {
+		return a.PrintJSON(r)
 	}
 	var b strings.Builder
-	colors, area := a.colors(a.std.out), ""
+	colors, area := a.Colors(a.Out), ""
 	for _, f := range r.Findings {
 		if f.Area != area {
 			if area != "" {
 				b.WriteByte('\n')
 			}
 			area = f.Area
-			fmt.Fprintf(&b, "%s\n", cleanLine(area))
+			fmt.Fprintf(&b, "%s\n", cli.CleanLine(area))
 		}
 		mark := findingMarks[f.State]
 		text := fmt.Sprintf("%-7s", mark.text)
 		if colors {
-			text = paint(mark.color, text)
+			text = cli.Paint(mark.color, text)
 		}
 		message := f.Message
 		if f.Subject != "" {
 			message = f.Subject + ": " + message
 		}
-		fmt.Fprintf(&b, "  %s  %s\n", text, cleanLine(message))
+		fmt.Fprintf(&b, "  %s  %s\n", text, cli.CleanLine(message))
 		if f.Remedy != "" {
-			fmt.Fprintf(&b, "%11s%s\n", "", cleanLine(f.Remedy))
+			fmt.Fprintf(&b, "%11s%s\n", "", cli.CleanLine(f.Remedy))
 		}
 		if f.Command != "" {
-			fmt.Fprintf(&b, "%11stry: %s\n", "", cleanLine(f.Command))
+			fmt.Fprintf(&b, "%11stry: %s\n", "", cli.CleanLine(f.Command))
 		}
 	}
-	_, err := a.std.out.Write([]byte(b.String()))
+	_, err := a.Out.Write([]byte(b.String()))
 	return err
 }

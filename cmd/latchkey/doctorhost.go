@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -28,7 +29,7 @@ func (s *service) hostFindings() []latchkey.Finding {
 	if _, err := os.Stat(filepath.Join(s.config.Data, adminTokenFile)); err == nil {
 		found = append(found, latchkey.Finding{Area: "server", Check: "admin-token", State: latchkey.FindingWarning,
 			Message: "The first admin's token is still in its file.", Remedy: "Make an account for each admin, then delete the file.",
-			Command: "rm " + quoteWord(filepath.Join(s.config.Data, adminTokenFile))})
+			Command: "rm " + cli.QuoteWord(filepath.Join(s.config.Data, adminTokenFile))})
 	}
 	return found
 }
@@ -47,7 +48,7 @@ func (s *service) keyFileFinding() latchkey.Finding {
 		// As systemd and Kubernetes hand it over: readable by the group of a file of
 		// somebody else's. seal.LoadKey refuses the rest.
 		if info.Mode().Perm()&0o037 != 0 {
-			f.State, f.Remedy, f.Command = latchkey.FindingFailed, "Let nobody else read it.", "chmod 600 "+quoteWord(s.config.MasterKey)
+			f.State, f.Remedy, f.Command = latchkey.FindingFailed, "Let nobody else read it.", "chmod 600 "+cli.QuoteWord(s.config.MasterKey)
 		}
 	}
 	return f
@@ -63,7 +64,7 @@ func (s *service) dataFinding() latchkey.Finding {
 		f.State, f.Message = latchkey.FindingUnknown, "Who can look into the data folder is not looked at on Windows."
 	case info.Mode().Perm()&0o077 != 0:
 		f.State, f.Message = latchkey.FindingWarning, fmt.Sprintf("The data folder has the mode %04o: others can look into it.", info.Mode().Perm())
-		f.Command = "chmod 700 " + quoteWord(s.config.Data)
+		f.Command = "chmod 700 " + cli.QuoteWord(s.config.Data)
 	}
 	return f
 }

@@ -8,25 +8,26 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
 func (a *app) enrolmentList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the enrolment tokens that can still be used", Args: exactly(),
+		Use: "list", Short: "list the enrolment tokens that can still be used", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
 			var machines map[latchkey.MachineID]string
-			if !a.json {
+			if !a.JSON {
 				machines = namesOf(c.Machines(cmd.Context(), env), machineKey)
 			}
 			members := a.members(cmd.Context(), c, env)
-			return printList(a, c.EnrolmentTokens(cmd.Context(), env), []string{"ID", "USES LEFT", "EXPIRES", "FOR MACHINE", "MADE BY"},
+			return cli.PrintList(&a.Console, c.EnrolmentTokens(cmd.Context(), env), []string{"ID", "USES LEFT", "EXPIRES", "FOR MACHINE", "MADE BY"},
 				func(t latchkey.EnrolmentToken) []string {
-					return []string{string(t.ID), strconv.Itoa(t.Uses), when(t.ExpiresAt), nameOr(machines, t.Machine), nameOr(members, t.CreatedBy)}
+					return []string{string(t.ID), strconv.Itoa(t.Uses), cli.When(t.ExpiresAt), nameOr(machines, t.Machine), nameOr(members, t.CreatedBy)}
 				})
 		},
 	}
@@ -34,18 +35,18 @@ func (a *app) enrolmentList() *cobra.Command {
 
 func (a *app) enrolmentRevoke() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "revoke TOKEN", Short: "end an enrolment token at once, by its id; machines that it has enrolled stay", Args: exactly("TOKEN"),
+		Use: "revoke TOKEN", Short: "end an enrolment token at once, by its id; machines that it has enrolled stay", Args: cli.Exactly("TOKEN"),
 		ValidArgsFunction: completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.EnrolmentToken, error] {
 			return c.EnrolmentTokens(ctx, env)
 		}, func(t latchkey.EnrolmentToken) string { return string(t.ID) }),
 	}
-	sure := sureFlag(cmd)
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, env, err := a.within(cmd.Context())
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "revoke the enrolment token "+args[0]); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "revoke the enrolment token "+args[0]); err != nil {
 			return err
 		}
 		return c.RevokeEnrolmentToken(cmd.Context(), env, latchkey.EnrolmentTokenID(args[0]))

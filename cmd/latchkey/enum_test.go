@@ -31,7 +31,7 @@ func TestFlagFaults(t *testing.T) {
 	} {
 		a, _, _ := testApp(t, "", "LATCHKEY_TOKEN=lk_one")
 		var stderr strings.Builder
-		code := run(strings.Fields(tt.args), stdio{strings.NewReader(""), io.Discard, &stderr}, a.environ)
+		code := run(strings.Fields(tt.args), stdio{strings.NewReader(""), io.Discard, &stderr}, a.Environ)
 		if code != 2 || !strings.Contains(stderr.String(), tt.want+"\n") {
 			t.Errorf("%s = %d, %q; want 2 and %q", tt.args, code, stderr.String(), tt.want)
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"strings"
+
+	"latchkey.dev/internal/cli"
 )
 
 // knownVariables are the environment variables that this program reads itself.
@@ -38,7 +40,7 @@ func checkEnviron(environ []string) error {
 	if near := nearestVariable(unknown[0]); near != "" {
 		try = near + " in place of " + unknown[0]
 	}
-	return hint(usagef("unknown environment variable: %s", strings.Join(unknown, ", ")), try)
+	return cli.Hint(cli.Usagef("unknown environment variable: %s", strings.Join(unknown, ", ")), try)
 }
 
 // nearestVariable returns the known variable that a name is probably meant to
@@ -51,31 +53,9 @@ func nearestVariable(name string) string {
 	const near = 2 // two letters in the wrong order are two edits
 	best, least := "", near+1
 	for _, k := range known {
-		if d := editDistance(name, k); d < least {
+		if d := cli.EditDistance(name, k); d < least {
 			best, least = k, d
 		}
 	}
 	return best
-}
-
-// editDistance returns how many bytes to insert, remove or replace to make b of
-// a.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

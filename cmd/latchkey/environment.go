@@ -7,18 +7,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func environmentFields(e latchkey.Environment) []field {
-	return []field{
+func environmentFields(e latchkey.Environment) []cli.Field {
+	return []cli.Field{
 		{"ID", string(e.ID)}, {"Name", e.Name}, {"Display name", e.DisplayName}, {"Prefix", e.Prefix},
-		{"Vaults", joined(e.Vaults)}, {"Your role", string(e.MyRole)}, {"Created", when(e.CreatedAt)},
+		{"Vaults", cli.Joined(e.Vaults)}, {"Your role", string(e.MyRole)}, {"Created", cli.When(e.CreatedAt)},
 	}
 }
 
 func (a *app) environmentCommand() *cobra.Command {
-	cmd := group("environment", "workspaces that everything else lives in", `An environment is the workspace that variables, credentials, machines, connections,
+	cmd := cli.Group("environment", "workspaces that everything else lives in", `An environment is the workspace that variables, credentials, machines, connections,
 flows and runs live in, and in which people have the role admin, maker, user or
 auditor.`, "environments", "env")
 	cmd.AddCommand(a.environmentCreate(), a.environmentList(), a.environmentShow(), a.environmentUpdate(), a.environmentDelete(),
@@ -36,7 +37,7 @@ func (a *app) completeEnvironments() completion {
 func (a *app) environmentCreate() *cobra.Command {
 	var in latchkey.EnvironmentCreate
 	cmd := &cobra.Command{
-		Use: "create NAME", Short: "make an environment", Args: exactly("NAME"),
+		Use: "create NAME", Short: "make an environment", Args: cli.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -47,7 +48,7 @@ func (a *app) environmentCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(e, environmentFields(e)...)
+			return a.PrintOne(e, environmentFields(e)...)
 		},
 	}
 	f := cmd.Flags()
@@ -60,13 +61,13 @@ func (a *app) environmentCreate() *cobra.Command {
 
 func (a *app) environmentList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the environments that you may see", Args: exactly(),
+		Use: "list", Short: "list the environments that you may see", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Environments(cmd.Context()), []string{"NAME", "DISPLAY NAME", "PREFIX", "YOUR ROLE", "ID"},
+			return cli.PrintList(&a.Console, c.Environments(cmd.Context()), []string{"NAME", "DISPLAY NAME", "PREFIX", "YOUR ROLE", "ID"},
 				func(e latchkey.Environment) []string {
 					return []string{e.Name, e.DisplayName, e.Prefix, string(e.MyRole), string(e.ID)}
 				})
@@ -76,7 +77,7 @@ func (a *app) environmentList() *cobra.Command {
 
 func (a *app) environmentShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show ENVIRONMENT", Short: "show an environment", Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
+		Use: "show ENVIRONMENT", Short: "show an environment", Args: cli.Exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -86,7 +87,7 @@ func (a *app) environmentShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(e, environmentFields(e)...)
+			return a.PrintOne(e, environmentFields(e)...)
 		},
 	}
 }
@@ -95,7 +96,7 @@ func (a *app) environmentUpdate() *cobra.Command {
 	var displayName string
 	var vaults []string
 	cmd := &cobra.Command{
-		Use: "update ENVIRONMENT", Short: "change an environment", Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
+		Use: "update ENVIRONMENT", Short: "change an environment", Args: cli.Exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -112,7 +113,7 @@ func (a *app) environmentUpdate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(e, environmentFields(e)...)
+			return a.PrintOne(e, environmentFields(e)...)
 		},
 	}
 	cmd.Flags().StringVar(&displayName, "display-name", "", "name to show")
@@ -122,14 +123,14 @@ func (a *app) environmentUpdate() *cobra.Command {
 }
 
 func (a *app) environmentDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete ENVIRONMENT", Short: "remove an environment", Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments()}
-	sure := sureFlag(cmd)
+	cmd := &cobra.Command{Use: "delete ENVIRONMENT", Short: "remove an environment", Args: cli.Exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments()}
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "delete the environment "+args[0]); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "delete the environment "+args[0]); err != nil {
 			return err
 		}
 		return c.DeleteEnvironment(cmd.Context(), args[0])
@@ -140,7 +141,7 @@ func (a *app) environmentDelete() *cobra.Command {
 func (a *app) environmentUse() *cobra.Command {
 	return &cobra.Command{
 		Use: "use ENVIRONMENT", Short: "keep an environment in the profile, to work in from now on",
-		Args: exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
+		Args: cli.Exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -154,7 +155,7 @@ func (a *app) environmentUse() *cobra.Command {
 				name, _ := a.chosenProfile(*all)
 				p, ok := all.Named[name]
 				if !ok || !sameServer(p.Server, c.Server()) {
-					return hint(usagef("the profile is not of this server"), "latchkey login --server "+c.Server())
+					return cli.Hint(cli.Usagef("the profile is not of this server"), "latchkey login --server "+c.Server())
 				}
 				p.Environment = e.Name
 				all.Named[name] = p
@@ -165,20 +166,20 @@ func (a *app) environmentUse() *cobra.Command {
 }
 
 func (a *app) memberCommand() *cobra.Command {
-	cmd := group("member", "who has a role in an environment", "Roles in an environment: admin, maker, user and auditor.", "members")
+	cmd := cli.Group("member", "who has a role in an environment", "Roles in an environment: admin, maker, user and auditor.", "members")
 	list := &cobra.Command{
-		Use: "list", Short: "list who has a role in the environment", Args: exactly(),
+		Use: "list", Short: "list who has a role in the environment", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Members(cmd.Context(), env), []string{"NAME", "ROLE", "ID"},
+			return cli.PrintList(&a.Console, c.Members(cmd.Context(), env), []string{"NAME", "ROLE", "ID"},
 				func(m latchkey.Member) []string { return []string{m.Name, string(m.Role), string(m.Principal)} })
 		},
 	}
 	set := &cobra.Command{
-		Use: "set USER ROLE", Short: "give an account a role in the environment, instead of the one it has", Args: exactly("USER", "ROLE"),
+		Use: "set USER ROLE", Short: "give an account a role in the environment, instead of the one it has", Args: cli.Exactly("USER", "ROLE"),
 		ValidArgsFunction: positions(a.completeUsers(), completeEnvironmentRoles()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
@@ -188,14 +189,14 @@ func (a *app) memberCommand() *cobra.Command {
 			return c.SetMember(cmd.Context(), env, args[0], latchkey.EnvironmentRole(args[1]))
 		},
 	}
-	remove := &cobra.Command{Use: "remove USER", Short: "take an account's role in the environment away", Args: exactly("USER"), ValidArgsFunction: a.completeUsers()}
-	sure := sureFlag(remove)
+	remove := &cobra.Command{Use: "remove USER", Short: "take an account's role in the environment away", Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers()}
+	sure := cli.SureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {
 		c, env, err := a.within(cmd.Context())
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "remove "+args[0]+" from the environment "+env); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "remove "+args[0]+" from the environment "+env); err != nil {
 			return err
 		}
 		return c.RemoveMember(cmd.Context(), env, args[0])

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/fsync"
 	"latchkey.dev/latchkey"
 )
@@ -41,7 +42,7 @@ func openExport(path string) (_ *exportFile, last latchkey.AuditID, err error) {
 		return nil, "", err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, "", hint(fmt.Errorf("%s is not a regular file", path), "latchkey audit export, without --output")
+		return nil, "", cli.Hint(fmt.Errorf("%s is not a regular file", path), "latchkey audit export, without --output")
 	}
 	if err := lockFile(f); err != nil {
 		return nil, "", fmt.Errorf("another export uses %s: %w", path, err)
@@ -51,7 +52,7 @@ func openExport(path string) (_ *exportFile, last latchkey.AuditID, err error) {
 	}
 	size, last, err := completeLines(f, info.Size())
 	if err != nil {
-		return nil, "", hint(fmt.Errorf("%s: %w", path, err), "another file for --output")
+		return nil, "", cli.Hint(fmt.Errorf("%s: %w", path, err), "another file for --output")
 	}
 	if size < info.Size() {
 		if err := f.Truncate(size); err != nil {

@@ -9,14 +9,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func flowFields(f latchkey.Flow) []field {
-	return []field{
+func flowFields(f latchkey.Flow) []cli.Field {
+	return []cli.Field{
 		{"ID", string(f.ID)}, {"Name", f.Name}, {"Description", f.Description}, {"Revision", strconv.Itoa(f.Revision)},
-		{"Command", quoteCommand(f.Command)}, {"Timeout", f.Timeout.String()}, {"Handover", string(f.Handover)},
-		{"Credentials", joined(f.Credentials)}, {"Created", when(f.CreatedAt)}, {"Revised", when(f.UpdatedAt)},
+		{"Command", cli.QuoteCommand(f.Command)}, {"Timeout", f.Timeout.String()}, {"Handover", string(f.Handover)},
+		{"Credentials", cli.Joined(f.Credentials)}, {"Created", cli.When(f.CreatedAt)}, {"Revised", cli.When(f.UpdatedAt)},
 	}
 }
 
@@ -31,14 +32,14 @@ func (v *flowFlags) add(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&v.description, "description", "", "description")
 	f.DurationVar(&v.timeout, "timeout", latchkey.DefaultTimeout, "time limit of a run, at most 24h")
-	enumFlag(cmd, &v.handover, "handover", string(latchkey.HandoverNone), "how it wants credentials: none, descriptor, file or environment",
+	cli.EnumFlag(cmd, &v.handover, "handover", string(latchkey.HandoverNone), "how it wants credentials: none, descriptor, file or environment",
 		latchkey.HandoverNone, latchkey.HandoverDescriptor, latchkey.HandoverFile, latchkey.HandoverEnvironment)
 	f.StringSliceVar(&v.credentials, "credential", nil, "desktop-flow credential that it may ask for; repeatable")
 	completeFlag(cmd, "credential", a.completeCredentials())
 }
 
 func (a *app) flowCommand() *cobra.Command {
-	cmd := group("flow", "what machines run, in immutable revisions", `A flow is a program with arguments, a time limit and the desktop-flow credentials it may
+	cmd := cli.Group("flow", "what machines run, in immutable revisions", `A flow is a program with arguments, a time limit and the desktop-flow credentials it may
 ask for. No shell is involved. Every change is a new revision.`, "flows")
 	cmd.AddCommand(a.flowCreate(), a.flowList(), a.flowShow(), a.flowUpdate(), a.flowDelete())
 	return cmd
@@ -47,7 +48,7 @@ ask for. No shell is involved. Every change is a new revision.`, "flows")
 func (a *app) completeFlows() completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Flow, error] {
 		return c.Flows(ctx, env)
-	}, func(f latchkey.Flow) string { return described(f.Name, short(quoteCommand(f.Command))) })
+	}, func(f latchkey.Flow) string { return described(f.Name, short(cli.QuoteCommand(f.Command))) })
 }
 
 // nameAndCommand checks for NAME -- PROGRAM ARGUMENTS….
@@ -58,9 +59,9 @@ func nameAndCommand(name string, needed bool) cobra.PositionalArgs {
 		case dash == 1 && len(args) > 1, !needed && len(args) == 1:
 			return nil
 		case dash < 0 && len(args) > 1:
-			return hint(usagef("the flow's command goes after --"), cmd.CommandPath()+" "+quoteWord(args[0])+" -- "+quoteCommand(args[1:]))
+			return cli.Hint(cli.Usagef("the flow's command goes after --"), cmd.CommandPath()+" "+cli.QuoteWord(args[0])+" -- "+cli.QuoteCommand(args[1:]))
 		}
-		return hint(usagef("%s and, after --, the flow's command are needed", name), cmd.CommandPath()+" --help")
+		return cli.Hint(cli.Usagef("%s and, after --, the flow's command are needed", name), cmd.CommandPath()+" --help")
 	}
 }
 
@@ -86,7 +87,7 @@ func (a *app) flowCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(f, flowFields(f)...)
+			return a.PrintOne(f, flowFields(f)...)
 		},
 	}
 	v.add(a, cmd)
@@ -95,15 +96,15 @@ func (a *app) flowCreate() *cobra.Command {
 
 func (a *app) flowList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the flows", Args: exactly(),
+		Use: "list", Short: "list the flows", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Flows(cmd.Context(), env), []string{"NAME", "REVISION", "COMMAND", "HANDOVER", "ID"},
+			return cli.PrintList(&a.Console, c.Flows(cmd.Context(), env), []string{"NAME", "REVISION", "COMMAND", "HANDOVER", "ID"},
 				func(f latchkey.Flow) []string {
-					return []string{f.Name, strconv.Itoa(f.Revision), short(quoteCommand(f.Command)), string(f.Handover), string(f.ID)}
+					return []string{f.Name, strconv.Itoa(f.Revision), short(cli.QuoteCommand(f.Command)), string(f.Handover), string(f.ID)}
 				})
 		},
 	}
@@ -112,7 +113,7 @@ func (a *app) flowList() *cobra.Command {
 func (a *app) flowShow() *cobra.Command {
 	var revision int
 	cmd := &cobra.Command{
-		Use: "show FLOW", Short: "show a flow in its newest or another revision", Args: exactly("FLOW"), ValidArgsFunction: a.completeFlows(),
+		Use: "show FLOW", Short: "show a flow in its newest or another revision", Args: cli.Exactly("FLOW"), ValidArgsFunction: a.completeFlows(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -131,7 +132,7 @@ func (a *app) flowShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(f, flowFields(f)...)
+			return a.PrintOne(f, flowFields(f)...)
 		},
 	}
 	cmd.Flags().IntVar(&revision, "revision", 0, "number of the revision; default: the newest")
@@ -186,7 +187,7 @@ func (a *app) flowUpdate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(flow, flowFields(flow)...)
+			return a.PrintOne(flow, flowFields(flow)...)
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name")
@@ -195,6 +196,6 @@ func (a *app) flowUpdate() *cobra.Command {
 }
 
 func (a *app) flowDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete FLOW", Short: "remove a flow; its runs stay on record", Args: exactly("FLOW"), ValidArgsFunction: a.completeFlows()}
+	cmd := &cobra.Command{Use: "delete FLOW", Short: "remove a flow; its runs stay on record", Args: cli.Exactly("FLOW"), ValidArgsFunction: a.completeFlows()}
 	return deletes(a, cmd, "flow", flowID, (*client.Client).DeleteFlow)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,58 +8,24 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-// confirm asks before something is deleted. Without a terminal it takes --yes.
-func (a *app) confirm(ctx context.Context, sure bool, what string) error {
-	if sure {
-		return nil
-	}
-	if !isTerminal(a.std.in) || !isTerminal(a.std.err) {
-		return usagef("there is nobody to ask whether to %s: add --yes", what)
-	}
-	fmt.Fprintf(a.std.err, "%s? Type yes: ", cleanLine(strings.ToUpper(what[:1])+what[1:]))
-	answer := make(chan string, 1)
-	go func() { // ends with the terminal's next line, at the latest with the process
-		line, err := bufio.NewReader(a.std.in).ReadString('\n')
-		if err != nil && err != io.EOF {
-			line = ""
-		}
-		answer <- strings.TrimSpace(line)
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(a.std.err)
-		return ctx.Err()
-	case line := <-answer:
-		if line != "yes" {
-			return errors.New("nothing was done")
-		}
-		return nil
-	}
-}
-
-// sureFlag adds --yes to a command that deletes.
-func sureFlag(cmd *cobra.Command) *bool {
-	return cmd.Flags().Bool("yes", false, "do not ask")
-}
-
 // prompt asks for a text without showing what is typed.
 func (a *app) prompt(ctx context.Context, question string) (latchkey.Secret, error) {
-	f, ok := a.std.in.(*os.File)
-	if !ok || !isTerminal(f) {
-		return latchkey.Secret{}, usagef("there is no terminal to ask at")
+	f, ok := a.In.(*os.File)
+	if !ok || !cli.IsTerminal(f) {
+		return latchkey.Secret{}, cli.Usagef("there is no terminal to ask at")
 	}
 	// An interrupt must not leave the terminal without echo.
 	state, err := term.GetState(int(f.Fd()))
 	if err != nil {
 		return latchkey.Secret{}, fmt.Errorf("read from the terminal: %w", err)
 	}
-	fmt.Fprint(a.std.err, question+": ")
+	fmt.Fprint(a.Err, question+": ")
 	type answer struct {
 		text []byte
 		err  error
@@ -74,7 +39,7 @@ func (a *app) prompt(ctx context.Context, question string) (latchkey.Secret, err
 	case <-ctx.Done():
 		return latchkey.Secret{}, errors.Join(ctx.Err(), term.Restore(int(f.Fd()), state))
 	case r := <-read:
-		fmt.Fprintln(a.std.err)
+		fmt.Fprintln(a.Err)
 		if r.err != nil {
 			return latchkey.Secret{}, fmt.Errorf("read from the terminal: %w", r.err)
 		}
@@ -88,7 +53,7 @@ func (a *app) prompt(ctx context.Context, question string) (latchkey.Secret, err
 func (a *app) newSecret(ctx context.Context, what, file string) (latchkey.Secret, error) {
 	switch {
 	case file == "-":
-		return a.readSecret(a.std.in, "standard input", false)
+		return a.readSecret(a.In, "standard input", false)
 	case file != "":
 		f, err := os.Open(file)
 		if err != nil {
@@ -96,8 +61,8 @@ func (a *app) newSecret(ctx context.Context, what, file string) (latchkey.Secret
 		}
 		defer f.Close()
 		return a.readSecret(f, file, false)
-	case !isTerminal(a.std.in):
-		return a.readSecret(a.std.in, "standard input", true)
+	case !cli.IsTerminal(a.In):
+		return a.readSecret(a.In, "standard input", true)
 	}
 	first, err := a.prompt(ctx, what)
 	if err != nil {
@@ -129,7 +94,7 @@ func (a *app) readSecret(r io.Reader, name string, trim bool) (latchkey.Secret, 
 		return latchkey.Secret{}, fmt.Errorf("%s is larger than %d bytes", name, latchkey.MaxSecretBytes)
 	}
 	if text == "" {
-		return latchkey.Secret{}, hint(fmt.Errorf("%s is empty", name), "a pipe or a file that holds the text; on a terminal it is asked for")
+		return latchkey.Secret{}, cli.Hint(fmt.Errorf("%s is empty", name), "a pipe or a file that holds the text; on a terminal it is asked for")
 	}
 	return latchkey.NewSecret(text), nil
 }
@@ -138,9 +103,9 @@ func (a *app) readSecret(r io.Reader, name string, trim bool) (latchkey.Secret, 
 // terminal.
 func (a *app) reveal(v latchkey.Secret) error {
 	text := v.Reveal()
-	if isTerminal(a.std.out) {
+	if cli.IsTerminal(a.Out) {
 		text += "\n"
 	}
-	_, err := io.WriteString(a.std.out, text)
+	_, err := io.WriteString(a.Out, text)
 	return err
 }

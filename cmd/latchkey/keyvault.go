@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -98,7 +99,7 @@ func unixTime(s int64) string {
 	if s == 0 {
 		return ""
 	}
-	return when(time.Unix(s, 0))
+	return cli.When(time.Unix(s, 0))
 }
 
 // openVault returns the embedded vault with a name, as the caller of c.
@@ -240,7 +241,7 @@ func boundedText(s string, most int) string {
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
-	return clean(s)
+	return cli.Clean(s)
 }
 
 // secretPath returns the path of a secret, and of one version if it is not "".

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -31,7 +32,7 @@ To sign a browser in afterwards, with the same account, open what latchkey link 
 		Example: `  latchkey login --server http://127.0.0.1:8080 --token-file latchkey-data/admin-token
   latchkey login --server https://latchkey.example.org --user alice
   latchkey login --profile test --server https://test.example.org --user alice -e erp`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a.newProfile = true
 			return a.login(cmd.Context(), login, tokenStdin)
@@ -72,10 +73,10 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
 	}
 	if login != "" {
 		var password latchkey.Secret
-		if isTerminal(a.std.in) {
+		if cli.IsTerminal(a.In) {
 			password, err = a.prompt(ctx, "Password of "+login)
 		} else {
-			password, err = a.readSecret(a.std.in, "standard input", true)
+			password, err = a.readSecret(a.In, "standard input", true)
 		}
 		if err != nil {
 			return err
@@ -93,7 +94,7 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
 	}
 	me, err := c.Me(ctx)
 	if errors.Is(err, latchkey.ErrUnauthenticated) {
-		return hint(err, "latchkey admin token --data DIR on the server, if the administrator's token has expired")
+		return cli.Hint(err, "latchkey admin token --data DIR on the server, if the administrator's token has expired")
 	}
 	if err != nil {
 		return err
@@ -107,28 +108,28 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
 	if err := a.saveProfile(p); err != nil {
 		return err
 	}
-	a.say("signed in to %s as %s", p.Server, me.Login)
+	a.Say("signed in to %s as %s", p.Server, me.Login)
 	return nil
 }
 
 // tokenToKeep returns the existing token that login is to keep.
 func (a *app) tokenToKeep(ctx context.Context, tokenStdin bool) (latchkey.Secret, error) {
 	if tokenStdin {
-		b, err := readAll(a.std.in, 4096, "standard input")
+		b, err := readAll(a.In, 4096, "standard input")
 		if err != nil {
 			return latchkey.Secret{}, err
 		}
 		if t := strings.TrimSpace(string(b)); t != "" {
 			return latchkey.NewSecret(t), nil
 		}
-		return latchkey.Secret{}, hint(errors.New("standard input is empty"), "latchkey login --token-stdin < FILE, with the token in the file")
+		return latchkey.Secret{}, cli.Hint(errors.New("standard input is empty"), "latchkey login --token-stdin < FILE, with the token in the file")
 	}
 	token, err := a.givenToken()
 	if err != nil || !token.IsZero() {
 		return token, err
 	}
-	if !isTerminal(a.std.in) {
-		return token, hint(usagef("say as whom: --user, --token-file or --token-stdin"), "latchkey login --help")
+	if !cli.IsTerminal(a.In) {
+		return token, cli.Hint(cli.Usagef("say as whom: --user, --token-file or --token-stdin"), "latchkey login --help")
 	}
 	return a.prompt(ctx, "API token")
 }
@@ -139,7 +140,7 @@ func (a *app) linkCommand() *cobra.Command {
 		Short: "make a link that signs a browser in as you, once",
 		Long: `Link prints the address of a page that signs a browser in as the account that commands
 use. It works once, within ten minutes. Whoever has the link is you: open it yourself.`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -149,11 +150,11 @@ use. It works once, within ten minutes. Whoever has the link is you: open it you
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return a.printJSON(link)
+			if a.JSON {
+				return a.PrintJSON(link)
 			}
-			a.say("the link signs a browser in as you, once, until %s", when(link.ExpiresAt))
-			_, err = fmt.Fprintln(a.std.out, cleanLine(link.URL))
+			a.Say("the link signs a browser in as you, once, until %s", cli.When(link.ExpiresAt))
+			_, err = fmt.Fprintln(a.Out, cli.CleanLine(link.URL))
 			return err
 		},
 	}
@@ -163,7 +164,7 @@ func (a *app) logoutCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "logout",
 		Short: "forget the profile and revoke the token that login made",
-		Args:  exactly(),
+		Args:  cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.forget(cmd, "")
 		},
@@ -174,7 +175,7 @@ func (a *app) whoamiCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "whoami",
 		Short: "show the server and the account that commands use",
-		Args:  exactly(),
+		Args:  cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -184,7 +185,7 @@ func (a *app) whoamiCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(me, append([]field{{"Server", c.Server()}}, userFields(me)...)...)
+			return a.PrintOne(me, append([]cli.Field{{"Server", c.Server()}}, userFields(me)...)...)
 		},
 	}
 }
@@ -193,7 +194,7 @@ func (a *app) openapiCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "openapi",
 		Short: "print the server's OpenAPI document",
-		Args:  exactly(),
+		Args:  cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			to, err := a.connect()
 			if err != nil {
@@ -207,7 +208,7 @@ func (a *app) openapiCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printJSON(doc)
+			return a.PrintJSON(doc)
 		},
 	}
 }

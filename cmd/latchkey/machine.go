@@ -11,15 +11,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func machineFields(m latchkey.Machine) []field {
-	return []field{
+func machineFields(m latchkey.Machine) []cli.Field {
+	return []cli.Field{
 		{"ID", string(m.ID)}, {"Name", m.Name}, {"Description", m.Description}, {"Status", string(m.Status)}, {"Reason", m.StatusReason},
-		{"Shared uid", yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"System", m.OS}, {"Agent", m.AgentVersion},
-		{"Commands", joined(m.Policy.Commands)}, {"Drivers", joined(m.Policy.Drivers)}, {"Handovers", joined(m.Policy.Handovers)}, {"Runs as", m.Policy.RunAs},
-		{"Signing key", m.SignKeyID}, {"Enrolled", when(m.EnrolledAt)}, {"Last seen", whenPtr(m.LastSeenAt)},
+		{"Shared uid", cli.Yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"System", m.OS}, {"Agent", m.AgentVersion},
+		{"Commands", cli.Joined(m.Policy.Commands)}, {"Drivers", cli.Joined(m.Policy.Drivers)}, {"Handovers", cli.Joined(m.Policy.Handovers)}, {"Runs as", m.Policy.RunAs},
+		{"Signing key", m.SignKeyID}, {"Enrolled", cli.When(m.EnrolledAt)}, {"Last seen", cli.WhenPtr(m.LastSeenAt)},
 		{"Running", strconv.Itoa(m.Running)}, {"Queued", strconv.Itoa(m.Queued)},
 	}
 }
@@ -28,13 +29,13 @@ func machineFields(m latchkey.Machine) []field {
 func sshServers(p latchkey.Policy) string {
 	lines := make([]string, len(p.SSHServers))
 	for i, s := range p.SSHServers {
-		lines[i] = s.Name + ": " + joined(s.Commands)
+		lines[i] = s.Name + ": " + cli.Joined(s.Commands)
 	}
 	return strings.Join(lines, "\n")
 }
 
 func (a *app) machineCommand() *cobra.Command {
-	cmd := group("machine", "where flows run", `A machine runs the Latchkey agent, has its own keys, and runs what its local policy
+	cmd := cli.Group("machine", "where flows run", `A machine runs the Latchkey agent, has its own keys, and runs what its local policy
 file allows. It joins an environment with an enrolment token.`, "machines")
 	cmd.AddCommand(a.machineToken(), a.machineList(), a.machineShow(), a.machineRename(),
 		a.machineAble("disable", "let a machine claim no run and get no secret, at once", true),
@@ -65,10 +66,10 @@ With --machine it enrols that machine anew, with new keys: it keeps its id and i
 connections, and leaves quarantine.`,
 		Example: `  latchkey machine token --allow-command '/opt/bots/*' --run-as bots
   latchkey machine token --machine bot1`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if machine != "" && (len(commands) > 0 || runAs != "") {
-				return usagef("--allow-command and --run-as are for new machines: one that is enrolled anew with --machine keeps its policy file")
+				return cli.Usagef("--allow-command and --run-as are for new machines: one that is enrolled anew with --machine keeps its policy file")
 			}
 			to, err := a.connect()
 			if err != nil {
@@ -89,37 +90,37 @@ connections, and leaves quarantine.`,
 				return err
 			}
 			switch {
-			case a.json:
-				return a.printJSON(t)
+			case a.JSON:
+				return a.PrintJSON(t)
 			case bare:
 				return a.reveal(latchkey.NewSecret(t.Token))
 			}
-			enrol := "latchkey-agent enrol --server " + quoteWord(c.Server()) + " --token " + quoteWord(cleanLine(t.Token))
+			enrol := "latchkey-agent enrol --server " + cli.QuoteWord(c.Server()) + " --token " + cli.QuoteWord(cli.CleanLine(t.Token))
 			for _, program := range commands {
-				enrol += " --allow-command " + quoteWord(program)
+				enrol += " --allow-command " + cli.QuoteWord(program)
 			}
 			if runAs != "" {
-				enrol += " --run-as " + quoteWord(runAs)
+				enrol += " --run-as " + cli.QuoteWord(runAs)
 			}
 			if machine != "" {
 				enrol += " --force"
 			}
 			if to.caFile != "" {
 				enrol += " --ca-file ca.pem"
-				a.say("copy %s to the machine, as ca.pem in the folder where you type this: the agent trusts the server by it", quoteWord(to.caFile))
+				a.Say("copy %s to the machine, as ca.pem in the folder where you type this: the agent trusts the server by it", cli.QuoteWord(to.caFile))
 			}
-			a.say("on the machine, as the user that the agent runs as:")
-			if _, err := fmt.Fprintf(a.std.out, "%s\nlatchkey-agent run\n", enrol); err != nil {
+			a.Say("on the machine, as the user that the agent runs as:")
+			if _, err := fmt.Fprintf(a.Out, "%s\nlatchkey-agent run\n", enrol); err != nil {
 				return err
 			}
 			if len(commands) == 0 && machine == "" {
-				a.say("flows run there only what its policy file allows: add --allow-command '/opt/bots/*', or edit the file")
+				a.Say("flows run there only what its policy file allows: add --allow-command '/opt/bots/*', or edit the file")
 			}
 			machines := "one machine"
 			if t.Uses > 1 {
 				machines = fmt.Sprintf("%d machines", t.Uses)
 			}
-			a.say("the token enrols %s, until %s; it is shown only now", machines, when(t.ExpiresAt))
+			a.Say("the token enrols %s, until %s; it is shown only now", machines, cli.When(t.ExpiresAt))
 			return nil
 		},
 	}
@@ -137,15 +138,15 @@ connections, and leaves quarantine.`,
 
 func (a *app) machineList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the machines", Args: exactly(),
+		Use: "list", Short: "list the machines", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Machines(cmd.Context(), env), []string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "ID"},
+			return cli.PrintList(&a.Console, c.Machines(cmd.Context(), env), []string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "ID"},
 				func(m latchkey.Machine) []string {
-					return []string{m.Name, string(m.Status), yes(m.SharedUID), strconv.Itoa(m.Running), strconv.Itoa(m.Queued), whenPtr(m.LastSeenAt), string(m.ID)}
+					return []string{m.Name, string(m.Status), cli.Yes(m.SharedUID), strconv.Itoa(m.Running), strconv.Itoa(m.Queued), cli.WhenPtr(m.LastSeenAt), string(m.ID)}
 				})
 		},
 	}
@@ -153,7 +154,7 @@ func (a *app) machineList() *cobra.Command {
 
 func (a *app) machineShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show MACHINE", Short: "show a machine and what its policy allows", Args: exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
+		Use: "show MACHINE", Short: "show a machine and what its policy allows", Args: cli.Exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -167,7 +168,7 @@ func (a *app) machineShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(m, machineFields(m)...)
+			return a.PrintOne(m, machineFields(m)...)
 		},
 	}
 }
@@ -175,7 +176,7 @@ func (a *app) machineShow() *cobra.Command {
 func (a *app) machineRename() *cobra.Command {
 	var description string
 	cmd := &cobra.Command{
-		Use: "rename MACHINE NAME", Short: "give a machine another name", Args: exactly("MACHINE", "NAME"), ValidArgsFunction: a.completeMachines(),
+		Use: "rename MACHINE NAME", Short: "give a machine another name", Args: cli.Exactly("MACHINE", "NAME"), ValidArgsFunction: a.completeMachines(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in := latchkey.MachineUpdate{Name: &args[1]}
 			if cmd.Flags().Changed("description") {
@@ -190,7 +191,7 @@ func (a *app) machineRename() *cobra.Command {
 
 func (a *app) machineAble(verb, short string, disabled bool) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " MACHINE", Short: short, Args: exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
+		Use: verb + " MACHINE", Short: short, Args: cli.Exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.updateMachine(cmd.Context(), args[0], latchkey.MachineUpdate{Disabled: &disabled})
 		},
@@ -210,10 +211,10 @@ func (a *app) updateMachine(ctx context.Context, ref string, in latchkey.Machine
 	if err != nil {
 		return err
 	}
-	return a.printOne(m, machineFields(m)...)
+	return a.PrintOne(m, machineFields(m)...)
 }
 
 func (a *app) machineDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete MACHINE", Short: "remove a machine; its agent is refused from then on", Args: exactly("MACHINE"), ValidArgsFunction: a.completeMachines()}
+	cmd := &cobra.Command{Use: "delete MACHINE", Short: "remove a machine; its agent is refused from then on", Args: cli.Exactly("MACHINE"), ValidArgsFunction: a.completeMachines()}
 	return deletes(a, cmd, "machine", machineID, (*client.Client).DeleteMachine)
 }

@@ -30,5 +30,5 @@ func run(args []string, std stdio, environ []string) int {
 	root := a.rootCommand()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	return a.report(ctx, a.advise(ctx, cmd, err))
+	return a.Report(ctx, a.advise(ctx, cmd, err))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/cli"
 )
 
 func (a *app) manCommand() *cobra.Command {
@@ -21,13 +22,13 @@ func (a *app) manCommand() *cobra.Command {
 same text as --help. The pages are the same for everybody who has this version, so that
 a package can hold them.`,
 		Example: `  latchkey man /usr/local/share/man/man1`,
-		Args:    exactly("DIR"),
+		Args:    cli.Exactly("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fmt.Errorf("make folder: %w", err)
 			}
 			n := 0
-			for _, root := range []*cobra.Command{newApp(a.std, nil).rootCommand(), agent.Command("latchkey-agent")} {
+			for _, root := range []*cobra.Command{newApp(stdio{}, nil).rootCommand(), agent.Command("latchkey-agent")} {
 				pages := manPages(root)
 				for name, page := range pages {
 					if err := os.WriteFile(filepath.Join(args[0], name), []byte(page), 0o644); err != nil {
@@ -36,7 +37,7 @@ a package can hold them.`,
 				}
 				n += len(pages)
 			}
-			a.say("wrote %d pages", n)
+			a.Say("wrote %d pages", n)
 			return nil
 		},
 	}
@@ -94,7 +95,7 @@ func manPage(cmd *cobra.Command) string {
 				dashes += " " + kind
 			}
 			// Some defaults depend on who asks.
-			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "[]" && f.DefValue != "0s" && !isFileFlag(f.Name) {
+			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "[]" && f.DefValue != "0s" && !cli.IsFileFlag(f.Name) {
 				usage += " (default " + f.DefValue + ")"
 			}
 			fmt.Fprintf(&list, ".TP\n\\fB%s\\fR\n%s\n", roff(dashes), roff(usage))

@@ -13,7 +13,7 @@ func TestManPages(t *testing.T) {
 		// What the caller has set is not part of the manual.
 		a, _, _ := testApp(t, "", "LATCHKEY_LISTEN=127.0.0.1:999", "HOME=/home/"+strings.Repeat("x", i+1))
 		var stdout, stderr strings.Builder
-		if code := run([]string{"man", dir}, stdio{strings.NewReader(""), &stdout, &stderr}, a.environ); code != 0 {
+		if code := run([]string{"man", dir}, stdio{strings.NewReader(""), &stdout, &stderr}, a.Environ); code != 0 {
 			t.Fatalf("man = %d, %s", code, stderr.String())
 		}
 	}

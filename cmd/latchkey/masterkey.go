@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/seal"
 )
 
 func (a *app) masterKeyCommand() *cobra.Command {
-	cmd := group("master-key", "change the master key, while servers run", `Commands that replace the master key by a new one. They work on the database and the key
+	cmd := cli.Group("master-key", "change the master key, while servers run", `Commands that replace the master key by a new one. They work on the database and the key
 file, beside running servers, without signing in, and are on record. In this order:
 
   latchkey master-key add --data DIR       a new key, added to the key file
@@ -49,7 +50,7 @@ func (a *app) masterKeyAddCommand() *cobra.Command {
 		Short: "add a new master key to the key file",
 		Long: `Add makes a new master key and adds it to the key file as its last line. Nothing is sealed
 with it yet. Give the file to every server of the database, and back it up.`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 	}
 	cmd.RunE = a.onKeys(&c, func(cmd *cobra.Command, d *db.DB, key *seal.Key) error {
 		statuses, err := broker.KeyStatuses(cmd.Context(), d, key, false)
@@ -58,7 +59,7 @@ with it yet. Give the file to every server of the database, and back it up.`,
 		}
 		for _, s := range statuses {
 			if s.Held && !s.Known {
-				return hint(fmt.Errorf("the key file %s has a new master key already, %s", c.MasterKey, s.ID), "latchkey master-key rewrap")
+				return cli.Hint(fmt.Errorf("the key file %s has a new master key already, %s", c.MasterKey, s.ID), "latchkey master-key rewrap")
 			}
 		}
 		id, err := seal.AddKey(c.MasterKey)
@@ -68,8 +69,8 @@ with it yet. Give the file to every server of the database, and back it up.`,
 		if err := broker.RecordKeyAdded(cmd.Context(), d, id, account()); err != nil {
 			return fmt.Errorf("the key is in the file, but that could not be put on record: %w", err)
 		}
-		a.say("back up %s, and put it in place on every other server; then: latchkey master-key rewrap", c.MasterKey)
-		return a.printOne(map[string]string{"key": id, "file": c.MasterKey}, field{"Key", id}, field{"File", c.MasterKey})
+		a.Say("back up %s, and put it in place on every other server; then: latchkey master-key rewrap", c.MasterKey)
+		return a.PrintOne(map[string]string{"key": id, "file": c.MasterKey}, cli.Field{"Key", id}, cli.Field{"File", c.MasterKey})
 	})
 	a.settingsFlags(cmd, &c, "data", "database", "master-key")
 	return cmd
@@ -85,12 +86,12 @@ value over to it: the data key of each is sealed anew, the values themselves are
 It works in small steps beside running servers. If it is interrupted, run it again: it goes
 on where it ended. Every server must have the key file by then, or it stops working until
 it has.`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 	}
-	sure := sureFlag(cmd)
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = a.onKeys(&c, func(cmd *cobra.Command, d *db.DB, key *seal.Key) error {
 		if c.Database != "" {
-			if err := a.confirm(cmd.Context(), *sure, "seal with the newest key of "+c.MasterKey+", which every server has by now"); err != nil {
+			if err := a.Confirm(cmd.Context(), *sure, "seal with the newest key of "+c.MasterKey+", which every server has by now"); err != nil {
 				return err
 			}
 		}
@@ -103,7 +104,7 @@ it has.`,
 		if r.Left > 0 {
 			return fmt.Errorf("%d values are still sealed with another master key: see latchkey master-key status", r.Left)
 		}
-		return a.printOne(r, field{"Key", r.Key}, field{"Changed", fmt.Sprintf("%d values", r.Changed)}, field{"Left", fmt.Sprintf("%d values", r.Left)})
+		return a.PrintOne(r, cli.Field{"Key", r.Key}, cli.Field{"Changed", fmt.Sprintf("%d values", r.Changed)}, cli.Field{"Left", fmt.Sprintf("%d values", r.Left)})
 	})
 	a.settingsFlags(cmd, &c, "data", "database", "master-key")
 	return cmd
@@ -118,7 +119,7 @@ func (a *app) masterKeyStatusCommand() *cobra.Command {
 		Long: `Status counts, over every column of the database that holds sealed values, how many are
 sealed with which master key. With --check it also opens each of them. The exit code is 1
 when a key is missing from the key file, or something does not open.`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 	}
 	cmd.RunE = a.onKeys(&c, func(cmd *cobra.Command, d *db.DB, key *seal.Key) error {
 		statuses, err := broker.KeyStatuses(cmd.Context(), d, key, check)
@@ -133,12 +134,12 @@ when a key is missing from the key file, or something does not open.`,
 				}
 			}
 		}
-		err = printList(a, items, []string{"KEY", "SEALS", "IN FILE", "VALUES", "WHERE"}, func(s broker.KeyStatus) []string {
+		err = cli.PrintList(&a.Console, items, []string{"KEY", "SEALS", "IN FILE", "VALUES", "WHERE"}, func(s broker.KeyStatus) []string {
 			var in []string
 			for _, column := range slices.Sorted(maps.Keys(s.In)) {
 				in = append(in, fmt.Sprintf("%s %d", column, s.In[column]))
 			}
-			return []string{s.ID, yes(s.Seals), yes(s.Held), fmt.Sprint(s.Sealed), strings.Join(in, ", ")}
+			return []string{s.ID, cli.Yes(s.Seals), cli.Yes(s.Held), fmt.Sprint(s.Sealed), strings.Join(in, ", ")}
 		})
 		for _, s := range statuses {
 			if !s.Held {
@@ -163,11 +164,11 @@ func (a *app) masterKeyRetireCommand() *cobra.Command {
 		Long: `Retire removes every master key but the one that seals from the database's list and from
 the key file. It refuses while anything is sealed with one of them. Backups that were taken
 before rewrap need the old key: keep a copy of the old key file with them.`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 	}
-	sure := sureFlag(cmd)
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = a.onKeys(&c, func(cmd *cobra.Command, d *db.DB, key *seal.Key) error {
-		if err := a.confirm(cmd.Context(), *sure, "remove the old master keys from "+c.MasterKey+", which older backups need"); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "remove the old master keys from "+c.MasterKey+", which older backups need"); err != nil {
 			return err
 		}
 		sealing, _, err := broker.RetireKeys(cmd.Context(), d, key, account())
@@ -181,10 +182,10 @@ before rewrap need the old key: keep a copy of the old key file with them.`,
 		if removed == nil {
 			removed = []string{}
 		}
-		return a.printOne(struct {
+		return a.PrintOne(struct {
 			Key     string   `json:"key"`
 			Retired []string `json:"retired"`
-		}{sealing, removed}, field{"Key", sealing}, field{"Retired", strings.Join(removed, ", ")})
+		}{sealing, removed}, cli.Field{"Key", sealing}, cli.Field{"Retired", strings.Join(removed, ", ")})
 	})
 	a.settingsFlags(cmd, &c, "data", "database", "master-key")
 	return cmd

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -38,7 +39,7 @@ func nameOr[ID ~string](names map[ID]string, id ID) string { return firstOf(name
 // members returns the names of who has a role in an environment; none for
 // programs, which are not shown names.
 func (a *app) members(ctx context.Context, c *client.Client, env string) map[latchkey.PrincipalID]string {
-	if a.json {
+	if a.JSON {
 		return nil
 	}
 	return namesOf(c.Members(ctx, env), memberKey)
@@ -46,8 +47,8 @@ func (a *app) members(ctx context.Context, c *client.Client, env string) map[lat
 
 // printConnection prints a connection with the names of what it binds.
 func (a *app) printConnection(ctx context.Context, c *client.Client, env string, conn latchkey.Connection) error {
-	if a.json {
-		return a.printJSON(conn)
+	if a.JSON {
+		return a.PrintJSON(conn)
 	}
 	machines, credentials := map[latchkey.MachineID]string{}, map[latchkey.CredentialID]string{}
 	if m, err := c.Machine(ctx, env, conn.Target.Machine); err == nil {
@@ -58,21 +59,21 @@ func (a *app) printConnection(ctx context.Context, c *client.Client, env string,
 	}
 	fields := connectionFields(conn)
 	for i := range fields {
-		switch fields[i].name {
+		switch fields[i][0] {
 		case "Machine":
-			fields[i].value = named(machines, conn.Target.Machine)
+			fields[i][1] = named(machines, conn.Target.Machine)
 		case "Credential":
-			fields[i].value = named(credentials, conn.Credential)
+			fields[i][1] = named(credentials, conn.Credential)
 		case "Owner":
-			fields[i].value = named(a.members(ctx, c, env), conn.Owner)
+			fields[i][1] = named(a.members(ctx, c, env), conn.Owner)
 		}
 	}
-	if err := a.printOne(conn, fields...); err != nil {
+	if err := a.PrintOne(conn, fields...); err != nil {
 		return err
 	}
 	if conn.Refusals >= latchkey.MaxRefusals {
-		a.say("sign-in is blocked: the target has refused this version of the secret %d times in a row. Set the right password in the vault, which is another version; "+
-			"if the account or the user name was put right, the connection's owner runs: latchkey connection test --force %s", conn.Refusals, quoteWord(conn.Name))
+		a.Say("sign-in is blocked: the target has refused this version of the secret %d times in a row. Set the right password in the vault, which is another version; "+
+			"if the account or the user name was put right, the connection's owner runs: latchkey connection test --force %s", conn.Refusals, cli.QuoteWord(conn.Name))
 	}
 	return nil
 }
@@ -85,7 +86,7 @@ type runNames struct {
 
 // namesOfRun asks for the names that a run is shown with.
 func (a *app) namesOfRun(ctx context.Context, c *client.Client, env string, r latchkey.Run) runNames {
-	if a.json {
+	if a.JSON {
 		return runNames{}
 	}
 	n := runNames{map[latchkey.ConnectionID]string{}, a.members(ctx, c, env)}
@@ -93,4 +94,11 @@ func (a *app) namesOfRun(ctx context.Context, c *client.Client, env string, r la
 		n.connections[conn.ID] = conn.Name
 	}
 	return n
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

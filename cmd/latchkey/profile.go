@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"latchkey.dev/internal/cli"
 )
 
 // A profile is what login keeps for the commands after it.
@@ -36,9 +38,9 @@ const (
 )
 
 func (a *app) profilePath() (string, error) {
-	dir := a.getenv("XDG_CONFIG_HOME")
+	dir := a.Getenv("XDG_CONFIG_HOME")
 	if dir == "" {
-		home := a.getenv("HOME")
+		home := a.Getenv("HOME")
 		if home == "" {
 			var err error
 			if dir, err = os.UserConfigDir(); err != nil {
@@ -57,7 +59,7 @@ func checkProfileName(name string) error {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
 	}) < 0
 	if !ok {
-		return usagef("the name of a profile is made of up to %d letters, digits, dots, hyphens and underscores", maxProfileName)
+		return cli.Usagef("the name of a profile is made of up to %d letters, digits, dots, hyphens and underscores", maxProfileName)
 	}
 	return nil
 }
@@ -82,7 +84,7 @@ func (a *app) readProfiles() (profiles, error) {
 		profile
 	}
 	if err := json.Unmarshal(b, &file); err != nil {
-		return all, hint(fmt.Errorf("the file of profiles %s is not valid JSON", path), "latchkey logout")
+		return all, cli.Hint(fmt.Errorf("the file of profiles %s is not valid JSON", path), "latchkey logout")
 	}
 	if file.Named != nil {
 		return file.profiles, nil
@@ -96,7 +98,7 @@ func (a *app) readProfiles() (profiles, error) {
 // chosenProfile returns the name of the profile to use, and whether it was
 // asked for.
 func (a *app) chosenProfile(all profiles) (name string, asked bool) {
-	if name := firstOf(a.profile, a.getenv("LATCHKEY_PROFILE")); name != "" {
+	if name := firstOf(a.profile, a.Getenv("LATCHKEY_PROFILE")); name != "" {
 		return name, true
 	}
 	return firstOf(all.Current, defaultProfile), false
@@ -121,10 +123,10 @@ func noProfile(all profiles, name string) error {
 	if err := checkProfileName(name); err != nil {
 		return err
 	}
-	if near := nearest(name, slices.Sorted(maps.Keys(all.Named))); near != "" {
-		return hint(usagef("there is no profile %q; did you mean %q?", name, near), "latchkey profile list")
+	if near := cli.Nearest(name, slices.Sorted(maps.Keys(all.Named))); near != "" {
+		return cli.Hint(cli.Usagef("there is no profile %q; did you mean %q?", name, near), "latchkey profile list")
 	}
-	return hint(usagef("there is no profile %q", name), "latchkey login --profile "+name+" --server URL")
+	return cli.Hint(cli.Usagef("there is no profile %q", name), "latchkey login --profile "+name+" --server URL")
 }
 
 // changeProfiles changes the file of profiles, which only its owner can read.
@@ -156,7 +158,7 @@ func (a *app) changeProfiles(change func(*profiles) error) (err error) {
 		}
 		return nil
 	}
-	b, err := marshalJSON(all, "  ")
+	b, err := cli.MarshalJSON(all, "  ")
 	if err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
@@ -175,7 +177,7 @@ func (a *app) saveProfile(p profile) error {
 			return err
 		}
 		all.Named[name] = p
-		if _, ok := all.Named[all.Current]; !ok || a.profile != "" || a.getenv("LATCHKEY_PROFILE") == "" {
+		if _, ok := all.Named[all.Current]; !ok || a.profile != "" || a.Getenv("LATCHKEY_PROFILE") == "" {
 			all.Current = name
 		}
 		return nil

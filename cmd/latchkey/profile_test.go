@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"latchkey.dev/internal/cli"
 )
 
 // writeProfiles puts a file of profiles where an invocation looks for it.
@@ -78,7 +80,7 @@ func TestProfilesTogether(t *testing.T) {
 		name := fmt.Sprintf("p%02d", i)
 		want = append(want, name)
 		wg.Go(func() {
-			a := newApp(first.std, first.environ)
+			a := newApp(stdio{}, first.Environ)
 			a.profile = name
 			if err := a.saveProfile(profile{Server: "https://" + name + ".example.org"}); err != nil {
 				t.Error(err)
@@ -110,7 +112,7 @@ func TestLastProfileRemoved(t *testing.T) {
 	if _, err := a.removeProfile("three"); err == nil {
 		t.Error("a profile that is not there was removed")
 	}
-	if _, err := a.connect(); err == nil || !strings.Contains(a.noServer().(hinted).try, "profile use one") {
+	if _, err := a.connect(); err == nil || !strings.Contains(a.noServer().(cli.Hinted).Try, "profile use one") {
 		t.Errorf("connect = %v; want the other profile offered", err)
 	}
 	if _, err := a.removeProfile("one"); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -39,10 +40,10 @@ func (a *app) profileInfos() ([]profileInfo, error) {
 	return infos, nil
 }
 
-func (i profileInfo) fields() []field {
-	return []field{
-		{"Name", i.Name}, {"Current", yes(i.Current)}, {"Server", i.Server}, {"Environment", i.Environment},
-		{"User", i.User}, {"Signed in", yes(i.SignedIn)}, {"CA file", i.CAFile}, {"Insecure", yes(i.Insecure)},
+func (i profileInfo) fields() []cli.Field {
+	return []cli.Field{
+		{"Name", i.Name}, {"Current", cli.Yes(i.Current)}, {"Server", i.Server}, {"Environment", i.Environment},
+		{"User", i.User}, {"Signed in", cli.Yes(i.SignedIn)}, {"CA file", i.CAFile}, {"Insecure", cli.Yes(i.Insecure)},
 	}
 }
 
@@ -58,22 +59,24 @@ func (a *app) completeProfiles() completion {
 }
 
 func (a *app) profileCommand() *cobra.Command {
-	cmd := group("profile", "servers and accounts that commands use", `A profile is a server, an account's token there and the environment to work in.
+	cmd := cli.Group("profile", "servers and accounts that commands use", `A profile is a server, an account's token there and the environment to work in.
 latchkey login makes one; commands use the current one, the one that --profile or
 LATCHKEY_PROFILE names, or what their flags say. No command shows the token.`, "profiles")
 	list := &cobra.Command{
-		Use: "list", Short: "list the profiles", Args: exactly(),
+		Use: "list", Short: "list the profiles", Args: cli.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			infos, err := a.profileInfos()
 			if err != nil {
 				return err
 			}
-			return printList(a, withoutErrors(infos), []string{"NAME", "CURRENT", "SERVER", "ENVIRONMENT", "USER"},
-				func(i profileInfo) []string { return []string{i.Name, yes(i.Current), i.Server, i.Environment, i.User} })
+			return cli.PrintList(&a.Console, cli.WithoutErrors(infos), []string{"NAME", "CURRENT", "SERVER", "ENVIRONMENT", "USER"},
+				func(i profileInfo) []string {
+					return []string{i.Name, cli.Yes(i.Current), i.Server, i.Environment, i.User}
+				})
 		},
 	}
 	show := &cobra.Command{
-		Use: "show [PROFILE]", Short: "show a profile, or the current one", Args: atMost("PROFILE"), ValidArgsFunction: a.completeProfiles(),
+		Use: "show [PROFILE]", Short: "show a profile, or the current one", Args: cli.AtMost("PROFILE"), ValidArgsFunction: a.completeProfiles(),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				a.profile = args[0]
@@ -87,14 +90,14 @@ LATCHKEY_PROFILE names, or what their flags say. No command shows the token.`, "
 			}
 			for _, i := range infos {
 				if i.Current || len(args) > 0 && i.Name == args[0] {
-					return a.printOne(i, i.fields()...)
+					return a.PrintOne(i, i.fields()...)
 				}
 			}
-			return hint(errors.New("there is no current profile"), "latchkey profile list, or latchkey login --server URL")
+			return cli.Hint(errors.New("there is no current profile"), "latchkey profile list, or latchkey login --server URL")
 		},
 	}
 	use := &cobra.Command{
-		Use: "use PROFILE", Short: "make a profile the current one", Args: exactly("PROFILE"), ValidArgsFunction: a.completeProfiles(),
+		Use: "use PROFILE", Short: "make a profile the current one", Args: cli.Exactly("PROFILE"), ValidArgsFunction: a.completeProfiles(),
 		RunE: func(_ *cobra.Command, args []string) error {
 			err := a.changeProfiles(func(all *profiles) error {
 				if _, ok := all.Named[args[0]]; !ok {
@@ -103,14 +106,14 @@ LATCHKEY_PROFILE names, or what their flags say. No command shows the token.`, "
 				all.Current = args[0]
 				return nil
 			})
-			if err == nil && a.getenv("LATCHKEY_PROFILE") != "" {
-				a.say("LATCHKEY_PROFILE is set and comes before it")
+			if err == nil && a.Getenv("LATCHKEY_PROFILE") != "" {
+				a.Say("LATCHKEY_PROFILE is set and comes before it")
 			}
 			return err
 		},
 	}
 	remove := a.sure(&cobra.Command{
-		Use: "remove PROFILE", Short: "forget a profile and revoke the token that login made", Args: exactly("PROFILE"), ValidArgsFunction: a.completeProfiles(),
+		Use: "remove PROFILE", Short: "forget a profile and revoke the token that login made", Args: cli.Exactly("PROFILE"), ValidArgsFunction: a.completeProfiles(),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.forget(cmd, args[0]) },
 	}, func(args []string) string { return "forget the profile " + args[0] })
 	cmd.AddCommand(list, show, use, remove)
@@ -125,7 +128,7 @@ func (a *app) forget(cmd *cobra.Command, name string) error {
 		return err
 	}
 	if p.TokenID == "" || p.Token == "" {
-		a.say("the profile is removed")
+		a.Say("the profile is removed")
 		return nil
 	}
 	c, err := connectTo{p.Server, latchkey.NewSecret(p.Token), p.CAFile, p.Insecure}.client()
@@ -135,6 +138,6 @@ func (a *app) forget(cmd *cobra.Command, name string) error {
 	if err != nil && !errors.Is(err, latchkey.ErrUnauthenticated) {
 		return fmt.Errorf("the profile is removed, but its token could not be revoked: %w", err)
 	}
-	a.say("the profile is removed and its token revoked")
+	a.Say("the profile is removed and its token revoked")
 	return nil
 }

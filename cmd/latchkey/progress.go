@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"latchkey.dev/internal/cli"
 )
 
 // A progress shows steps to a person: a line for each when it is done, and on a
@@ -62,8 +64,8 @@ func (p *progress) spin(text string) (stop func()) {
 // spin shows a person that the program waits for something, until the function
 // that it returns is called, once or more often.
 func (a *app) spin(text string) (stop func()) {
-	p := progress{a.std.err, a.redraws(a.std.err) && !a.quiet}
-	return sync.OnceFunc(p.spin(cleanLine(text)))
+	p := progress{a.Err, a.Redraws(a.Err) && !a.Quiet}
+	return sync.OnceFunc(p.spin(cli.CleanLine(text)))
 }
 
 // A statusLine is one line on a terminal that says how far something is.
@@ -80,10 +82,10 @@ const statusInterval = 200 * time.Millisecond
 // newStatus returns a status line on standard error, unless the results go to
 // the same terminal.
 func (a *app) newStatus(results io.Writer) *statusLine {
-	if a.quiet || !a.redraws(a.std.err) || isTerminal(results) {
+	if a.Quiet || !a.Redraws(a.Err) || cli.IsTerminal(results) {
 		return &statusLine{}
 	}
-	return &statusLine{out: a.std.err, width: terminalWidth(a.std.err)}
+	return &statusLine{out: a.Err, width: cli.TerminalWidth(a.Err)}
 }
 
 func (s *statusLine) set(format string, args ...any) {
@@ -91,7 +93,7 @@ func (s *statusLine) set(format string, args ...any) {
 		return
 	}
 	s.last = time.Now()
-	fmt.Fprint(s.out, "\r"+cut(cleanLine(fmt.Sprintf(format, args...)), max(s.width-1, 20))+"\033[K")
+	fmt.Fprint(s.out, "\r"+cli.Cut(cli.CleanLine(fmt.Sprintf(format, args...)), max(s.width-1, 20))+"\033[K")
 }
 
 // clear takes the line away.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -29,11 +30,11 @@ const (
 // name and password without showing either.
 func (a *app) proofCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: proofCommandName, Hidden: true, Args: exactly(),
+		Use: proofCommandName, Hidden: true, Args: cli.Exactly(),
 		Short: "the flow of quickstart: prove that the credential arrived",
 		RunE: func(*cobra.Command, []string) error {
-			challenge := a.getenv(inputVariable + proofInput)
-			fd, err := strconv.Atoi(a.getenv(credentialsFD))
+			challenge := a.Getenv(inputVariable + proofInput)
+			fd, err := strconv.Atoi(a.Getenv(credentialsFD))
 			if err != nil || fd < 3 || challenge == "" || len(challenge) > maxProofChallenge {
 				return errors.New("this is the flow of latchkey quickstart: it runs under an agent only")
 			}
@@ -57,7 +58,7 @@ func (a *app) proofCommand() *cobra.Command {
 			if !ok {
 				return errors.New("the agent handed over no credential of the connection")
 			}
-			fmt.Fprintln(a.std.out, proofPrefix+proof(challenge, c.Username, latchkey.NewSecret(c.Password)))
+			fmt.Fprintln(a.Out, proofPrefix+proof(challenge, c.Username, latchkey.NewSecret(c.Password)))
 			return nil
 		},
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -46,7 +47,7 @@ func newPerson(t *testing.T, environ ...string) *person {
 		t.Fatal(err)
 	}
 	a, _, _ := testApp(t, "", append([]string{"TERM=xterm"}, environ...)...)
-	a.std = stdio{terminal, terminal, terminal}
+	a.In, a.Out, a.Err = terminal, terminal, terminal
 	p := &person{app: a, keyboard: master, screen: make(chan string, 1000)}
 	done := make(chan struct{})
 	go func() {
@@ -94,10 +95,10 @@ func (p *person) sees(t *testing.T, text string) string {
 func TestTableOnTerminal(t *testing.T) {
 	p := newPerson(t)
 	rows := []string{strings.Repeat("n", 90), "name"}
-	if err := printList(p.app, withoutErrors(rows), []string{"NAME", "STATE"}, func(s string) []string { return []string{s, "failed"} }); err != nil {
+	if err := cli.PrintList(&p.Console, cli.WithoutErrors(rows), []string{"NAME", "STATE"}, func(s string) []string { return []string{s, "failed"} }); err != nil {
 		t.Fatal(err)
 	}
-	p.say("end")
+	p.Say("end")
 	got := p.sees(t, "latchkey: end")
 	if !strings.Contains(got, "…") || !strings.Contains(got, "\033[31mfailed\033[0m") || strings.Contains(got, strings.Repeat("n", 60)) {
 		t.Errorf("the terminal shows %q; want it cut to its width, and a failure in red", got)
@@ -109,7 +110,7 @@ func TestTerminalWithoutColors(t *testing.T) {
 		p := newPerson(t, variable)
 		stop := p.spin("waiting")
 		stop()
-		p.report(t.Context(), errors.New("it broke"))
+		p.Report(t.Context(), errors.New("it broke"))
 		if got := p.sees(t, "it broke"); variable == "TERM=dumb" && strings.Contains(got, "\033") || strings.Contains(got, "\033[3") {
 			t.Errorf("with %s the terminal shows %q; want no colours", variable, got)
 		}
@@ -120,7 +121,7 @@ func TestConfirm(t *testing.T) {
 	for answer, want := range map[string]bool{"yes\n": true, "y\n": false, "\n": false} {
 		p := newPerson(t)
 		done := make(chan error, 1)
-		go func() { done <- p.confirm(t.Context(), false, "delete \x1b[2Jit") }()
+		go func() { done <- p.Confirm(t.Context(), false, "delete \x1b[2Jit") }()
 		if got := p.sees(t, "Type yes: "); strings.Contains(got, "\x1b[2J") {
 			t.Errorf("the question is %q; want nothing that a terminal acts on", got)
 		}
@@ -134,7 +135,7 @@ func TestConfirm(t *testing.T) {
 	p := newPerson(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- p.confirm(ctx, false, "delete it") }()
+	go func() { done <- p.Confirm(ctx, false, "delete it") }()
 	p.sees(t, "Type yes: ")
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
@@ -150,7 +151,7 @@ func TestWatchOnTerminal(t *testing.T) {
 		for i := range runs {
 			runs[i] = latchkey.Run{ID: latchkey.RunID(fmt.Sprintf("run_%026d", i)), FlowName: "f\x1b[2J", State: latchkey.RunRunning}
 		}
-		return withoutErrors(runs)
+		return cli.WithoutErrors(runs)
 	}
 	done := make(chan error, 1)
 	go func() { done <- p.watchRuns(ctx, list, nil) }()
@@ -175,15 +176,15 @@ func TestStatusLine(t *testing.T) {
 	p.sees(t, "…")
 	s.clear()
 	s.clear()
-	p.say("end")
+	p.Say("end")
 	if got := p.sees(t, "latchkey: end\r\n"); strings.Count(got, "\n") != 1 || strings.Contains(got, strings.Repeat("x", 60)) {
 		t.Errorf("the terminal shows %q; want a line that fits, and is taken away", got)
 	}
-	p.quiet = true
+	p.Quiet = true
 	if s := p.newStatus(io.Discard); s.out != nil {
 		t.Error("--quiet shows a status line")
 	}
-	if s := (&app{color: colorAuto, std: p.std}).newStatus(p.std.out); s.out != nil {
+	if s := (&app{Console: cli.Console{Color: cli.ColorAuto, Err: p.Err}}).newStatus(p.Out); s.out != nil {
 		t.Error("a status line is shown among results")
 	}
 }

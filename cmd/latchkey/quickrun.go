@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"unicode/utf8"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -160,11 +161,11 @@ func (q *quickstart) searchFiles() (string, error) {
 
 // next says what to try now.
 func (q *quickstart) next() {
-	program := quoteWord(q.binary)
+	program := cli.QuoteWord(q.binary)
 	lines := [][2]string{
-		{program + " quickstart --serve --data " + quoteWord(q.dir), "stay up and look around"},
+		{program + " quickstart --serve --data " + cli.QuoteWord(q.dir), "stay up and look around"},
 		{program + " serve --data ./latchkey-data", "a server to keep"},
-		{"rm -r " + quoteWord(q.dir), "remove all of this"},
+		{"rm -r " + cli.QuoteWord(q.dir), "remove all of this"},
 	}
 	width := 0
 	for _, l := range lines {
@@ -189,14 +190,14 @@ type quickResult struct {
 // to whom the rest is not shown.
 func (q *quickstart) result(link string) error {
 	switch {
-	case q.app.json:
+	case q.app.JSON:
 		r := quickResult{Dir: q.dir, Server: q.server.URL(), Environment: quickEnv, SignInLink: link}
 		for _, run := range q.runs {
 			r.Runs = append(r.Runs, run.id)
 		}
-		return q.app.printJSON(r)
-	case q.app.quiet && link != "":
-		_, err := fmt.Fprintln(q.app.std.out, cleanLine(link))
+		return q.app.PrintJSON(r)
+	case q.app.Quiet && link != "":
+		_, err := fmt.Fprintln(q.app.Out, cli.CleanLine(link))
 		return err
 	}
 	return nil
@@ -208,15 +209,15 @@ func (q *quickstart) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	program := quoteWord(q.binary)
+	program := cli.QuoteWord(q.binary)
 	q.say("\nThe server stays up at %s until you press Ctrl-C.", q.server.URL())
 	q.say("Sign in to its pages, once, within ten minutes: %s", link.URL)
 	q.say("\nIn another terminal")
-	q.say("  %s login --server %s --token-file %s -e %s", program, q.server.URL(), quoteWord(q.dir+string(os.PathSeparator)+adminTokenFile), quickEnv)
+	q.say("  %s login --server %s --token-file %s -e %s", program, q.server.URL(), cli.QuoteWord(q.dir+string(os.PathSeparator)+adminTokenFile), quickEnv)
 	q.say("  %s vault secret set %s %s", program, quickVault, quickSecret)
-	q.say("  %s run start %s -c %s -i %s=hello --wait", program, quoteWord(quickFlow), quoteWord(quickConnection), proofInput)
+	q.say("  %s run start %s -c %s -i %s=hello --wait", program, cli.QuoteWord(quickFlow), cli.QuoteWord(quickConnection), proofInput)
 	q.say("  %s audit list -e %s", program, quickEnv)
-	q.say("To clean up afterwards: rm -r %s", quoteWord(q.dir))
+	q.say("To clean up afterwards: rm -r %s", cli.QuoteWord(q.dir))
 	if err := q.result(link.URL); err != nil {
 		return err
 	}

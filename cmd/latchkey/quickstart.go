@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -89,7 +90,7 @@ func (a *app) quickstartCommand() *cobra.Command {
 		Use:   "quickstart",
 		Short: "see the whole chain work once, on this machine",
 		Long:  quickstartHelp,
-		Args:  exactly(),
+		Args:  cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// What configures a real server is not meant for this one.
 			c.VaultDomain, c.LogFormat, c.LogLevel = "vault.localhost", "text", "info"
@@ -110,13 +111,13 @@ func (a *app) quickstart(ctx context.Context, c serverConfig, serve bool) (err e
 		return err
 	}
 	c.Data = dir
-	q := &quickstart{app: a, progress: &progress{a.std.out, a.redraws(a.std.out)}, dir: dir}
-	if a.json || a.quiet {
+	q := &quickstart{app: a, progress: &progress{a.Out, a.Redraws(a.Out)}, dir: dir}
+	if a.JSON || a.Quiet {
 		q.progress = &progress{out: io.Discard}
 	}
 	defer func() {
 		if err != nil && ctx.Err() == nil && q.log != nil {
-			q.say("\nThat did not work. The server's log is %s.\nTo begin from scratch: rm -r %s", q.logPath(), quoteWord(dir))
+			q.say("\nThat did not work. The server's log is %s.\nTo begin from scratch: rm -r %s", q.logPath(), cli.QuoteWord(dir))
 		}
 	}()
 	defer func() { err = errors.Join(err, q.close()) }()
@@ -213,7 +214,7 @@ func (q *quickstart) claimFolder() error {
 	// A crash may have left the beginnings of the mark.
 	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "."+quickMark) })
 	if len(entries) > 0 {
-		return hint(fmt.Errorf("%s holds something else already", q.dir), "latchkey quickstart --data "+quoteWord(filepath.Join(q.dir, quickDir)))
+		return cli.Hint(fmt.Errorf("%s holds something else already", q.dir), "latchkey quickstart --data "+cli.QuoteWord(filepath.Join(q.dir, quickDir)))
 	}
 	return writeFile(mark, []byte("This folder is from latchkey quickstart and can be removed.\n"), 0o600)
 }

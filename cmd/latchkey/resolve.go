@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -34,7 +35,7 @@ func byName[ID ~string, T any](ref, prefix string, kind latchkey.Kind, items ite
 	case 1:
 		return ID(found[0]), nil
 	}
-	return "", usagef("more than one %s has this name; give an id: %s", kind, strings.Join(found, ", "))
+	return "", cli.Usagef("more than one %s has this name; give an id: %s", kind, strings.Join(found, ", "))
 }
 
 func credentialKey(c latchkey.Credential) (latchkey.CredentialID, string) { return c.ID, c.Name }
@@ -74,7 +75,7 @@ func several[ID ~string](refs []string, one func(ref string) (ID, error)) ([]ID,
 // deletes makes cmd one that deletes the thing of the environment that its
 // argument names, once that is confirmed.
 func deletes[ID ~string](a *app, cmd *cobra.Command, noun string, resolve func(context.Context, *client.Client, string, string) (ID, error), remove func(*client.Client, context.Context, string, ID) error) *cobra.Command {
-	sure := sureFlag(cmd)
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, env, err := a.within(cmd.Context())
 		if err != nil {
@@ -84,7 +85,7 @@ func deletes[ID ~string](a *app, cmd *cobra.Command, noun string, resolve func(c
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "delete the "+noun+" "+args[0]); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "delete the "+noun+" "+args[0]); err != nil {
 			return err
 		}
 		return remove(c, cmd.Context(), env, id)

@@ -13,6 +13,7 @@ import (
 
 	"latchkey.dev/internal/backup"
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/seal"
 )
@@ -40,10 +41,10 @@ changes nothing.`,
 		Example: `  latchkey restore --identity identity.txt --data /var/lib/latchkey latchkey.age
   latchkey restore --identity identity.txt --database postgres://latchkey@db/latchkey --master-key master.key latchkey.age
   latchkey restore --verify --identity identity.txt --master-key master.key latchkey.age`,
-		Args: exactly("FILE"),
+		Args: cli.Exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if identity == "" {
-				return usagef("--identity is missing: the file that opens the backup")
+				return cli.Usagef("--identity is missing: the file that opens the backup")
 			}
 			ids, err := readIdentities(identity)
 			if err != nil {
@@ -138,7 +139,7 @@ func (a *app) restore(ctx context.Context, c serverConfig, r broker.RestoreConfi
 		return err
 	}
 	if r.Key, err = seal.LoadKey(c.MasterKey); err != nil {
-		return hint(fmt.Errorf("the master key of the backup is needed, and is not in the backup: %w", err), "put the key file there, or name it with --master-key")
+		return cli.Hint(fmt.Errorf("the master key of the backup is needed, and is not in the backup: %w", err), "put the key file there, or name it with --master-key")
 	}
 	if c.Database == "" {
 		if err := os.MkdirAll(c.Data, 0o700); err != nil {
@@ -166,9 +167,9 @@ func (a *app) restore(ctx context.Context, c serverConfig, r broker.RestoreConfi
 		return err
 	}
 	if err := badSealed(got); err != nil {
-		a.say("warning: %v", err)
+		a.Say("warning: %v", err)
 	}
-	a.say("restored; then: %s", c.serveCommandLine())
+	a.Say("restored; then: %s", c.serveCommandLine())
 	return nil
 }
 
@@ -181,11 +182,11 @@ func (a *app) printRestored(r broker.Restored, key, ended bool) error {
 	if ended {
 		over = endedText(r.Ended)
 	}
-	return a.printOne(r,
-		field{"Taken", when(r.Backup.TakenAt) + " by " + r.Backup.TakenBy + ", " + r.Backup.Engine},
-		field{"Holds", fmt.Sprintf("%d rows of %d tables", r.Total.Rows, r.Total.Tables)},
-		field{"Sealed", sealed},
-		field{"Ended", over},
+	return a.PrintOne(r,
+		cli.Field{"Taken", cli.When(r.Backup.TakenAt) + " by " + r.Backup.TakenBy + ", " + r.Backup.Engine},
+		cli.Field{"Holds", fmt.Sprintf("%d rows of %d tables", r.Total.Rows, r.Total.Tables)},
+		cli.Field{"Sealed", sealed},
+		cli.Field{"Ended", over},
 	)
 }
 
@@ -207,14 +208,14 @@ failed with the code restored, sessions of machines, browser sessions, sign-in l
 enrolment tokens are over. No server may run on the database meanwhile.`,
 		Example: `  latchkey admin restored --data /var/lib/latchkey --yes
   latchkey admin restored --database postgres://latchkey@db/latchkey --yes`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 	}
-	sure := sureFlag(cmd)
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if err := c.checkDatabase(false); err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "end every run and session in this database"); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "end every run and session in this database"); err != nil {
 			return err
 		}
 		unlock, err := c.lockFolder()
@@ -231,7 +232,7 @@ enrolment tokens are over. No server may run on the database meanwhile.`,
 		if err != nil {
 			return err
 		}
-		return a.printOne(ended, field{"Ended", endedText(ended)})
+		return a.PrintOne(ended, cli.Field{"Ended", endedText(ended)})
 	}
 	a.settingsFlags(cmd, &c, "data", "database")
 	cmd.Flags().BoolVar(&tokens, "revoke-tokens", false, "revoke every API token; latchkey admin token makes a new one")

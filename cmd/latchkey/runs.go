@@ -15,31 +15,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func runFields(r latchkey.Run, names runNames) []field {
-	what := field{"Flow", fmt.Sprintf("%s, revision %d (%s)", r.FlowName, r.Revision, r.Flow)}
+func runFields(r latchkey.Run, names runNames) []cli.Field {
+	what := cli.Field{"Flow", fmt.Sprintf("%s, revision %d (%s)", r.FlowName, r.Revision, r.Flow)}
 	if r.Kind == latchkey.RunTest {
-		what = field{"Kind", "connection test"}
+		what = cli.Field{"Kind", "connection test"}
 	}
-	fields := []field{
+	fields := []cli.Field{
 		{"ID", string(r.ID)}, what,
 		{"Connection", named(names.connections, r.Connection)}, {"Machine", fmt.Sprintf("%s (%s)", r.MachineName, r.Machine)},
-		{"Shared uid", yes(r.SharedUID)}, {"State", string(r.State)},
+		{"Shared uid", cli.Yes(r.SharedUID)}, {"State", string(r.State)},
 	}
 	if r.Error != nil {
-		fields = append(fields, field{"Error", r.Error.Code + ": " + r.Error.Message})
+		fields = append(fields, cli.Field{"Error", r.Error.Code + ": " + r.Error.Message})
 	}
 	if r.ExitCode != nil {
-		fields = append(fields, field{"Exit code", strconv.Itoa(*r.ExitCode)})
+		fields = append(fields, cli.Field{"Exit code", strconv.Itoa(*r.ExitCode)})
 	}
-	return append(fields, field{"Releases", strconv.Itoa(r.Releases)}, field{"Owner", named(names.principals, r.Owner)}, field{"Started by", named(names.principals, r.StartedBy)},
-		field{"Queued", when(r.QueuedAt)}, field{"Claimed", whenPtr(r.ClaimedAt)}, field{"Started", whenPtr(r.StartedAt)}, field{"Finished", whenPtr(r.FinishedAt)})
+	return append(fields, cli.Field{"Releases", strconv.Itoa(r.Releases)}, cli.Field{"Owner", named(names.principals, r.Owner)}, cli.Field{"Started by", named(names.principals, r.StartedBy)},
+		cli.Field{"Queued", cli.When(r.QueuedAt)}, cli.Field{"Claimed", cli.WhenPtr(r.ClaimedAt)}, cli.Field{"Started", cli.WhenPtr(r.StartedAt)}, cli.Field{"Finished", cli.WhenPtr(r.FinishedAt)})
 }
 
 func (a *app) runCommand() *cobra.Command {
-	cmd := group("run", "executions of flows", `A run is one execution of one revision of a flow through a connection, on one machine,
+	cmd := cli.Group("run", "executions of flows", `A run is one execution of one revision of a flow through a connection, on one machine,
 at most once.`, "runs")
 	cmd.AddCommand(a.runStart(), a.runList(), a.runShow(), a.runLog(), a.runCancel())
 	return cmd
@@ -70,7 +71,7 @@ as it comes, on standard output and standard error as the flow wrote it, and end
 with the exit code 0 if the run succeeded and 1 if not. It waits for a server that is
 away, for two minutes; after that, and after an interrupt, the run still goes on.`,
 		Example: `  latchkey run start "Month end" --connection erp --input MONTH=2026-11 --wait`,
-		Args:    exactly("FLOW"), ValidArgsFunction: a.completeFlows(),
+		Args:    cli.Exactly("FLOW"), ValidArgsFunction: a.completeFlows(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			c, env, err := a.within(ctx)
@@ -78,7 +79,7 @@ away, for two minutes; after that, and after an interrupt, the run still goes on
 				return err
 			}
 			if connection == "" {
-				return hint(usagef("--connection is needed"), "latchkey connection list")
+				return cli.Hint(cli.Usagef("--connection is needed"), "latchkey connection list")
 			}
 			in := latchkey.RunCreate{}
 			if in.Inputs, err = parseInputs(inputs); err != nil {
@@ -95,7 +96,7 @@ away, for two minutes; after that, and after an interrupt, the run still goes on
 				return err
 			}
 			if !wait {
-				return a.printOne(r, runFields(r, a.namesOfRun(ctx, c, env, r))...)
+				return a.PrintOne(r, runFields(r, a.namesOfRun(ctx, c, env, r))...)
 			}
 			return a.follow(ctx, c, env, r.ID)
 		},
@@ -116,14 +117,14 @@ func parseInputs(inputs []string) (map[string]string, error) {
 	for _, input := range inputs {
 		name, value, ok := strings.Cut(input, "=")
 		if !ok {
-			return nil, usagef("--input must be NAME=VALUE")
+			return nil, cli.Usagef("--input must be NAME=VALUE")
 		}
 		upper := strings.ToUpper(name)
 		switch before, seen := names[upper]; {
 		case seen && before == name:
-			return nil, usagef("--input: %q is given twice", name)
+			return nil, cli.Usagef("--input: %q is given twice", name)
 		case seen:
-			return nil, usagef("--input: %q and %q must differ in more than case", before, name)
+			return nil, cli.Usagef("--input: %q and %q must differ in more than case", before, name)
 		}
 		names[upper], parsed[name] = name, value
 	}
@@ -132,19 +133,19 @@ func parseInputs(inputs []string) (map[string]string, error) {
 
 // follow shows a run's output until it ends, and returns how it ended.
 func (a *app) follow(ctx context.Context, c *client.Client, env string, id latchkey.RunID) error {
-	a.say("run %s", id)
-	out := a.std.out
-	if a.json {
-		out = a.std.err // standard output is for the result
+	a.Say("run %s", id)
+	out := a.Out
+	if a.JSON {
+		out = a.Err // standard output is for the result
 	}
 	arrived := a.spin("waiting for the machine")
 	defer arrived()
 	w := watch{logPause, func(format string, args ...any) {
 		arrived()
-		a.say(format, args...)
+		a.Say(format, args...)
 	}}
 	var r latchkey.Run
-	err := copyLog(ctx, c, w, env, id, before(arrived, a.output(out)), before(arrived, a.output(a.std.err)))
+	err := copyLog(ctx, c, w, env, id, before(arrived, a.output(out)), before(arrived, a.output(a.Err)))
 	if err == nil {
 		err = w.until(ctx, func() (done bool, err error) {
 			r, err = c.Run(ctx, env, id)
@@ -154,22 +155,41 @@ func (a *app) follow(ctx context.Context, c *client.Client, env string, id latch
 	arrived()
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return hint(errors.New("stopped watching; the run goes on"), fmt.Sprintf("latchkey run log -f %s, or latchkey run cancel %s", id, id))
+		return cli.Hint(errors.New("stopped watching; the run goes on"), fmt.Sprintf("latchkey run log -f %s, or latchkey run cancel %s", id, id))
 	case errors.Is(err, latchkey.ErrUnauthenticated):
 		return fmt.Errorf("stopped watching; the run goes on: %w", err) // to sign in comes first
 	case err != nil:
-		return hint(fmt.Errorf("stopped watching; the run goes on: %w", err), fmt.Sprintf("latchkey run log -f %s, then latchkey run show %s", id, id))
+		return cli.Hint(fmt.Errorf("stopped watching; the run goes on: %w", err), fmt.Sprintf("latchkey run log -f %s, then latchkey run show %s", id, id))
 	}
-	if a.json {
-		if err := a.printJSON(r); err != nil {
+	if a.JSON {
+		if err := a.PrintJSON(r); err != nil {
 			return err
 		}
 	}
 	if r.State == latchkey.RunSucceeded {
-		a.say("run %s succeeded", id)
+		a.Say("run %s succeeded", id)
 		return nil
 	}
 	return runOutcome(r)
+}
+
+// output returns w for the output of a flow: as it is into pipes and files,
+// without what a terminal would act on otherwise.
+func (a *app) output(w io.Writer) io.Writer {
+	if cli.IsTerminal(w) {
+		return cleanWriter{w}
+	}
+	return w
+}
+
+// A cleanWriter cleans what is written to it, one text at a time.
+type cleanWriter struct{ w io.Writer }
+
+func (c cleanWriter) Write(b []byte) (int, error) {
+	if _, err := io.WriteString(c.w, cli.Clean(string(b))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // A beforeWriter calls do before each writing.
@@ -225,7 +245,7 @@ func (a *app) runList() *cobra.Command {
 	var limit int
 	var watch bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "list runs, newest first", Args: exactly(),
+		Use: "list", Short: "list runs, newest first", Args: cli.Exactly(),
 		Long: `List shows runs, newest first. With --watch it goes on until an interrupt: on a terminal
 it shows the list anew every two seconds; elsewhere, and with --json, it writes a line for
 each of these runs and then for each that is new or changes its state. Of many runs that
@@ -257,21 +277,21 @@ come at once it sees the newest --limit.`,
 			list := func() iter.Seq2[latchkey.Run, error] { return first(limit, c.Runs(ctx, env, filter)) }
 			if watch {
 				if limit <= 0 {
-					return usagef("--watch needs a --limit")
+					return cli.Usagef("--watch needs a --limit")
 				}
 				return a.watchRuns(ctx, list, func(id latchkey.RunID) (latchkey.Run, error) { return c.Run(ctx, env, id) })
 			}
-			return printList(a, list(), runHeader, runRow)
+			return cli.PrintList(&a.Console, list(), runHeader, runRow)
 		},
 	}
 	f := cmd.Flags()
-	enumFlag(cmd, &kind, "kind", string(latchkey.RunFlow), "flow, or test for connection tests", latchkey.RunFlow, latchkey.RunTest)
-	enumFlag(cmd, &state, "state", "", "only runs in this state: queued, running, succeeded, failed, cancelled or timed-out",
+	cli.EnumFlag(cmd, &kind, "kind", string(latchkey.RunFlow), "flow, or test for connection tests", latchkey.RunFlow, latchkey.RunTest)
+	cli.EnumFlag(cmd, &state, "state", "", "only runs in this state: queued, running, succeeded, failed, cancelled or timed-out",
 		latchkey.RunQueued, latchkey.RunRunning, latchkey.RunSucceeded, latchkey.RunFailed, latchkey.RunCancelled, latchkey.RunTimedOut)
 	f.StringVar(&flow, "flow", "", "only runs of this flow")
 	f.StringVar(&connection, "connection", "", "only runs through this connection")
 	f.StringVar(&machine, "machine", "", "only runs on this machine")
-	limitFlag(cmd, &limit, 100)
+	cli.LimitFlag(cmd, &limit, 100)
 	f.BoolVarP(&watch, "watch", "w", false, "go on and show what changes, until an interrupt")
 	completeFlag(cmd, "flow", a.completeFlows())
 	completeFlag(cmd, "connection", a.completeConnections())
@@ -282,7 +302,7 @@ come at once it sees the newest --limit.`,
 func (a *app) runShow() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
-		Use: "show RUN", Short: "show a run", Args: exactly("RUN"), ValidArgsFunction: a.completeRuns(false),
+		Use: "show RUN", Short: "show a run", Args: cli.Exactly("RUN"), ValidArgsFunction: a.completeRuns(false),
 		Long: `Show shows a run. With --watch it goes on until the run ends, and ends with the exit code
 0 if the run succeeded and 1 if not; on a terminal it shows the run anew, elsewhere, and
 with --json, it writes a line for each state. To see the output take run log --follow.`,
@@ -298,7 +318,7 @@ with --json, it writes a line for each state. To see the output take run log --f
 			if err != nil {
 				return err
 			}
-			return a.printOne(r, shownRun(r, a.namesOfRun(cmd.Context(), c, env, r))...)
+			return a.PrintOne(r, shownRun(r, a.namesOfRun(cmd.Context(), c, env, r))...)
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until the run ends")
@@ -306,10 +326,10 @@ with --json, it writes a line for each state. To see the output take run log --f
 }
 
 // shownRun is a run with its inputs.
-func shownRun(r latchkey.Run, names runNames) []field {
+func shownRun(r latchkey.Run, names runNames) []cli.Field {
 	fields := runFields(r, names)
 	for _, name := range slices.Sorted(maps.Keys(r.Inputs)) {
-		fields = append(fields, field{"Input " + name, r.Inputs[name]})
+		fields = append(fields, cli.Field{"Input " + name, r.Inputs[name]})
 	}
 	return fields
 }
@@ -317,7 +337,7 @@ func shownRun(r latchkey.Run, names runNames) []field {
 func (a *app) runLog() *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
-		Use: "log RUN", Short: "show a run's output", Args: exactly("RUN"), ValidArgsFunction: a.completeRuns(false),
+		Use: "log RUN", Short: "show a run's output", Args: cli.Exactly("RUN"), ValidArgsFunction: a.completeRuns(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			c, env, err := a.within(ctx)
@@ -326,7 +346,7 @@ func (a *app) runLog() *cobra.Command {
 			}
 			id := latchkey.RunID(args[0])
 			if follow {
-				return copyLog(ctx, c, watch{logPause, a.say}, env, id, a.output(a.std.out), a.output(a.std.err))
+				return copyLog(ctx, c, watch{logPause, a.Say}, env, id, a.output(a.Out), a.output(a.Err))
 			}
 			all := latchkey.RunLog{Chunks: []latchkey.LogChunk{}}
 			for {
@@ -338,20 +358,20 @@ func (a *app) runLog() *cobra.Command {
 				all.Next, all.State, all.Truncated = log.Next, log.State, log.Truncated
 				for _, chunk := range log.Chunks {
 					switch {
-					case a.json:
+					case a.JSON:
 						all.Chunks = append(all.Chunks, chunk)
 					case chunk.Stream == "stderr":
-						io.WriteString(a.output(a.std.err), chunk.Text)
+						io.WriteString(a.output(a.Err), chunk.Text)
 					default:
-						io.WriteString(a.output(a.std.out), chunk.Text)
+						io.WriteString(a.output(a.Out), chunk.Text)
 					}
 				}
 				if !more {
 					break
 				}
 			}
-			if a.json {
-				return a.printJSON(all)
+			if a.JSON {
+				return a.PrintJSON(all)
 			}
 			return nil
 		},
@@ -362,7 +382,7 @@ func (a *app) runLog() *cobra.Command {
 
 func (a *app) runCancel() *cobra.Command {
 	return &cobra.Command{
-		Use: "cancel RUN", Short: "end a run and everything it started", Args: exactly("RUN"), ValidArgsFunction: a.completeRuns(true),
+		Use: "cancel RUN", Short: "end a run and everything it started", Args: cli.Exactly("RUN"), ValidArgsFunction: a.completeRuns(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -373,9 +393,9 @@ func (a *app) runCancel() *cobra.Command {
 				return err
 			}
 			if !r.State.Done() {
-				a.say("cancelling is under way: the agent ends the run and everything it started")
+				a.Say("cancelling is under way: the agent ends the run and everything it started")
 			}
-			return a.printOne(r, runFields(r, a.namesOfRun(cmd.Context(), c, env, r))...)
+			return a.PrintOne(r, runFields(r, a.namesOfRun(cmd.Context(), c, env, r))...)
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -57,7 +58,7 @@ func (w watch) until(ctx context.Context, look func() (done bool, err error)) er
 		case errors.Is(err, latchkey.ErrUnavailable) && (away.IsZero() || time.Since(away) < watchPatience):
 			if away.IsZero() {
 				away = time.Now()
-				w.say("%s; waiting for it", message(err)[0])
+				w.say("%s; waiting for it", cli.Message(err)[0])
 			}
 			pause = watchPoll
 		case err != nil:
@@ -85,7 +86,7 @@ func (a *app) watching(redrawn bool) watch {
 	if redrawn {
 		return watch{watchPoll, silent}
 	}
-	return watch{watchPoll, a.say}
+	return watch{watchPoll, a.Say}
 }
 
 // runRow is a run's line in a table.
@@ -98,7 +99,7 @@ func runRow(r latchkey.Run) []string {
 	if r.Kind == latchkey.RunTest {
 		what = "(connection test)"
 	}
-	return []string{string(r.ID), what, r.MachineName, string(r.State), when(r.QueuedAt), whenPtr(r.FinishedAt), code}
+	return []string{string(r.ID), what, r.MachineName, string(r.State), cli.When(r.QueuedAt), cli.WhenPtr(r.FinishedAt), code}
 }
 
 var runHeader = []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED", "ERROR"}
@@ -107,24 +108,24 @@ var runHeader = []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED",
 // list itself, elsewhere a line for each run that is new or has changed. one
 // returns a run that the list has no longer.
 func (a *app) watchRuns(ctx context.Context, list func() iter.Seq2[latchkey.Run, error], one func(latchkey.RunID) (latchkey.Run, error)) error {
-	look, redrawn := a.runChanges(list, one), !a.json && a.redraws(a.std.out)
+	look, redrawn := a.runChanges(list, one), !a.JSON && a.Redraws(a.Out)
 	if redrawn {
-		s := openScreen(a.std.out)
-		var last table
+		s := openScreen(a.Out)
+		var last cli.Table
 		look = func() (bool, error) {
-			t := table{header: runHeader}
+			t := cli.Table{Header: runHeader}
 			for r, err := range list() {
 				if err != nil {
 					return false, err
 				}
-				t.add(runRow(r))
+				t.Add(runRow(r))
 			}
 			last = t
 			return false, s.show(a.runScreen(t))
 		}
 		defer func() {
 			s.close()
-			_ = last.write(a.std.out, terminalWidth(a.std.out), a.colors(a.std.out)) // it is there to look at only
+			_ = last.Write(a.Out, cli.TerminalWidth(a.Out), a.Colors(a.Out)) // it is there to look at only
 		}()
 	}
 	err := a.watching(redrawn).until(ctx, look)
@@ -135,12 +136,12 @@ func (a *app) watchRuns(ctx context.Context, list func() iter.Seq2[latchkey.Run,
 }
 
 // runScreen returns a table as it fits the terminal.
-func (a *app) runScreen(t table) string {
-	if height := terminalHeight(a.std.out); height > 3 && len(t.rows) > height-3 {
-		t.rows = t.rows[:height-3]
+func (a *app) runScreen(t cli.Table) string {
+	if height := cli.TerminalHeight(a.Out); height > 3 && len(t.Rows) > height-3 {
+		t.Rows = t.Rows[:height-3]
 	}
 	var b strings.Builder
-	_ = t.write(&b, terminalWidth(a.std.out), a.colors(a.std.out)) // a Builder takes everything
+	_ = t.Write(&b, cli.TerminalWidth(a.Out), a.Colors(a.Out)) // a Builder takes everything
 	return b.String() + "\nevery " + watchPoll.String() + "; an interrupt ends it"
 }
 
@@ -193,10 +194,10 @@ func (a *app) runChanges(list func() iter.Seq2[latchkey.Run, error], one func(la
 
 // printChange writes a line for a run's state.
 func (a *app) printChange(r latchkey.Run) error {
-	if a.json {
-		b, err := marshalJSON(r, "")
+	if a.JSON {
+		b, err := cli.MarshalJSON(r, "")
 		if err == nil {
-			_, err = a.std.out.Write(b)
+			_, err = a.Out.Write(b)
 		}
 		return err
 	}
@@ -211,11 +212,11 @@ func (a *app) printChange(r latchkey.Run) error {
 		code = r.Error.Code
 	}
 	state := string(r.State)
-	if a.colors(a.std.out) {
-		state = paint(stateColor(state), state)
+	if a.Colors(a.Out) {
+		state = cli.Paint(cli.StateColor(state), state)
 	}
-	line := []string{when(at), string(r.ID), state, cleanLine(r.FlowName), cleanLine(r.MachineName), cleanLine(code)}
-	_, err := fmt.Fprintln(a.std.out, strings.TrimSpace(strings.Join(line, "  ")))
+	line := []string{cli.When(at), string(r.ID), state, cli.CleanLine(r.FlowName), cli.CleanLine(r.MachineName), cli.CleanLine(code)}
+	_, err := fmt.Fprintln(a.Out, strings.TrimSpace(strings.Join(line, "  ")))
 	return err
 }
 
@@ -223,12 +224,12 @@ func (a *app) printChange(r latchkey.Run) error {
 func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id latchkey.RunID) error {
 	var last latchkey.Run
 	var names runNames
-	draw, end, redrawn := a.printChange, func() {}, !a.json && a.redraws(a.std.out)
+	draw, end, redrawn := a.printChange, func() {}, !a.JSON && a.Redraws(a.Out)
 	if redrawn {
-		s := openScreen(a.std.out)
+		s := openScreen(a.Out)
 		draw = func(r latchkey.Run) error {
 			var b strings.Builder
-			if err := writeFields(&b, a.colors(a.std.out), shownRun(r, names)); err != nil {
+			if err := cli.WriteFields(&b, a.Colors(a.Out), shownRun(r, names)); err != nil {
 				return err
 			}
 			return s.show(b.String())
@@ -236,7 +237,7 @@ func (a *app) watchRun(ctx context.Context, c *client.Client, env string, id lat
 		end = func() {
 			s.close()
 			if last.ID != "" {
-				_ = a.printOne(last, shownRun(last, names)...) // it is there to look at only
+				_ = a.PrintOne(last, shownRun(last, names)...) // it is there to look at only
 			}
 		}
 	}

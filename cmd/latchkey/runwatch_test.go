@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -73,7 +74,7 @@ func TestFollow(t *testing.T) {
 					t.Fatal(err)
 				}
 				a, stdout, stderr := testApp(t, "")
-				code := a.report(t.Context(), a.follow(t.Context(), c, "erp", id))
+				code := a.Report(t.Context(), a.follow(t.Context(), c, "erp", id))
 				want := "latchkey: run " + id + "\n" + tt.message
 				if tt.code == 0 {
 					want += "latchkey: run " + id + " succeeded\n"
@@ -100,8 +101,8 @@ func TestFollowInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, _, stderr := testApp(t, "")
-		code := a.report(ctx, a.follow(ctx, c, "erp", "run_1"))
-		if code != codeInterrupted || !strings.Contains(stderr.String(), "the run goes on\nlatchkey: try: latchkey run log -f run_1, or latchkey run cancel run_1") {
+		code := a.Report(ctx, a.follow(ctx, c, "erp", "run_1"))
+		if code != cli.CodeInterrupted || !strings.Contains(stderr.String(), "the run goes on\nlatchkey: try: latchkey run log -f run_1, or latchkey run cancel run_1") {
 			t.Errorf("follow = %d, %q; want it to say that the run goes on", code, stderr)
 		}
 	})

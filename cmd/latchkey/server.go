@@ -21,6 +21,7 @@ import (
 
 	"latchkey.dev/internal/agent"
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/seal"
@@ -97,10 +98,10 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 		return nil, err
 	}
 	if s.main, err = net.Listen("tcp", c.Listen); err != nil {
-		return nil, hint(err, "another address: --listen 127.0.0.1:0 takes a free port")
+		return nil, cli.Hint(err, "another address: --listen 127.0.0.1:0 takes a free port")
 	}
 	if s.vaults, err = net.Listen("tcp", c.VaultListen); err != nil {
-		return nil, hint(err, "another address: --vault-listen 127.0.0.1:0 takes a free port")
+		return nil, cli.Hint(err, "another address: --vault-listen 127.0.0.1:0 takes a free port")
 	}
 	if s.db, err = db.Open(ctx, db.Config{URL: c.databaseURL(), Log: s.log}); err != nil {
 		return nil, err
@@ -208,7 +209,7 @@ func (s *service) writeFiles(ctx context.Context) error {
 	if created {
 		s.adminToken = filepath.Join(s.config.Data, adminTokenFile)
 		if err := writeFile(s.adminToken, []byte(token+"\n"), 0o600); err != nil {
-			return hint(fmt.Errorf("write the first admin token: %w", err), "latchkey admin token --data "+quoteWord(s.config.Data))
+			return cli.Hint(fmt.Errorf("write the first admin token: %w", err), "latchkey admin token --data "+cli.QuoteWord(s.config.Data))
 		}
 	}
 	ca := filepath.Join(s.config.Data, caFile)
@@ -367,21 +368,21 @@ are under way are finished first. Where it listens is also in server.json in the
 folder.`,
 		Example: `  latchkey serve --data /var/lib/latchkey
   latchkey serve --data /var/lib/latchkey --listen :443 --tls-cert chain.pem --tls-key key.pem`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := startServer(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			a.say("listening on %s", s.listening())
+			a.Say("listening on %s", s.listening())
 			if s.inTheOpen() {
-				a.say("warning: what goes to and from this address is not encrypted: let only a proxy that does TLS reach it")
+				a.Say("warning: what goes to and from this address is not encrypted: let only a proxy that does TLS reach it")
 			}
-			a.say("embedded vaults on https://{vault}.%s at %s", s.vaultDomain(), s.vaults.Addr())
+			a.Say("embedded vaults on https://{vault}.%s at %s", s.vaultDomain(), s.vaults.Addr())
 			if s.adminToken != "" {
-				a.say("first start: the admin token is in %s", s.adminToken)
-				a.say("try: latchkey login --server %s --token-file %s", s.local(), quoteWord(s.adminToken))
-				a.say("then, to sign a browser in: latchkey link")
+				a.Say("first start: the admin token is in %s", s.adminToken)
+				a.Say("try: latchkey login --server %s --token-file %s", s.local(), cli.QuoteWord(s.adminToken))
+				a.Say("then, to sign a browser in: latchkey link")
 			}
 			return s.Wait()
 		},

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"latchkey.dev/internal/cli"
 )
 
 // A serverConfig is everything that a server can be told. What administrators
@@ -81,12 +83,12 @@ func (a *app) settingsFlags(cmd *cobra.Command, c *serverConfig, only ...string)
 				s.help += " and its master key; with --database, with its master key only"
 			}
 		}
-		value := firstOf(a.getenv(s.variable()), s.standard)
+		value := firstOf(a.Getenv(s.variable()), s.standard)
 		switch {
 		case s.field == nil:
 			consent, err := parseBool(value)
 			if err != nil {
-				c.faults = append(c.faults, usagef("%s must be true or false", s.variable()))
+				c.faults = append(c.faults, cli.Usagef("%s must be true or false", s.variable()))
 			}
 			c.InsecureListen = consent
 			if has(s.flag) {
@@ -101,17 +103,17 @@ func (a *app) settingsFlags(cmd *cobra.Command, c *serverConfig, only ...string)
 			*s.field(c) = value
 		}
 	}
-	c.Out = a.std.err
-	if err := checkEnviron(a.environ); err != nil {
+	c.Out = a.Err
+	if err := checkEnviron(a.Environ); err != nil {
 		c.faults = append(c.faults, err)
 	}
 	// Unknown variables are reported with the other faults, not before them.
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		// A command that needs no master key has no use for both.
 		if len(only) > 0 && !has("master-key") && cmd.Flags().Changed("data") && c.Database != "" {
-			return usagef("--data and --database [LATCHKEY_DATABASE] are both given, and the database is in one of them: leave one out")
+			return cli.Usagef("--data and --database [LATCHKEY_DATABASE] are both given, and the database is in one of them: leave one out")
 		}
-		return a.checkColor(cmd)
+		return a.CheckColor()
 	}
 	if has("log-format") {
 		completeFlag(cmd, "log-format", oneOf("text", "json"))
@@ -134,7 +136,7 @@ func parseBool(s string) (bool, error) {
 // follows from the rest.
 func (c *serverConfig) check() error {
 	faults := slices.Clone(c.faults)
-	fault := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
+	fault := func(format string, args ...any) { faults = append(faults, cli.Usagef(format, args...)) }
 	if c.Data == "" {
 		fault("--data is missing: the folder of everything that is kept")
 	} else if abs, err := filepath.Abs(c.Data); err != nil {

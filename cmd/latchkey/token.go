@@ -8,11 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	cmd := group("token", "your own API tokens", "API tokens of the account that you are signed in with.", "tokens")
+	cmd := cli.Group("token", "your own API tokens", "API tokens of the account that you are signed in with.", "tokens")
 	cmd.AddCommand(a.tokenCreate(), a.tokenList(), a.tokenRevoke())
 	return cmd
 }
@@ -23,7 +24,7 @@ func (a *app) tokenCreate() *cobra.Command {
 		Use:   "create NAME",
 		Short: "make an API token; it is shown once",
 		Long:  `Create makes an API token and prints it, bare, so that it can go into a pipe or a file.`,
-		Args:  exactly("NAME"),
+		Args:  cli.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -33,10 +34,10 @@ func (a *app) tokenCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return a.printJSON(t)
+			if a.JSON {
+				return a.PrintJSON(t)
 			}
-			a.say("%s expires %s; it is shown only now", t.ID, when(t.ExpiresAt))
+			a.Say("%s expires %s; it is shown only now", t.ID, cli.When(t.ExpiresAt))
 			return a.reveal(latchkey.NewSecret(t.Value))
 		},
 	}
@@ -46,25 +47,25 @@ func (a *app) tokenCreate() *cobra.Command {
 
 func (a *app) tokenList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list your API tokens", Args: exactly(),
+		Use: "list", Short: "list your API tokens", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Tokens(cmd.Context()), []string{"ID", "NAME", "EXPIRES", "LAST USED"},
+			return cli.PrintList(&a.Console, c.Tokens(cmd.Context()), []string{"ID", "NAME", "EXPIRES", "LAST USED"},
 				func(t latchkey.Token) []string {
-					return []string{string(t.ID), t.Name, when(t.ExpiresAt), whenPtr(t.LastUsedAt)}
+					return []string{string(t.ID), t.Name, cli.When(t.ExpiresAt), cli.WhenPtr(t.LastUsedAt)}
 				})
 		},
 	}
 }
 
 func (a *app) tokenRevoke() *cobra.Command {
-	cmd := &cobra.Command{Use: "revoke TOKEN", Short: "end an API token at once, by its id or name", Args: exactly("TOKEN"), ValidArgsFunction: completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.Token, error] {
+	cmd := &cobra.Command{Use: "revoke TOKEN", Short: "end an API token at once, by its id or name", Args: cli.Exactly("TOKEN"), ValidArgsFunction: completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.Token, error] {
 		return c.Tokens(ctx)
 	}, func(t latchkey.Token) string { return described(t.ID, t.Name) })}
-	sure := sureFlag(cmd)
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
@@ -75,7 +76,7 @@ func (a *app) tokenRevoke() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "revoke the token "+args[0]); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "revoke the token "+args[0]); err != nil {
 			return err
 		}
 		return c.RevokeToken(cmd.Context(), id)

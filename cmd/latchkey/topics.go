@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"latchkey.dev/internal/cli"
 )
 
 // helpCommand shows the help of a command, or a page that belongs to none.
@@ -35,7 +37,7 @@ func helpCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest := find(cmd, args)
 			if len(rest) > 0 {
-				return groupRun(found, rest)
+				return cli.GroupRun(found, rest)
 			}
 			found.InitDefaultHelpFlag()
 			return found.Help()
@@ -60,7 +62,7 @@ run start --wait, run show --watch, connection test and variable check, and vari
 create and update with --wait, also end with 1 when the run did not succeed or the test
 or the check did not pass. An answer to a question that is not the one asked for, such
 as another word than yes or two passwords that differ, is 1, and nothing was done.
-vault env ends with the code of its command.`, codeFailed, codeUsage, codeInterrupted)),
+vault env ends with the code of its command.`, cli.CodeFailed, cli.CodeUsage, cli.CodeInterrupted)),
 		topic("environment-variables", "variables that commands read", `Flags come before environment variables, and these before the profile.
 
   LATCHKEY_SERVER        address of the server

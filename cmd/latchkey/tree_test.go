@@ -102,7 +102,7 @@ func TestWithoutServer(t *testing.T) {
 		}
 		a, _, _ := testApp(t, "")
 		var stdout, stderr strings.Builder
-		code := run(append(args, "--json"), stdio{strings.NewReader(""), &stdout, &stderr}, a.environ)
+		code := run(append(args, "--json"), stdio{strings.NewReader(""), &stdout, &stderr}, a.Environ)
 		if want := "latchkey: no server is chosen\nlatchkey: try: latchkey login"; code != 1 || stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), want) {
 			t.Errorf("%s = %d, %q, %q; want 1, nothing and %q", cmd.CommandPath(), code, stdout.String(), stderr.String(), want)
 		}

@@ -9,22 +9,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func userFields(u latchkey.User) []field {
-	fields := []field{
+func userFields(u latchkey.User) []cli.Field {
+	fields := []cli.Field{
 		{"ID", string(u.ID)}, {"Login", u.Login}, {"Name", u.DisplayName},
-		{"Tenant admin", yes(u.TenantAdmin)}, {"Disabled", yes(u.Disabled)},
+		{"Tenant admin", cli.Yes(u.TenantAdmin)}, {"Disabled", cli.Yes(u.Disabled)},
 	}
 	for _, e := range u.ExternalIdentities {
-		fields = append(fields, field{"Also", e.ObjectID + " at " + e.Issuer})
+		fields = append(fields, cli.Field{"Also", e.ObjectID + " at " + e.Issuer})
 	}
-	return append(fields, field{"Created", when(u.CreatedAt)})
+	return append(fields, cli.Field{"Created", cli.When(u.CreatedAt)})
 }
 
 func (a *app) userCommand() *cobra.Command {
-	cmd := group("user", "local accounts", "Accounts of people. Only tenant admins manage them.", "users")
+	cmd := cli.Group("user", "local accounts", "Accounts of people. Only tenant admins manage them.", "users")
 	cmd.AddCommand(a.userCreate(), a.userList(), a.userShow(), a.userUpdate(),
 		a.userAble("disable", "stop an account at once, also for runs that are under way", true),
 		a.userAble("enable", "let a disabled account in again", false))
@@ -46,7 +47,7 @@ func (a *app) userCreate() *cobra.Command {
 		Long: `Create makes a local account. The password is asked for twice, or read from a pipe or
 from --password-file; it is never an argument. With --no-password the account can
 sign in by API tokens only.`,
-		Args: exactly("LOGIN"),
+		Args: cli.Exactly("LOGIN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -65,7 +66,7 @@ sign in by API tokens only.`,
 			if err != nil {
 				return err
 			}
-			return a.printOne(u, userFields(u)...)
+			return a.PrintOne(u, userFields(u)...)
 		},
 	}
 	f := cmd.Flags()
@@ -79,15 +80,15 @@ sign in by API tokens only.`,
 
 func (a *app) userList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the accounts", Args: exactly(),
+		Use: "list", Short: "list the accounts", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Users(cmd.Context()), []string{"LOGIN", "NAME", "TENANT ADMIN", "DISABLED", "ID"},
+			return cli.PrintList(&a.Console, c.Users(cmd.Context()), []string{"LOGIN", "NAME", "TENANT ADMIN", "DISABLED", "ID"},
 				func(u latchkey.User) []string {
-					return []string{u.Login, u.DisplayName, yes(u.TenantAdmin), yes(u.Disabled), string(u.ID)}
+					return []string{u.Login, u.DisplayName, cli.Yes(u.TenantAdmin), cli.Yes(u.Disabled), string(u.ID)}
 				})
 		},
 	}
@@ -95,7 +96,7 @@ func (a *app) userList() *cobra.Command {
 
 func (a *app) userShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show USER", Short: "show an account", Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		Use: "show USER", Short: "show an account", Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -105,7 +106,7 @@ func (a *app) userShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(u, userFields(u)...)
+			return a.PrintOne(u, userFields(u)...)
 		},
 	}
 }
@@ -118,14 +119,14 @@ func (a *app) userUpdate() *cobra.Command {
 		Long: `Update changes what is given. A new password of your own account takes the current one
 as well, if there is one: asked for on a terminal, else from --current-password-file. A
 new password ends the account's sessions.`,
-		Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			password = password || passwordFile != ""
 			switch {
 			case currentFile != "" && !password:
-				return usagef("--current-password-file goes with --password or --password-file")
-			case currentFile == "-" && (passwordFile == "-" || passwordFile == "" && !isTerminal(a.std.in)):
-				return usagef("standard input cannot be both passwords: name a file for one")
+				return cli.Usagef("--current-password-file goes with --password or --password-file")
+			case currentFile == "-" && (passwordFile == "-" || passwordFile == "" && !cli.IsTerminal(a.In)):
+				return cli.Usagef("standard input cannot be both passwords: name a file for one")
 			}
 			c, err := a.client()
 			if err != nil {
@@ -155,9 +156,9 @@ new password ends the account's sessions.`,
 				return namingCurrentPassword(err)
 			}
 			if password {
-				a.say("the account's sessions have ended: sign in again with the new password")
+				a.Say("the account's sessions have ended: sign in again with the new password")
 			}
-			return a.printOne(u, userFields(u)...)
+			return a.PrintOne(u, userFields(u)...)
 		},
 	}
 	f := cmd.Flags()
@@ -176,7 +177,7 @@ func (a *app) currentPassword(ctx context.Context, c *client.Client, ref, file s
 	var err error
 	if file != "" {
 		p, err = a.newSecret(ctx, "Current password", file)
-	} else if isTerminal(a.std.in) {
+	} else if cli.IsTerminal(a.In) {
 		me, meErr := c.Me(ctx)
 		if meErr != nil || ref != me.Login && ref != string(me.ID) {
 			return nil, meErr
@@ -194,14 +195,14 @@ func (a *app) currentPassword(ctx context.Context, c *client.Client, ref, file s
 func namingCurrentPassword(err error) error {
 	e, ok := errors.AsType[*latchkey.Error](err)
 	if ok && slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool { return f.Field == "currentPassword" }) {
-		return hint(err, "the flag --current-password-file FILE")
+		return cli.Hint(err, "the flag --current-password-file FILE")
 	}
 	return err
 }
 
 func (a *app) userAble(verb, short string, disabled bool) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " USER", Short: short, Args: exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		Use: verb + " USER", Short: short, Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -211,7 +212,7 @@ func (a *app) userAble(verb, short string, disabled bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(u, userFields(u)...)
+			return a.PrintOne(u, userFields(u)...)
 		},
 	}
 }

@@ -12,23 +12,24 @@ import (
 	"github.com/spf13/pflag"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func variableFields(v latchkey.Variable) []field {
-	fields := []field{
+func variableFields(v latchkey.Variable) []cli.Field {
+	fields := []cli.Field{
 		{"ID", string(v.ID)}, {"Name", v.Name}, {"Display name", v.DisplayName}, {"Description", v.Description},
 		{"Type", string(v.Type)}, {"Value", deref(v.Value)}, {"Default value", deref(v.DefaultValue)},
 	}
 	if v.Check != nil {
 		fields = append(fields,
-			field{"Check", checkText(v.Check)}, field{"Message", v.Check.Message}, field{"Identity", v.Check.Identity},
-			field{"Failed check", v.Check.Check}, field{"Remedy", v.Check.Remedy}, field{"Tried again", whenPtr(v.Check.NextAt)})
+			cli.Field{"Check", checkText(v.Check)}, cli.Field{"Message", v.Check.Message}, cli.Field{"Identity", v.Check.Identity},
+			cli.Field{"Failed check", v.Check.Check}, cli.Field{"Remedy", v.Check.Remedy}, cli.Field{"Tried again", cli.WhenPtr(v.Check.NextAt)})
 	}
 	if v.InForce != nil && v.Secret != nil && v.InForce.Key() != v.Secret.Key() {
-		fields = append(fields, field{"In force", v.InForce.String()})
+		fields = append(fields, cli.Field{"In force", v.InForce.String()})
 	}
-	return append(fields, field{"Created", when(v.CreatedAt)})
+	return append(fields, cli.Field{"Created", cli.When(v.CreatedAt)})
 }
 
 func checkText(c *latchkey.Check) string {
@@ -82,9 +83,9 @@ func (v *variableFlags) reference(ctx context.Context, c *client.Client, f *pfla
 	other := firstOf(changed(f, "secret"), changed(f, "vault"), changed(f, "secret-name"), changed(f, "subscription"), changed(f, "resource-group"))
 	switch {
 	case value != nil && other != "":
-		return nil, nil, usagef("--value and %s cannot be given together: a variable holds a text or refers to a secret", other)
+		return nil, nil, cli.Usagef("--value and %s cannot be given together: a variable holds a text or refers to a secret", other)
 	case v.secret != "" && v.ref != (latchkey.SecretReference{}):
-		return nil, nil, usagef("--secret names the whole secret: leave --vault, --secret-name, --subscription and --resource-group out")
+		return nil, nil, cli.Usagef("--secret names the whole secret: leave --vault, --secret-name, --subscription and --resource-group out")
 	}
 	if v.secret != "" {
 		parsed, err := latchkey.ParseSecretReference(v.secret)
@@ -107,7 +108,7 @@ func (v *variableFlags) reference(ctx context.Context, c *client.Client, f *pfla
 		}
 		vault, err := c.Vault(ctx, r.Vault)
 		if err != nil && (old == nil || !errors.Is(err, latchkey.ErrNotFound)) {
-			return nil, nil, hint(err, "the flags --subscription and --resource-group, if the vault is in Azure")
+			return nil, nil, cli.Hint(err, "the flags --subscription and --resource-group, if the vault is in Azure")
 		}
 		r.SubscriptionID, r.ResourceGroup = vault.SubscriptionID, vault.ResourceGroup
 	}
@@ -131,11 +132,11 @@ func referenceFaults(r latchkey.SecretReference) error {
 	for i, f := range e.Fields {
 		named.Fields[i] = latchkey.FieldError{Field: firstOf(flags[f.Field], f.Field), Message: f.Message}
 	}
-	return usageError{&named}
+	return cli.Usage(&named)
 }
 
 func (a *app) variableCommand() *cobra.Command {
-	cmd := group("variable", "environment variables: texts, and references to secrets", `A variable has a display name, a unique name such as new_ERPpassword, a type, a default
+	cmd := cli.Group("variable", "environment variables: texts, and references to secrets", `A variable has a display name, a unique name such as new_ERPpassword, a type, a default
 value and a current value. One of type secret holds a reference to a secret in a
 vault, never a value; whether that secret may be read is checked after every change.`, "variables", "var")
 	cmd.AddCommand(a.variableCreate(), a.variableList(), a.variableShow(), a.variableUpdate(), a.variableDelete(), a.variableCheck(), a.variableOverride())
@@ -159,7 +160,7 @@ func (a *app) variableCreate() *cobra.Command {
 		Short: "make a variable",
 		Example: `  latchkey variable create "ERP user" --value 'CONTOSO\bot'
   latchkey variable create "ERP password" --type secret --vault erp --secret-name password --wait`,
-		Args: exactly("DISPLAY-NAME"),
+		Args: cli.Exactly("DISPLAY-NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -176,7 +177,7 @@ func (a *app) variableCreate() *cobra.Command {
 				in.Type = latchkey.TypeSecret
 			}
 			if in.Type == latchkey.TypeSecret && in.Secret == nil && in.Value == nil && in.DefaultValue == nil {
-				return hint(usagef("a secret variable needs --vault and --secret-name, or --secret"), cmd.CommandPath()+" --help")
+				return cli.Hint(cli.Usagef("a secret variable needs --vault and --secret-name, or --secret"), cmd.CommandPath()+" --help")
 			}
 			created, err := c.CreateVariable(cmd.Context(), env, in)
 			return a.checked(cmd.Context(), c, env, created, wait, err)
@@ -184,7 +185,7 @@ func (a *app) variableCreate() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&in.Name, "name", "", "unique name with the environment's prefix; made from the display name when not given")
-	enumFlag(cmd, &kind, "type", "text", "text, number, boolean, json or secret", variableTypes()...)
+	cli.EnumFlag(cmd, &kind, "type", "text", "text, number, boolean, json or secret", variableTypes()...)
 	f.BoolVar(&wait, "wait", false, "wait for the check of a secret variable")
 	v.add(a, cmd)
 	return cmd
@@ -203,11 +204,11 @@ func (a *app) checked(ctx context.Context, c *client.Client, env string, v latch
 			return err
 		}
 	}
-	if err := a.printOne(v, variableFields(v)...); err != nil {
+	if err := a.PrintOne(v, variableFields(v)...); err != nil {
 		return err
 	}
 	if wait && v.Check != nil && !v.Check.Usable() {
-		return exitCode(1)
+		return cli.ExitCode(1)
 	}
 	return nil
 }
@@ -238,20 +239,20 @@ func waitForCheck(ctx context.Context, c *client.Client, env string, v latchkey.
 func (a *app) variableList() *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{
-		Use: "list", Short: "list the variables", Args: exactly(),
+		Use: "list", Short: "list the variables", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Variables(cmd.Context(), env, latchkey.VariableType(kind)), []string{"NAME", "DISPLAY NAME", "TYPE", "VALUE", "CHECK"},
+			return cli.PrintList(&a.Console, c.Variables(cmd.Context(), env, latchkey.VariableType(kind)), []string{"NAME", "DISPLAY NAME", "TYPE", "VALUE", "CHECK"},
 				func(v latchkey.Variable) []string {
 					value, _ := v.Effective()
 					return []string{v.Name, v.DisplayName, string(v.Type), shortID(value), checkText(v.Check)}
 				})
 		},
 	}
-	enumFlag(cmd, &kind, "type", "", "only those of this type", variableTypes()...)
+	cli.EnumFlag(cmd, &kind, "type", "", "only those of this type", variableTypes()...)
 	return cmd
 }
 
@@ -278,7 +279,7 @@ func short(s string) string {
 
 func (a *app) variableShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show VARIABLE", Short: "show a variable and its check", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
+		Use: "show VARIABLE", Short: "show a variable and its check", Args: cli.Exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -288,7 +289,7 @@ func (a *app) variableShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(v, variableFields(v)...)
+			return a.PrintOne(v, variableFields(v)...)
 		},
 	}
 }
@@ -301,7 +302,7 @@ func (a *app) variableUpdate() *cobra.Command {
 		Long: `Update changes what is given. Of a reference to a secret, the parts that are not given
 stay what they are: --secret-name alone names another secret of the same vault.`,
 		Example: `  latchkey variable update new_ERPpassword --secret-name other-password --wait`,
-		Args:    exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
+		Args:    cli.Exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -336,14 +337,14 @@ stay what they are: --secret-name alone names another secret of the same vault.`
 }
 
 func (a *app) variableDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete VARIABLE", Short: "remove a variable that no credential uses", Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables("")}
-	sure := sureFlag(cmd)
+	cmd := &cobra.Command{Use: "delete VARIABLE", Short: "remove a variable that no credential uses", Args: cli.Exactly("VARIABLE"), ValidArgsFunction: a.completeVariables("")}
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, env, err := a.within(cmd.Context())
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "delete the variable "+args[0]); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "delete the variable "+args[0]); err != nil {
 			return err
 		}
 		return c.DeleteVariable(cmd.Context(), env, args[0])
@@ -354,7 +355,7 @@ func (a *app) variableDelete() *cobra.Command {
 func (a *app) variableCheck() *cobra.Command {
 	return &cobra.Command{
 		Use: "check VARIABLE", Short: "check again whether the secret may be read, and wait for the result",
-		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
+		Args: cli.Exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -370,14 +371,14 @@ func (a *app) variableOverride() *cobra.Command {
 	var reason, reference string
 	cmd := &cobra.Command{
 		Use: "override VARIABLE --reason TEXT", Short: "let a reference be used without a passed check, on record",
-		Args: exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
+		Args: cli.Exactly("VARIABLE"), ValidArgsFunction: a.completeVariables(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
 			if reason == "" {
-				return usagef("--reason is missing: the audit log keeps it")
+				return cli.Usagef("--reason is missing: the audit log keeps it")
 			}
 			if reference == "" {
 				v, err := c.Variable(cmd.Context(), env, args[0])
@@ -385,7 +386,7 @@ func (a *app) variableOverride() *cobra.Command {
 					return err
 				}
 				if v.Secret == nil {
-					return usagef("the variable has no secret reference")
+					return cli.Usagef("the variable has no secret reference")
 				}
 				reference = v.Secret.String()
 			}

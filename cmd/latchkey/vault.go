@@ -8,19 +8,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func vaultFields(v latchkey.EmbeddedVault) []field {
-	return []field{
+func vaultFields(v latchkey.EmbeddedVault) []cli.Field {
+	return []cli.Field{
 		{"ID", string(v.ID)}, {"Name", v.Name}, {"ARM id", v.ARMID}, {"Address", v.URL},
 		{"Subscription", v.SubscriptionID}, {"Resource group", v.ResourceGroup},
-		{"Deleted secrets kept", strconv.Itoa(v.RetentionDays) + " days"}, {"Created", when(v.CreatedAt)},
+		{"Deleted secrets kept", strconv.Itoa(v.RetentionDays) + " days"}, {"Created", cli.When(v.CreatedAt)},
 	}
 }
 
 func (a *app) vaultCommand() *cobra.Command {
-	cmd := group("vault", "embedded vaults and the secrets in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
+	cmd := cli.Group("vault", "embedded vaults and the secrets in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
 changed and read through Key Vault's own interface, with any Azure SDK or with the
 commands below secret; every read is on record before it is answered.`, "vaults")
 	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultEnvCommand())
@@ -51,7 +52,7 @@ func (a *app) completeRoleAssignments() completion {
 func (a *app) vaultCreate() *cobra.Command {
 	var in latchkey.EmbeddedVaultCreate
 	cmd := &cobra.Command{
-		Use: "create NAME", Short: "make an embedded vault; you become its Key Vault Administrator", Args: exactly("NAME"),
+		Use: "create NAME", Short: "make an embedded vault; you become its Key Vault Administrator", Args: cli.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -62,7 +63,7 @@ func (a *app) vaultCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(v, vaultFields(v)...)
+			return a.PrintOne(v, vaultFields(v)...)
 		},
 	}
 	f := cmd.Flags()
@@ -74,13 +75,13 @@ func (a *app) vaultCreate() *cobra.Command {
 
 func (a *app) vaultList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "list the embedded vaults that you may see", Args: exactly(),
+		Use: "list", Short: "list the embedded vaults that you may see", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Vaults(cmd.Context()), []string{"NAME", "ADDRESS", "ARM ID"},
+			return cli.PrintList(&a.Console, c.Vaults(cmd.Context()), []string{"NAME", "ADDRESS", "ARM ID"},
 				func(v latchkey.EmbeddedVault) []string { return []string{v.Name, v.URL, v.ARMID} })
 		},
 	}
@@ -88,7 +89,7 @@ func (a *app) vaultList() *cobra.Command {
 
 func (a *app) vaultShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show VAULT", Short: "show an embedded vault", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
+		Use: "show VAULT", Short: "show an embedded vault", Args: cli.Exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -98,20 +99,20 @@ func (a *app) vaultShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printOne(v, vaultFields(v)...)
+			return a.PrintOne(v, vaultFields(v)...)
 		},
 	}
 }
 
 func (a *app) vaultDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault that has no secrets and that no variable refers to", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
-	sure := sureFlag(cmd)
+	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault that has no secrets and that no variable refers to", Args: cli.Exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
+	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "delete the vault "+args[0]+" and every secret in it"); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "delete the vault "+args[0]+" and every secret in it"); err != nil {
 			return err
 		}
 		return c.DeleteVault(cmd.Context(), args[0])
@@ -120,17 +121,17 @@ func (a *app) vaultDelete() *cobra.Command {
 }
 
 func (a *app) vaultRoleCommand() *cobra.Command {
-	cmd := group("role", "who may do what in an embedded vault", `Role assignments of an embedded vault, named as in Azure: Key Vault Administrator,
+	cmd := cli.Group("role", "who may do what in an embedded vault", `Role assignments of an embedded vault, named as in Azure: Key Vault Administrator,
 Key Vault Secrets Officer, Key Vault Secrets User and Key Vault Reader, for the whole
 vault or one secret.`, "roles")
 	list := &cobra.Command{
-		Use: "list VAULT", Short: "list the role assignments of a vault", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
+		Use: "list VAULT", Short: "list the role assignments of a vault", Args: cli.Exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return printList(a, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "SECRET"},
+			return cli.PrintList(&a.Console, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "SECRET"},
 				func(r latchkey.RoleAssignment) []string {
 					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Secret, "(all)")}
 				})
@@ -138,7 +139,7 @@ vault or one secret.`, "roles")
 	}
 	var secret string
 	assign := &cobra.Command{
-		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: exactly("VAULT", "PRINCIPAL", "ROLE"),
+		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: cli.Exactly("VAULT", "PRINCIPAL", "ROLE"),
 		Example:           `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
 		ValidArgsFunction: positions(a.completeVaults(), first0(a.completeUsers()), completeVaultRoles()),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -152,8 +153,8 @@ vault or one secret.`, "roles")
 			if err != nil {
 				return err
 			}
-			return a.printOne(r, field{"ID", string(r.ID)}, field{"Principal", firstOf(r.PrincipalName, string(r.Principal))},
-				field{"Role", string(r.Role)}, field{"Secret", r.Secret})
+			return a.PrintOne(r, cli.Field{"ID", string(r.ID)}, cli.Field{"Principal", firstOf(r.PrincipalName, string(r.Principal))},
+				cli.Field{"Role", string(r.Role)}, cli.Field{"Secret", r.Secret})
 		},
 	}
 	assign.Flags().StringVar(&secret, "secret", "", "name of the secret to limit it to")
@@ -163,14 +164,14 @@ vault or one secret.`, "roles")
 		}
 		return a.completeSecrets(1, false, firstArgument)(cmd, args[:1], typed)
 	})
-	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeRoleAssignments()}
-	sure := sureFlag(remove)
+	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: cli.Exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeRoleAssignments()}
+	sure := cli.SureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "remove the role assignment "+args[1]); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "remove the role assignment "+args[1]); err != nil {
 			return err
 		}
 		return c.RemoveRole(cmd.Context(), args[0], latchkey.RoleAssignmentID(args[1]))

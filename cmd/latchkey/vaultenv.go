@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 )
 
 const vaultEnvHelp = `Env runs a command in an environment in which any official Azure SDK, without a change
@@ -53,7 +54,7 @@ func (a *app) vaultEnvCommand() *cobra.Command {
 		Example:               `  latchkey vault env -- python3 read_secret.py`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return hint(usagef("the command to run is missing"), "latchkey vault env -- COMMAND")
+				return cli.Hint(cli.Usagef("the command to run is missing"), "latchkey vault env -- COMMAND")
 			}
 			return nil
 		},
@@ -86,7 +87,7 @@ func (a *app) vaultEnv(ctx context.Context, c *client.Client, command []string) 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var g errgroup.Group
 	defer func() { cancel(); err = errors.Join(err, g.Wait()) }()
-	proxy, err := startVaultProxy(ctx, &g, a.environ, vaultAddress(at.Address, c.Server()), at.Domain)
+	proxy, err := startVaultProxy(ctx, &g, a.Environ, vaultAddress(at.Address, c.Server()), at.Domain)
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func (a *app) vaultEnv(ctx context.Context, c *client.Client, command []string) 
 		return err
 	}
 	set["HTTPS_PROXY"], set["https_proxy"] = proxy, proxy
-	noProxy := withoutDomain(firstOf(a.getenv("no_proxy"), a.getenv("NO_PROXY")), at.Domain)
+	noProxy := withoutDomain(firstOf(a.Getenv("no_proxy"), a.Getenv("NO_PROXY")), at.Domain)
 	set["NO_PROXY"], set["no_proxy"] = noProxy, noProxy
 	set["IDENTITY_ENDPOINT"], set["IDENTITY_HEADER"] = identity.endpoint, identity.header
 	set["AZURE_TOKEN_CREDENTIALS"] = "ManagedIdentityCredential"
@@ -109,18 +110,18 @@ func (a *app) vaultEnv(ctx context.Context, c *client.Client, command []string) 
 // certificateFiles writes the files of certificates and returns the variables
 // that name them.
 func (a *app) certificateFiles(dir, ca string) (map[string]string, error) {
-	roots, err := systemRoots(a.getenv("SSL_CERT_FILE"))
+	roots, err := systemRoots(a.Getenv("SSL_CERT_FILE"))
 	if err != nil {
 		return nil, err
 	}
 	if roots == "" {
-		a.say("the system's certificate authorities were not found: the command will trust the embedded vaults only")
+		a.Say("the system's certificate authorities were not found: the command will trust the embedded vaults only")
 	}
 	bundle, own := filepath.Join(dir, "bundle.pem"), filepath.Join(dir, "ca.pem")
 	if err := os.WriteFile(bundle, []byte(roots+"\n"+ca), 0o600); err != nil {
 		return nil, err
 	}
-	if more := a.getenv("NODE_EXTRA_CA_CERTS"); more != "" {
+	if more := a.Getenv("NODE_EXTRA_CA_CERTS"); more != "" {
 		b, err := readFile(more, maxRoots)
 		if err != nil {
 			return nil, fmt.Errorf("read NODE_EXTRA_CA_CERTS: %w", err)
@@ -182,7 +183,7 @@ func withoutDomain(list, domain string) string {
 
 // notStarted returns the exit code that shells have for a program that could
 // not be started.
-func notStarted(err error) exitCode {
+func notStarted(err error) cli.ExitCode {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return 127
 	}
@@ -193,8 +194,8 @@ func notStarted(err error) exitCode {
 // its exit code.
 func (a *app) runCommandWith(command []string, set map[string]string) error {
 	child := exec.Command(command[0], command[1:]...)
-	child.Stdin, child.Stdout, child.Stderr = a.std.in, a.std.out, a.std.err
-	child.Env = slices.DeleteFunc(slices.Clone(a.environ), func(e string) bool {
+	child.Stdin, child.Stdout, child.Stderr = a.In, a.Out, a.Err
+	child.Env = slices.DeleteFunc(slices.Clone(a.Environ), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
 		_, ours := set[name]
 		return ours
@@ -206,7 +207,7 @@ func (a *app) runCommandWith(command []string, set map[string]string) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	if err := child.Start(); err != nil {
-		a.say("%v", err)
+		a.Say("%v", err)
 		return notStarted(err)
 	}
 	ended := make(chan struct{})
@@ -219,7 +220,7 @@ func (a *app) runCommandWith(command []string, set map[string]string) error {
 				return
 			case sig := <-signals:
 				// At a terminal an interrupt reaches the command by itself.
-				if sig != os.Interrupt || !isTerminal(a.std.in) {
+				if sig != os.Interrupt || !cli.IsTerminal(a.In) {
 					_ = child.Process.Signal(sig) // it may just have ended
 				}
 			}
@@ -230,9 +231,9 @@ func (a *app) runCommandWith(command []string, set map[string]string) error {
 	<-passed
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := e.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return exitCode(128 + int(status.Signal()))
+			return cli.ExitCode(128 + int(status.Signal()))
 		}
-		return exitCode(e.ExitCode())
+		return cli.ExitCode(e.ExitCode())
 	}
 	return err
 }

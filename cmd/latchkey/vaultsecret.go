@@ -8,13 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
 // fields shows a version's metadata.
-func (b secretBundle) fields() []field {
+func (b secretBundle) fields() []cli.Field {
 	at := b.attributes()
-	return []field{
+	return []cli.Field{
 		{"Secret", b.name()}, {"Version", b.version()}, {"Enabled", b.enabled()}, {"Content type", b.ContentType},
 		{"Not before", unixTime(at.NotBefore)}, {"Expires", unixTime(at.Expires)}, {"Created", unixTime(at.Created)},
 		{"Deleted", unixTime(b.DeletedDate)}, {"Purged", unixTime(b.ScheduledFor)},
@@ -22,7 +23,7 @@ func (b secretBundle) fields() []field {
 }
 
 func (a *app) vaultSecretCommand() *cobra.Command {
-	cmd := group("secret", "secrets in an embedded vault", `Secrets in an embedded vault. Values come from a prompt, a pipe or a file, never from
+	cmd := cli.Group("secret", "secrets in an embedded vault", `Secrets in an embedded vault. Values come from a prompt, a pipe or a file, never from
 an argument, and are shown with --reveal only.`, "secrets")
 	cmd.AddCommand(a.secretSet(), a.secretShow(), a.secretList(), a.secretVersions(), a.secretUpdate(), a.secretDelete(),
 		a.secretPlain("recover VAULT SECRET", "bring a deleted secret back", http.MethodPost, "deletedsecrets", "/recover"), a.secretPurge())
@@ -55,7 +56,7 @@ for twice on a terminal. From a pipe it is read whole, without its last line bre
 from --file every byte counts.`,
 		Example: `  latchkey vault secret set erp password
   pwgen 24 1 | latchkey vault secret set erp password`,
-		Args: exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return a.inVault(ctx, args[0], func(v *keyVault) error {
@@ -77,7 +78,7 @@ from --file every byte counts.`,
 				if err != nil {
 					return err
 				}
-				return a.printOne(shownSecret{b}, b.fields()...)
+				return a.PrintOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}
@@ -97,7 +98,7 @@ func (a *app) secretShow() *cobra.Command {
 		Short: "show a secret's newest version; its value with --reveal only",
 		Long: `Show shows what is known about a version. With --reveal it reads the value, on record,
 and prints it: bare to a pipe, with a line break on a terminal.`,
-		Args: exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return a.inVault(ctx, args[0], func(v *keyVault) error {
@@ -106,8 +107,8 @@ and prints it: bare to a pipe, with a line break on a terminal.`,
 					if err != nil {
 						return err
 					}
-					if a.json {
-						return a.printJSON(shownSecret{b})
+					if a.JSON {
+						return a.PrintJSON(shownSecret{b})
 					}
 					return a.reveal(latchkey.NewSecret(deref(b.Value)))
 				}
@@ -115,7 +116,7 @@ and prints it: bare to a pipe, with a line break on a terminal.`,
 				if err != nil {
 					return err
 				}
-				return a.printOne(shownSecret{b}, b.fields()...)
+				return a.PrintOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}
@@ -153,16 +154,16 @@ func (v *keyVault) find(ctx context.Context, name, version string) (secretBundle
 func (a *app) secretList() *cobra.Command {
 	var deleted bool
 	cmd := &cobra.Command{
-		Use: "list VAULT", Short: "list the secrets of a vault, without values", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
+		Use: "list VAULT", Short: "list the secrets of a vault, without values", Args: cli.Exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.inVault(cmd.Context(), args[0], func(v *keyVault) error {
 				if deleted {
-					return printList(a, shownSecrets(v.list(cmd.Context(), "/deletedsecrets")), []string{"SECRET", "DELETED", "PURGED"},
+					return cli.PrintList(&a.Console, shownSecrets(v.list(cmd.Context(), "/deletedsecrets")), []string{"SECRET", "DELETED", "PURGED"},
 						func(b shownSecret) []string {
 							return []string{b.name(), unixTime(b.DeletedDate), unixTime(b.ScheduledFor)}
 						})
 				}
-				return printList(a, shownSecrets(v.list(cmd.Context(), "/secrets")), []string{"SECRET", "ENABLED", "CONTENT TYPE", "EXPIRES", "UPDATED"},
+				return cli.PrintList(&a.Console, shownSecrets(v.list(cmd.Context(), "/secrets")), []string{"SECRET", "ENABLED", "CONTENT TYPE", "EXPIRES", "UPDATED"},
 					func(b shownSecret) []string {
 						return []string{b.name(), b.enabled(), b.ContentType, unixTime(b.attributes().Expires), unixTime(b.attributes().Updated)}
 					})
@@ -175,14 +176,14 @@ func (a *app) secretList() *cobra.Command {
 
 func (a *app) secretVersions() *cobra.Command {
 	return &cobra.Command{
-		Use: "versions VAULT SECRET", Short: "list the versions of a secret", Args: exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Use: "versions VAULT SECRET", Short: "list the versions of a secret", Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := secretPath("secrets", args[1], "")
 			if err != nil {
 				return err
 			}
 			return a.inVault(cmd.Context(), args[0], func(v *keyVault) error {
-				return printList(a, shownSecrets(v.list(cmd.Context(), path+"/versions")), []string{"VERSION", "ENABLED", "EXPIRES", "CREATED"},
+				return cli.PrintList(&a.Console, shownSecrets(v.list(cmd.Context(), path+"/versions")), []string{"VERSION", "ENABLED", "EXPIRES", "CREATED"},
 					func(b shownSecret) []string {
 						return []string{b.version(), b.enabled(), unixTime(b.attributes().Expires), unixTime(b.attributes().Created)}
 					})
@@ -195,10 +196,10 @@ func (a *app) secretUpdate() *cobra.Command {
 	var version string
 	var enabled bool
 	cmd := &cobra.Command{
-		Use: "update VAULT SECRET", Short: "enable or disable a version", Args: exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Use: "update VAULT SECRET", Short: "enable or disable a version", Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("enabled") {
-				return usagef("say --enabled or --enabled=false")
+				return cli.Usagef("say --enabled or --enabled=false")
 			}
 			path, err := secretPath("secrets", args[1], version)
 			if err != nil {
@@ -213,7 +214,7 @@ func (a *app) secretUpdate() *cobra.Command {
 				if err := v.do(cmd.Context(), http.MethodPatch, path, in, &b); err != nil {
 					return err
 				}
-				return a.printOne(shownSecret{b}, b.fields()...)
+				return a.PrintOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}
@@ -226,7 +227,7 @@ func (a *app) secretUpdate() *cobra.Command {
 // secretPlain returns a command that is one request about one secret.
 func (a *app) secretPlain(use, short, method, collection, rest string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(collection == "deletedsecrets"),
+		Use: use, Short: short, Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(collection == "deletedsecrets"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := secretPath(collection, args[1], "")
 			if err != nil {
@@ -241,7 +242,7 @@ func (a *app) secretPlain(use, short, method, collection, rest string) *cobra.Co
 					return nil
 				}
 				b.Value = nil
-				return a.printOne(shownSecret{b}, b.fields()...)
+				return a.PrintOne(shownSecret{b}, b.fields()...)
 			})
 		},
 	}
@@ -259,9 +260,9 @@ func (a *app) secretPurge() *cobra.Command {
 
 // sure makes a command ask first.
 func (a *app) sure(cmd *cobra.Command, what func(args []string) string) *cobra.Command {
-	sure, do := sureFlag(cmd), cmd.RunE
+	sure, do := cli.SureFlag(cmd), cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := a.confirm(cmd.Context(), *sure, what(args)); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, what(args)); err != nil {
 			return err
 		}
 		return do(cmd, args)

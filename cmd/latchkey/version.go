@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/cli"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -19,7 +20,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "show the program's version",
 		Long: `Version shows the version of this program. With --check it asks the server for its own as
 well, and ends with 1 if the two differ.`,
-		Args: exactly(),
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := map[string]string{"version": agent.Version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 			if check {
@@ -28,7 +29,7 @@ well, and ends with 1 if the two differ.`,
 					return err
 				}
 			}
-			if err := a.printOne(v, field{"Version", v["version"]}, field{"Go", v["go"]}, field{"Platform", v["platform"]}, field{"Server", v["server"]}); err != nil {
+			if err := a.PrintOne(v, cli.Field{"Version", v["version"]}, cli.Field{"Go", v["go"]}, cli.Field{"Platform", v["platform"]}, cli.Field{"Server", v["server"]}); err != nil {
 				return err
 			}
 			if check && v["server"] != v["version"] {

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -35,7 +35,7 @@ func (v enumValue) Set(s string) error {
 		return nil
 	}
 	msg := "must be " + alternatives(v.allowed)
-	if near := nearest(s, v.allowed); near != "" {
+	if near := Nearest(s, v.allowed); near != "" {
 		msg += fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	return errors.New(msg)
@@ -49,8 +49,8 @@ func alternatives(texts []string) string {
 	return strings.Join(texts[:len(texts)-1], ", ") + " or " + texts[len(texts)-1]
 }
 
-// enumFlag adds a flag that is one of a few texts, which a shell is offered.
-func enumFlag[T ~string](cmd *cobra.Command, text *string, name, def, usage string, allowed ...T) {
+// EnumFlag adds a flag that is one of a few texts, which a shell is offered.
+func EnumFlag[T ~string](cmd *cobra.Command, text *string, name, def, usage string, allowed ...T) {
 	*text = def
 	v := enumValue{text: text, empty: def == ""}
 	for _, t := range allowed {
@@ -58,7 +58,7 @@ func enumFlag[T ~string](cmd *cobra.Command, text *string, name, def, usage stri
 		v.allowed = append(v.allowed, word)
 	}
 	cmd.Flags().Var(v, name, usage)
-	completeFlag(cmd, name, oneOf(allowed...))
+	complete(cmd, name, allowed...)
 }
 
 // A countValue is the value of a flag that is a number, 0 or more.
@@ -78,10 +78,21 @@ func (v *countValue) Set(s string) error {
 	return nil
 }
 
-// limitFlag adds --limit to a command that lists.
-func limitFlag(cmd *cobra.Command, limit *int, def int) {
+// LimitFlag adds --limit to a command that lists.
+func LimitFlag(cmd *cobra.Command, limit *int, def int) {
 	*limit = def
 	cmd.Flags().Var((*countValue)(limit), "limit", "how many at most; 0 is all")
+}
+
+// complete has a shell offer fixed values for a flag.
+func complete[T ~string](cmd *cobra.Command, flag string, values ...T) {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = string(v)
+	}
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(texts, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the command has no such flag
+	}
 }
 
 // flagFault says what is wrong with the value of a flag, without the words of
@@ -105,4 +116,9 @@ func flagFault(e *pflag.InvalidValueError) error {
 		}
 	}
 	return fmt.Errorf("--%s %s, not %q", f.Name, want, e.GetValue())
+}
+
+// IsFileFlag reports whether a flag's value is the name of a file or a folder.
+func IsFileFlag(name string) bool {
+	return slices.Contains([]string{"data", "dir", "file", "output", "tls-cert", "tls-key", "master-key", "recipient", "identity"}, name) || strings.HasSuffix(name, "-file")
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"io"
@@ -16,11 +16,11 @@ const (
 	goodColumn = 14
 )
 
-// A table is what a list shows to people. Ids, states and times are never cut:
+// A Table is what a list shows to people. Ids, states and times are never cut:
 // they are there to be copied, or mean nothing in part.
-type table struct {
-	header []string
-	rows   [][]string
+type Table struct {
+	Header []string
+	Rows   [][]string
 }
 
 // stateColumns are the headers of columns, and the names of fields, that hold a
@@ -34,27 +34,28 @@ var spareColumns = []string{
 	"FINISHED", "DRIVER", "MADE BY", "REVISION", "YOUR ROLE", "EXPOSURE", "LAST SEEN", "USER NAME", "MACHINE",
 }
 
-func (t *table) add(row []string) {
+// Add adds a line.
+func (t *Table) Add(row []string) {
 	cells := make([]string, len(row))
 	for i, s := range row {
-		cells[i] = cleanLine(s)
+		cells[i] = CleanLine(s)
 	}
-	t.rows = append(t.rows, cells)
+	t.Rows = append(t.Rows, cells)
 }
 
-// write writes the table. Where width is not 0 it is made to fit into lines of
+// Write writes the table. Where width is not 0 it is made to fit into lines of
 // that many characters, if that can be: times are shortened, columns are cut, the
 // widest first, and those that can be spared are left out.
-func (t *table) write(w io.Writer, width int, colors bool) error {
+func (t *Table) Write(w io.Writer, width int, colors bool) error {
 	fits := t.fit(width)
 	widths, _ := fits.widths(width, minColumn)
 	var b strings.Builder
 	line := func(cells []string, color func(column int, text string) string) {
 		for i, s := range cells {
-			short := cut(s, widths[i])
+			short := Cut(s, widths[i])
 			pad := widths[i] - utf8.RuneCountInString(short) + columnGap
 			if colors {
-				short = paint(color(i, s), short)
+				short = Paint(color(i, s), short)
 			}
 			b.WriteString(short)
 			if i < len(cells)-1 {
@@ -63,11 +64,11 @@ func (t *table) write(w io.Writer, width int, colors bool) error {
 		}
 		b.WriteByte('\n')
 	}
-	line(fits.header, func(int, string) string { return bold })
-	for _, row := range fits.rows {
+	line(fits.Header, func(int, string) string { return bold })
+	for _, row := range fits.Rows {
 		line(row, func(i int, s string) string {
-			if slices.Contains(stateColumns, fits.header[i]) {
-				return stateColor(s)
+			if slices.Contains(stateColumns, fits.Header[i]) {
+				return StateColor(s)
 			}
 			return ""
 		})
@@ -78,7 +79,7 @@ func (t *table) write(w io.Writer, width int, colors bool) error {
 
 // fit returns the table, or what of it fits into a width: without what is the
 // same in all times first, then without columns that can be spared.
-func (t *table) fit(width int) *table {
+func (t *Table) fit(width int) *Table {
 	if _, ok := t.widths(width, goodColumn); ok {
 		return t
 	}
@@ -87,7 +88,7 @@ func (t *table) fit(width int) *table {
 		if _, ok := fits.widths(width, goodColumn); ok {
 			break
 		}
-		if i := slices.Index(fits.header, spare); i >= 0 && (spare != "QUEUED" || !fits.holdsTimes(i)) {
+		if i := slices.Index(fits.Header, spare); i >= 0 && (spare != "QUEUED" || !fits.holdsTimes(i)) {
 			fits = fits.without(i)
 		}
 	}
@@ -95,39 +96,39 @@ func (t *table) fit(width int) *table {
 }
 
 // without returns the table without one column.
-func (t *table) without(column int) *table {
+func (t *Table) without(column int) *Table {
 	without := func(cells []string) []string {
 		return slices.Delete(slices.Clone(cells), column, column+1)
 	}
-	less := &table{header: without(t.header)}
-	for _, row := range t.rows {
-		less.rows = append(less.rows, without(row))
+	less := &Table{Header: without(t.Header)}
+	for _, row := range t.Rows {
+		less.Rows = append(less.Rows, without(row))
 	}
 	return less
 }
 
 // shortTimes returns the table with times without their seconds, and without the
 // year where all of a column are of the same.
-func (t *table) shortTimes() *table {
-	less := &table{header: t.header}
-	for _, row := range t.rows {
-		less.rows = append(less.rows, slices.Clone(row))
+func (t *Table) shortTimes() *Table {
+	less := &Table{Header: t.Header}
+	for _, row := range t.Rows {
+		less.Rows = append(less.Rows, slices.Clone(row))
 	}
-	for i := range t.header {
+	for i := range t.Header {
 		if !t.holdsTimes(i) {
 			continue
 		}
 		years := map[string]bool{}
-		for _, row := range t.rows {
+		for _, row := range t.Rows {
 			if row[i] != "" {
 				years[row[i][:len("2006")]] = true
 			}
 		}
-		for _, row := range less.rows {
+		for _, row := range less.Rows {
 			if row[i] == "" {
 				continue
 			}
-			row[i] = row[i][:len(timeLayout)-len(":05")]
+			row[i] = row[i][:len(TimeLayout)-len(":05")]
 			if len(years) == 1 {
 				row[i] = row[i][len("2006-"):]
 			}
@@ -137,13 +138,13 @@ func (t *table) shortTimes() *table {
 }
 
 // timeLayouts are how times are written, and shortened.
-var timeLayouts = []string{timeLayout, "2006-01-02 15:04", "01-02 15:04"}
+var timeLayouts = []string{TimeLayout, "2006-01-02 15:04", "01-02 15:04"}
 
 // holdsTimes reports whether a column holds times, as when or shortTimes write
 // them.
-func (t *table) holdsTimes(column int) bool {
+func (t *Table) holdsTimes(column int) bool {
 	some := false
-	for _, row := range t.rows {
+	for _, row := range t.Rows {
 		if row[column] == "" {
 			continue
 		}
@@ -156,15 +157,15 @@ func (t *table) holdsTimes(column int) bool {
 }
 
 // whole reports whether a column is never cut.
-func (t *table) whole(column int) bool {
-	return t.header[column] == "ID" || slices.Contains(stateColumns, t.header[column]) || t.holdsTimes(column)
+func (t *Table) whole(column int) bool {
+	return t.Header[column] == "ID" || slices.Contains(stateColumns, t.Header[column]) || t.holdsTimes(column)
 }
 
 // widths returns the width of each column, none cut to less than so many
 // characters, and whether they fit.
-func (t *table) widths(limit, narrowest int) ([]int, bool) {
-	widths := make([]int, len(t.header))
-	for _, row := range append([][]string{t.header}, t.rows...) {
+func (t *Table) widths(limit, narrowest int) ([]int, bool) {
+	widths := make([]int, len(t.Header))
+	for _, row := range append([][]string{t.Header}, t.Rows...) {
 		for i, s := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(s))
 		}
@@ -179,7 +180,7 @@ func (t *table) widths(limit, narrowest int) ([]int, bool) {
 	for total > limit {
 		widest := -1
 		for i, n := range widths {
-			least := max(narrowest, utf8.RuneCountInString(t.header[i]))
+			least := max(narrowest, utf8.RuneCountInString(t.Header[i]))
 			if !t.whole(i) && n > least && (widest < 0 || n > widths[widest]) {
 				widest = i
 			}
@@ -193,9 +194,9 @@ func (t *table) widths(limit, narrowest int) ([]int, bool) {
 	return widths, true
 }
 
-// cut shortens a text to n characters; an ellipsis stands for what is missing.
+// Cut shortens a text to n characters; an ellipsis stands for what is missing.
 // Of an ARM id and of what was cut at its beginning already, the end stays.
-func cut(s string, n int) string {
+func Cut(s string, n int) string {
 	r := []rune(s)
 	switch {
 	case len(r) <= n:
