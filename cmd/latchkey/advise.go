@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,7 +23,7 @@ const adviceTime = 3 * time.Second
 
 // advise adds to a command's error what to try next, where the program knows.
 func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || ofAgent(cmd) {
 		return err
 	}
 	e, ok := errors.AsType[*latchkey.Error](err)
@@ -42,7 +39,12 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 	}
 	switch {
 	case e.Code == client.CodeUnreachable:
-		return adviseUnreachable(err, server, a.loginCommandLine(server))
+		return cli.Unreachable(err, server, cli.Remedies{
+			Refused:   "latchkey serve --data DIR, if the server is to run on this machine",
+			Authority: a.loginCommandLine(server) + " --ca-file FILE, with the certificate of the authority that the server's comes from",
+			Unknown:   "another address: --server URL, or latchkey profile show for the one that is kept",
+			Other:     "latchkey whoami --server URL, to see whether another address answers",
+		})
 	case e.Code == "http-404" || e.Code == "bad-answer":
 		return cli.Hint(err, "latchkey version --check, and the address: --server URL, or latchkey profile show")
 	case e.Code == "sign-in-throttled":
@@ -94,26 +96,6 @@ var (
 	indexRE   = regexp.MustCompile(`\[[^\]]*\]`)
 	capitalRE = regexp.MustCompile(`([a-z])([A-Z]+)`)
 )
-
-// adviseUnreachable tells the reasons apart for which nobody answers.
-func adviseUnreachable(err error, server, login string) error {
-	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
-	_, dns := errors.AsType[*net.DNSError](err)
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return cli.Hint(fmt.Errorf("nothing listens at %s: %w", firstOf(server, "the address"), err),
-			"latchkey serve --data DIR, if the server is to run on this machine")
-	case authority:
-		return cli.Hint(err, login+" --ca-file FILE, with the certificate of the authority that the server's comes from")
-	case dns:
-		return cli.Hint(err, "another address: --server URL, or latchkey profile show for the one that is kept")
-	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return cli.Hint(err, "--server "+strings.Replace(server, "https://", "http://", 1))
-	case strings.Contains(err.Error(), "malformed HTTP response"):
-		return cli.Hint(err, "--server "+strings.Replace(server, "http://", "https://", 1))
-	}
-	return cli.Hint(err, "latchkey whoami --server URL, to see whether another address answers")
-}
 
 // loginCommandLine returns the command that signs in to a server again.
 func (a *app) loginCommandLine(server string) string {

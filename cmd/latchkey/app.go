@@ -60,8 +60,6 @@ func (a *app) rootCommand() *cobra.Command {
 		},
 	}
 	a.Attach(root)
-	root.SetHelpCommand(helpCommand())
-	root.CompletionOptions.HiddenDefaultCmd = false
 
 	f := root.PersistentFlags()
 	f.StringVar(&a.server, "server", "", "address of the server, such as https://latchkey.example.org")
@@ -93,8 +91,8 @@ func (a *app) rootCommand() *cobra.Command {
 	add(groupAccess, a.loginCommand(), a.linkCommand(), a.logoutCommand(), a.whoamiCommand(), a.profileCommand(), a.userCommand(), a.tokenCommand(), a.auditCommand(), a.doctorCommand())
 	root.AddCommand(a.openapiCommand(), a.versionCommand(), a.manCommand(), a.proofCommand())
 	root.AddCommand(helpTopics()...)
-	helpCompletion(root)
-	completeNothingElse(root)
+	cli.AddCompletion(root, "print the script with which a shell completes commands and names", completionHelp)
+	cli.CompleteNothingElse(root)
 	return root
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"latchkey.dev/client"
 	"latchkey.dev/internal/cli"
@@ -160,31 +159,6 @@ func completeFlagAfter(cmd *cobra.Command, name string, c completion) {
 	if err := cmd.RegisterFlagCompletionFunc(name, c); err != nil {
 		panic(err) // the command has no such flag
 	}
-}
-
-// completeNothingElse keeps shells from offering files where none are meant.
-func completeNothingElse(cmd *cobra.Command) {
-	if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 && !cmd.HasSubCommands() && !takesFiles(cmd) {
-		cmd.ValidArgsFunction = cobra.NoFileCompletions
-	}
-	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if _, ok := cmd.GetFlagCompletionFunc(f.Name); !ok && !cli.IsFileFlag(f.Name) && f.NoOptDefVal == "" {
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions) // it has the flag
-		}
-	})
-	for _, c := range cmd.Commands() {
-		completeNothingElse(c)
-	}
-}
-
-// takesFiles reports whether a command's arguments may be files.
-func takesFiles(cmd *cobra.Command) bool {
-	for _, word := range []string{"FILE", "DIR", "COMMAND", "PROGRAM"} {
-		if slices.Contains(strings.FieldsFunc(cmd.Use, func(r rune) bool { return strings.ContainsRune(" []…", r) }), word) {
-			return true
-		}
-	}
-	return false
 }
 
 // exposures are the values of --exposure.

@@ -1,11 +1,5 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-
-	"latchkey.dev/internal/cli"
-)
-
 const completionHelp = `Completion prints a script with which a shell completes commands, flags and the names
 of things on the server: those of the profile, the environment and the server that the
 line says so far. The server is asked each time, for two seconds at most.
@@ -20,19 +14,3 @@ line says so far. The server is asked each time, for two seconds at most.
                (in the file $PROFILE to keep it)
 
 Then start a new shell. For the shell that you are in: source <(latchkey completion bash)`
-
-// helpCompletion adds the command that prints scripts for shells.
-func helpCompletion(root *cobra.Command) {
-	root.InitDefaultCompletionCmd()
-	cmd, _, err := root.Find([]string{"completion"})
-	if err != nil {
-		panic(err) // it has just been added
-	}
-	cmd.Short = "print the script with which a shell completes commands and names"
-	cmd.Long = completionHelp
-	cmd.RunE, cmd.Args = cli.GroupRun, cobra.ArbitraryArgs
-	for _, shell := range cmd.Commands() {
-		shell.Short = "print the script for " + shell.Name()
-		shell.Args = cli.Exactly()
-	}
-}

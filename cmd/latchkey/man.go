@@ -28,7 +28,7 @@ a package can hold them.`,
 				return fmt.Errorf("make folder: %w", err)
 			}
 			n := 0
-			for _, root := range []*cobra.Command{newApp(stdio{}, nil).rootCommand(), agent.Command("latchkey-agent")} {
+			for _, root := range []*cobra.Command{newApp(stdio{}, nil).rootCommand(), agent.Program(&cli.Console{Program: "latchkey-agent"})} {
 				pages := manPages(root)
 				for name, page := range pages {
 					if err := os.WriteFile(filepath.Join(args[0], name), []byte(page), 0o644); err != nil {

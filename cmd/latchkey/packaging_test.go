@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/cli"
 )
 
 const packaging = "../../packaging"
@@ -81,7 +82,7 @@ func TestUnitCommands(t *testing.T) {
 		if words[0] != unit {
 			t.Errorf("%s.service starts %s", unit, words[0])
 		}
-		root := agent.Command("latchkey-agent")
+		root := agent.Program(&cli.Console{Program: "latchkey-agent"})
 		if unit == "latchkey" {
 			root = newApp(stdio{}, nil).rootCommand()
 		}

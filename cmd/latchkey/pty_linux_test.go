@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"latchkey.dev/internal/cli"
@@ -186,5 +190,63 @@ func TestStatusLine(t *testing.T) {
 	}
 	if s := (&app{Console: cli.Console{Color: cli.ColorAuto, Err: p.Err}}).newStatus(p.Out); s.out != nil {
 		t.Error("a status line is shown among results")
+	}
+}
+
+// TestConfirmHostKey adds an SSH server to the agent's policy at a terminal.
+func TestConfirmHostKey(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &ssh.ServerConfig{NoClientAuth: true}
+	config.AddHostKey(signer)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _, _, err = ssh.NewServerConn(conn, config)
+			if err == nil {
+				t.Error("somebody has signed in; want the host key asked for only")
+			}
+			conn.Close()
+		}
+	}()
+	defer func() {
+		listener.Close()
+		<-served
+	}()
+	for answer, want := range map[string]int{"yes\n": 0, "no\n": 1} {
+		dir := t.TempDir()
+		policy := filepath.Join(dir, "policy.toml")
+		if err := os.WriteFile(policy, []byte("drivers = [\"none\"]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := newPerson(t)
+		code := make(chan int, 1)
+		go func() {
+			code <- run([]string{"agent", "ssh", "add", "erp", listener.Addr().String(), "--dir", dir}, stdio{p.In, p.Out, p.Err}, p.Environ)
+		}()
+		p.sees(t, ssh.FingerprintSHA256(signer.PublicKey())+" (ssh-ed25519). Is that the right one? Type yes: ")
+		if _, err := io.WriteString(p.keyboard, answer); err != nil {
+			t.Fatal(err)
+		}
+		got := <-code
+		text, err := os.ReadFile(policy)
+		if got != want || err != nil || strings.Contains(string(text), "[[ssh]]") != (want == 0) {
+			t.Errorf("the answer %q: %d, %v, %q; want %d", answer, got, err, text, want)
+		}
 	}
 }

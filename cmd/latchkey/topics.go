@@ -2,48 +2,11 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/cli"
 )
-
-// helpCommand shows the help of a command, or a page that belongs to none.
-func helpCommand() *cobra.Command {
-	find := func(cmd *cobra.Command, words []string) (*cobra.Command, []string) {
-		found, rest, err := cmd.Root().Find(words)
-		if err != nil {
-			return cmd.Root(), words
-		}
-		return found, rest
-	}
-	return &cobra.Command{
-		Use: "help [COMMAND]", Short: "show the help of a command, or another page of help", Args: cobra.ArbitraryArgs,
-		DisableFlagsInUseLine: true,
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-			found, rest := find(cmd, args)
-			if len(rest) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			var names []string
-			for _, c := range found.Commands() {
-				if !c.Hidden && strings.HasPrefix(c.Name(), typed) {
-					names = append(names, described(c.Name(), c.Short))
-				}
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			found, rest := find(cmd, args)
-			if len(rest) > 0 {
-				return cli.GroupRun(found, rest)
-			}
-			found.InitDefaultHelpFlag()
-			return found.Help()
-		},
-	}
-}
 
 // helpTopics are pages of help that belong to no command.
 func helpTopics() []*cobra.Command {

@@ -7,8 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/cli"
 )
 
 // everyCommand calls f with each command that does something.
@@ -41,7 +45,7 @@ func TestTree(t *testing.T) {
 	kinds := map[string]string{}      // flag → type
 	everyCommand(func(cmd *cobra.Command) {
 		path := cmd.CommandPath()
-		if strings.HasPrefix(path, "latchkey agent") || strings.HasPrefix(path, "latchkey completion") {
+		if strings.HasPrefix(path, "latchkey completion") {
 			return
 		}
 		verb := cmd.Name()
@@ -51,7 +55,8 @@ func TestTree(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"json", "quiet", "environment", "profile", "color"} {
-			if cmd.LocalNonPersistentFlags().Lookup(name) != nil {
+			// The agent's own program has no profile, and so no environment to work in.
+			if cmd.LocalNonPersistentFlags().Lookup(name) != nil && !(name == "environment" && path == "latchkey agent enrol") {
 				t.Errorf("%s has a --%s of its own", path, name)
 			}
 		}
@@ -107,4 +112,60 @@ func TestWithoutServer(t *testing.T) {
 			t.Errorf("%s = %d, %q, %q; want 1, nothing and %q", cmd.CommandPath(), code, stdout.String(), stderr.String(), want)
 		}
 	})
+}
+
+// TestAgentsProgram compares latchkey agent with the agent's own program: both
+// have the same commands, which know the same flags and print to the same form.
+func TestAgentsProgram(t *testing.T) {
+	flags := func(root *cobra.Command) map[string][]string {
+		all := map[string][]string{}
+		for _, path := range []string{"", "enrol", "run", "ssh add", "ssh list", "status", "version"} {
+			cmd, rest, err := root.Find(strings.Fields(path))
+			if err != nil || len(rest) > 0 {
+				t.Fatalf("%s has no %s: %v", root.CommandPath(), path, err)
+			}
+			cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+				all[path] = append(all[path], "-"+f.Shorthand+" --"+f.Name+" "+f.Value.Type()+" "+f.Usage)
+			})
+			for _, name := range []string{"json", "quiet", "color"} {
+				f := cmd.Flag(name)
+				if f == nil {
+					t.Fatalf("%s has no --%s", cmd.CommandPath(), name)
+				}
+				all[path] = append(all[path], "-"+f.Shorthand+" --"+f.Name+" "+f.Usage)
+			}
+		}
+		return all
+	}
+	own := agent.Program(&cli.Console{Program: "latchkey-agent", Out: io.Discard})
+	part, _, err := newApp(stdio{strings.NewReader(""), io.Discard, io.Discard}, nil).rootCommand().Find([]string{"agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(flags(own), flags(part)); diff != "" {
+		t.Errorf("flags of latchkey-agent (-) and of latchkey agent (+):\n%s", diff)
+	}
+	if own.Version == "" {
+		t.Error("latchkey-agent has no --version")
+	}
+
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{[]string{"agent", "status", "--dir", dir, "--json"}, 0, "{\n  \"enrolled\": false,", ""},
+		{[]string{"agent", "status", "--dir", dir, "-q"}, 0, "", ""},
+		{[]string{"agent", "ssh", "list", "--dir", dir, "--json"}, 1, "", "\nlatchkey: try: latchkey agent enrol --dir " + dir},
+		{[]string{"agent", "enrol", "--server", "http://127.0.0.1:1"}, 2, "", "\nlatchkey: try: latchkey machine token"},
+		{[]string{"agent", "stats"}, 2, "", "there is no command \"latchkey agent stats\"; did you mean \"status\"?\nlatchkey: try: latchkey agent --help"},
+	} {
+		a, _, _ := testApp(t, "")
+		var stdout, stderr strings.Builder
+		code := run(tt.args, stdio{strings.NewReader(""), &stdout, &stderr}, a.Environ)
+		if code != tt.code || !strings.HasPrefix(stdout.String(), tt.stdout) || !strings.Contains(stderr.String(), tt.stderr) || (stderr.Len() > 0) != (tt.stderr != "") {
+			t.Errorf("%q = %d, %q, %q; want %d, %q, %q", tt.args, code, stdout.String(), stderr.String(), tt.code, tt.stdout, tt.stderr)
+		}
+	}
 }

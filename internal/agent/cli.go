@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -17,86 +17,71 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
 // maxToken bounds what is read as an enrolment token.
 const maxToken = 4 << 10
 
-// A usageError is a mistake in the command line: the program ends with 2.
-type usageError struct{ error }
-
-// Main runs the agent's command line and returns the exit code: 0, 1 for a
-// failure, 2 for a mistake in the command line.
+// Main runs the agent's command line and returns the exit code: 0 when it was
+// done, 1 when it failed, 2 when it was not understood, 130 when it was
+// interrupted.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cmd := Command("latchkey-agent")
+	c := &cli.Console{Program: "latchkey-agent", In: stdin, Out: stdout, Err: stderr, Environ: os.Environ(), Color: cli.ColorAuto}
+	cmd := Program(c)
 	cmd.SetArgs(args)
-	cmd.SetIn(stdin)
-	cmd.SetOut(stdout)
-	cmd.SetErr(stderr)
-	cmd.InitDefaultCompletionCmd(args...)
-	if completion, _, err := cmd.Find([]string{"completion"}); err == nil && completion != cmd {
-		completion.Short = "print the script with which a shell completes commands"
-	}
-	err := cmd.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintf(stderr, "latchkey-agent: %v\n", err)
-	if _, ok := errors.AsType[usageError](err); ok {
-		return 2
-	}
-	return 1
+	return c.Report(ctx, cmd.ExecuteContext(ctx))
 }
 
-// Command returns the agent's commands under a name, for the agent's own program
-// and for latchkey.
-func Command(use string) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   use,
-		Short: "run flows on this machine",
-		Long: `The agent makes this machine one that flows can run on. Enrol it once with a token
-from an administrator of the environment, then keep "run" running.
-
-What flows may do here is said by policy.toml in the agent's folder. The server is told of
-it and cannot change it.`,
-		SilenceUsage: true, SilenceErrors: true,
-		Args: knownCommand, SuggestionsMinimumDistance: 2,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	cmd.AddCommand(enrolCommand(), runCommand(), sshCommand(), statusCommand(), versionCommand())
+// Program returns the commands of the agent's own program.
+func Program(c *cli.Console) *cobra.Command {
+	cmd := Command(c.Program, c)
+	cmd.Version = Version()
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return c.CheckColor() }
+	c.Attach(cmd)
+	c.Flags(cmd)
+	cli.AddCompletion(cmd, "print the script with which a shell completes commands", `Completion prints a script with which a shell completes commands and flags. For the
+shell that you are in: source <(`+c.Program+` completion bash)`)
+	cli.CompleteNothingElse(cmd)
 	return cmd
 }
 
-// knownCommand refuses a subcommand that there is none of, and offers the one
-// that was probably meant.
-func knownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	msg := fmt.Sprintf("there is no command %q", cmd.CommandPath()+" "+args[0])
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return usageError{fmt.Errorf("%s; did you mean %q?", msg, near[0])}
-	}
-	return usageError{fmt.Errorf("%s; see %s --help", msg, cmd.CommandPath())}
+// A tool is the agent's commands as a part of a program.
+type tool struct {
+	*cli.Console
+	root *cobra.Command // of the agent's commands
 }
 
-// noArgs refuses arguments as a mistake in the command line.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return usageError{err}
+// Command returns the agent's commands under a name, for the agent's own program
+// and for latchkey. They print to c.
+func Command(use string, c *cli.Console) *cobra.Command {
+	t := &tool{c, cli.Group(use, "run flows on this machine", `The agent makes this machine one that flows can run on. Enrol it once with a token
+from an administrator of the environment, then keep "run" running.
+
+What flows may do here is said by policy.toml in the agent's folder. The server is told of
+it and cannot change it.`)}
+	t.root.AddCommand(t.enrolCommand(), t.runCommand(), t.sshCommand(), t.statusCommand(), t.versionCommand())
+	return t.root
+}
+
+// line returns the line of one of the agent's commands, for the folder.
+func (t *tool) line(command, dir string) string {
+	line := t.root.CommandPath() + " " + command
+	if dir != DefaultDir() {
+		line += " --dir " + cli.QuoteWord(dir)
 	}
-	return nil
+	return line
 }
 
 func dirFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", DefaultDir(), "the agent's folder")
 }
 
-func enrolCommand() *cobra.Command {
+func (t *tool) enrolCommand() *cobra.Command {
 	var c EnrolConfig
 	var token, tokenFile string
 	cmd := &cobra.Command{
@@ -110,29 +95,33 @@ A new policy file allows the programs given by --allow-command, and none without
 shell others may see the token: --token-file reads it from a file, or from standard
 input for -.`,
 		Example: "  latchkey-agent enrol --server https://latchkey.example.com --token-file - --allow-command '/opt/bots/*'",
-		Args:    noArgs,
+		Args:    cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := readToken(cmd.InOrStdin(), token, tokenFile)
+			text, err := readToken(t.In, token, tokenFile)
 			if err != nil {
 				return err
 			}
 			if c.Server == "" {
-				return usageError{errors.New("--server must be given, for example --server https://latchkey.example.com")}
+				return cli.Hint(cli.Usagef("--server is missing: the address of the server"), "--server https://latchkey.example.com")
 			}
 			c.Token = latchkey.NewSecret(text)
-			s, policy, err := Enrol(cmd.Context(), c)
+			if _, _, err := Enrol(cmd.Context(), c); err != nil {
+				return t.adviseEnrol(err, c)
+			}
+			st, err := statusOf(c.Dir)
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "Enrolled as %s (%s) in the environment %s.\n", s.Name, s.Machine, s.Environment)
-			if shared, err := sharedUID(policy); err == nil && shared {
-				fmt.Fprintln(out, "Flows run as the agent's own user (shared-uid): only credentials that allow it can be used here.")
+			if err := t.PrintOne(st, st.fields()...); err != nil {
+				return err
 			}
-			if len(policy.Commands) == 0 {
-				fmt.Fprintf(out, "No flow can run here yet: add programs to commands in %s, or a server with %s ssh add.\n", c.Dir+string(os.PathSeparator)+policyFile, cmd.Parent().CommandPath())
+			if st.SharedUID && st.PolicyError == "" {
+				t.Say("flows run as the agent's own user (shared-uid): only credentials that allow it can be used here")
 			}
-			fmt.Fprintf(out, "Next: %s run --dir %s\n", cmd.Parent().CommandPath(), c.Dir)
+			if st.Policy != nil && len(st.Policy.Commands) == 0 {
+				t.Say("no flow can run here yet: add programs to commands in %s, or a server with %s", filepath.Join(c.Dir, policyFile), t.line("ssh add", c.Dir))
+			}
+			t.Say("enrolled; next: %s", t.line("run", c.Dir))
 			return nil
 		},
 	}
@@ -142,7 +131,7 @@ input for -.`,
 	f.StringVar(&token, "token", "", "enrolment token")
 	f.StringVar(&tokenFile, "token-file", "", "file with the enrolment token; - is standard input")
 	f.StringVar(&c.Name, "name", "", "name of the machine (default: the host's name)")
-	f.StringVar(&c.Environment, "environment", "", "refuse a token that is for another environment")
+	f.StringVarP(&c.Environment, "environment", "e", "", "refuse a token that is for another environment")
 	f.StringVar(&c.CAFile, "ca-file", "", "PEM file of the authorities to trust for the server's address")
 	f.StringArrayVar(&c.Commands, "allow-command", nil, "program that flows may run: an absolute path, * is any name; may be repeated")
 	f.StringVar(&c.RunAs, "run-as", "", "operating system user that flows run as; needs root")
@@ -151,45 +140,85 @@ input for -.`,
 	return cmd
 }
 
+// newToken is what to try for want of an enrolment token.
+const newToken = "latchkey machine token, as an admin of the environment: it makes one"
+
 func readToken(stdin io.Reader, token, file string) (string, error) {
 	switch {
 	case token != "" && file != "":
-		return "", usageError{errors.New("give either --token or --token-file")}
+		return "", cli.Usagef("give either --token or --token-file")
 	case token != "":
 		return token, nil
 	case file == "":
-		return "", usageError{errors.New("give the enrolment token with --token or --token-file; an environment admin makes one with: latchkey machine token")}
+		return "", cli.Hint(cli.Usagef("--token or --token-file is missing: the enrolment token"), newToken)
 	}
 	in := stdin
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("read the enrolment token: %w", err)
 		}
 		defer f.Close()
 		in = f
 	}
 	b, err := io.ReadAll(io.LimitReader(in, maxToken))
-	return strings.TrimSpace(string(b)), err
+	if err != nil {
+		return "", fmt.Errorf("read the enrolment token: %w", err)
+	}
+	if len(b) == 0 {
+		return "", cli.Hint(fmt.Errorf("%s holds no enrolment token: it is empty", file), newToken)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
-func runCommand() *cobra.Command {
+// adviseEnrol adds to the error of an enrolment what to try next.
+func (t *tool) adviseEnrol(err error, c EnrolConfig) error {
+	switch {
+	case errors.Is(err, errBadToken):
+		return cli.Hint(err, newToken)
+	case errors.Is(err, errEnrolled):
+		return cli.Hint(err, t.line("status", c.Dir)+", or a new token and --force to enrol it anew")
+	case errors.Is(err, errInUse):
+		return cli.Hint(err, t.line("status", c.Dir)+", and to stop the agent that runs")
+	}
+	e, ok := errors.AsType[*latchkey.Error](err)
+	switch {
+	case !ok:
+		return err
+	case e.Code == client.CodeUnreachable:
+		return cli.Unreachable(err, c.Server, cli.Remedies{
+			Refused:   "--server URL, if the server is at another address",
+			Authority: "--ca-file FILE, with the certificate of the authority that the server's comes from",
+			Unknown:   "--server URL, with another address",
+			Other:     "--server URL, if the server is at another address",
+		})
+	case strings.HasPrefix(e.Code, "enrolment-token-"):
+		return cli.Hint(err, newToken)
+	}
+	return cli.Hint(err, t.root.CommandPath()+" enrol --help")
+}
+
+func (t *tool) runCommand() *cobra.Command {
 	var c Config
 	var level, format string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "claim and run flows until a signal",
 		Long: `Run keeps a session with the server, and claims and runs flows. On SIGTERM or an interrupt
-it ends the flows that are under way, reports them, and stops.`,
-		Args: noArgs,
+it ends the flows that are under way, reports them, and stops. What it does is in its log,
+on standard error.`,
+		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if c.Log, err = newLog(cmd.ErrOrStderr(), level, format); err != nil {
+			if c.Log, err = newLog(t.Err, level, format); err != nil {
 				return err
 			}
 			if c.Slots < 1 || c.Slots > 100 {
-				return usageError{errors.New("--slots must be from 1 to 100")}
+				return cli.Usagef("--slots must be from 1 to 100")
 			}
 			a, err := New(c)
+			if errors.Is(err, errInUse) {
+				return cli.Hint(err, t.line("status", c.Dir))
+			}
 			if err != nil {
 				return err
 			}
@@ -202,24 +231,21 @@ it ends the flows that are under way, reports them, and stops.`,
 	f.StringVar(&c.Server, "server", "", "address of the server in place of the one enrolled with")
 	f.IntVar(&c.Slots, "slots", 1, "runs at the same time")
 	f.BoolVar(&c.Insecure, "insecure", false, "allow plain http to another host")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&format, "log-format", "text", "text or json")
+	cli.EnumFlag(cmd, &level, "log-level", "info", "debug, info, warn or error", "debug", "info", "warn", "error")
+	cli.EnumFlag(cmd, &format, "log-format", "text", "text or json", "text", "json")
 	return cmd
 }
 
 func newLog(w io.Writer, level, format string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, usageError{errors.New("--log-level must be debug, info, warn or error")}
+		return nil, fmt.Errorf("log level: %w", err)
 	}
 	o := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, o)), nil
 	}
-	return nil, usageError{errors.New("--log-format must be text or json")}
+	return slog.New(slog.NewTextHandler(w, o)), nil
 }
 
 // A Status is what the agent's folder says.
@@ -266,44 +292,45 @@ func statusOf(dir string) (Status, error) {
 	return st, nil
 }
 
-func statusCommand() *cobra.Command {
+// fields returns the status of an enrolled machine for people.
+func (st Status) fields() []cli.Field {
+	fields := []cli.Field{
+		{"Machine", fmt.Sprintf("%s (%s)", st.Name, st.Machine)}, {"Environment", st.Environment}, {"Server", st.Server},
+		{"Running", yesNo(st.Running)}, {"Shared uid", yesNo(st.SharedUID)},
+	}
+	if st.Trouble != nil {
+		fields = append(fields, cli.Field{"Trouble", fmt.Sprintf("since %s: %s", st.Trouble.Since.Local().Format(time.DateTime), st.Trouble.Message)})
+	}
+	fields = append(fields, cli.Field{"Policy", st.PolicyError})
+	if st.Policy == nil {
+		return fields
+	}
+	fields = append(fields, cli.Field{"Commands", cli.Joined(st.Policy.Commands)})
+	for _, s := range st.Policy.SSHServers {
+		fields = append(fields, cli.Field{"SSH server", s.Name + ": " + cli.Joined(s.Commands)})
+	}
+	return fields
+}
+
+func (t *tool) statusCommand() *cobra.Command {
 	var dir string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "show what this machine is enrolled as and what its policy allows",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:  cli.Exactly(),
+		RunE: func(*cobra.Command, []string) error {
 			st, err := statusOf(dir)
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return json.NewEncoder(out).Encode(st)
-			}
-			if !st.Enrolled {
-				fmt.Fprintf(out, "No machine is enrolled in %s.\n", dir)
+			if !st.Enrolled && !t.JSON {
+				t.Say("no machine is enrolled in %s", dir)
 				return nil
 			}
-			fmt.Fprintf(out, "machine      %s (%s)\nenvironment  %s\nserver       %s\nrunning      %s\nshared-uid   %s\n", st.Name, st.Machine, st.Environment, st.Server, yesNo(st.Running), yesNo(st.SharedUID))
-			if st.Trouble != nil {
-				fmt.Fprintf(out, "trouble      since %s: %s\n", st.Trouble.Since.Local().Format(time.DateTime), st.Trouble.Message)
-			}
-			if st.PolicyError != "" {
-				fmt.Fprintf(out, "policy       %s\n", st.PolicyError)
-			}
-			if st.Policy != nil {
-				fmt.Fprintf(out, "commands     %s\n", strings.Join(st.Policy.Commands, " "))
-				for _, s := range st.Policy.SSHServers {
-					fmt.Fprintf(out, "ssh server   %s: %s\n", s.Name, strings.Join(s.Commands, " "))
-				}
-			}
-			return nil
+			return t.PrintOne(st, st.fields()...)
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
@@ -314,12 +341,12 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-func versionCommand() *cobra.Command {
+func (t *tool) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "show the program's version", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "Version:   %s\nGo:        %s\nPlatform:  %s\n", Version(), runtime.Version(), platform())
-			return err
+		Use: "version", Short: "show the program's version", Args: cli.Exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			v := map[string]string{"version": Version(), "go": runtime.Version(), "platform": platform()}
+			return t.PrintOne(v, cli.Field{"Version", v["version"]}, cli.Field{"Go", v["go"]}, cli.Field{"Platform", v["platform"]})
 		},
 	}
 }

@@ -30,6 +30,12 @@ type EnrolConfig struct {
 	Insecure    bool     // plain http to another host
 }
 
+var (
+	errBadToken = errors.New("the enrolment token cannot be used")
+	errEnrolled = errors.New("this machine is enrolled already")
+	errInUse    = errors.New("another agent uses this folder")
+)
+
 // Enrol makes keys on this machine and has the server know them. When it
 // returns, everything is on disk. A policy file that exists is kept.
 func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err error) {
@@ -41,7 +47,7 @@ func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err
 	}
 	proof, serverKey, err := seal.ParseEnrolmentToken(c.Token.Reveal())
 	if err != nil {
-		return nil, none, fmt.Errorf("enrolment token: %w", err)
+		return nil, none, fmt.Errorf("%w: what was given %v", errBadToken, err)
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, none, err
@@ -52,7 +58,7 @@ func Enrol(ctx context.Context, c EnrolConfig) (_ *State, _ latchkey.Policy, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	if s, err := LoadState(c.Dir); err == nil && !c.Force {
-		return nil, none, fmt.Errorf("this machine is enrolled already, as %s (%s) with %s; --force enrols it anew", s.Name, s.Machine, s.Server)
+		return nil, none, fmt.Errorf("%w, as %s (%s) with %s", errEnrolled, s.Name, s.Machine, s.Server)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !c.Force {
 		return nil, none, err
 	}

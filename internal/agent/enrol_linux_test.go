@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
@@ -53,7 +52,10 @@ func TestEnrol(t *testing.T) {
 	}
 
 	// The same command again, now with a good token, read from standard input.
-	wantCommand(t, 0, "", first+"\n", "enrol", "--dir", f.dir, "--server", f.url, "--token-file", "-", "--name", "host1", "--allow-command", "/bin/true")
+	st := wantJSON[Status](t, wantCommand(t, 0, "latchkey-agent run --dir "+f.dir, first+"\n", "enrol", "--dir", f.dir, "--server", f.url, "--token-file", "-", "--name", "host1", "--allow-command", "/bin/true", "--json"))
+	if !st.Enrolled || st.Running || st.Machine == "" || st.Name != "host1" || !st.SharedUID {
+		t.Errorf("enrol = %+v; want the machine's status", st)
+	}
 	if info, err := os.Stat(f.dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("folder %v, %v; want mode 0700", info.Mode(), err)
 	}
@@ -76,7 +78,7 @@ func TestEnrol(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	wantCommand(t, 1, "enrolled already", "", enrol(f.token(t, ""))...)
+	wantCommand(t, 1, "enrolled already, as host1", "", enrol(f.token(t, ""))...)
 	wantCommand(t, 1, "policy.toml", "", enrol(f.token(t, before.Machine), "--force", "--allow-command", "/bin/false")...)
 	keys, err := os.ReadFile(filepath.Join(f.dir, keyFile))
 	if err != nil {
@@ -98,14 +100,11 @@ func TestEnrol(t *testing.T) {
 	f.agent(t)
 	f.await(t, f.start(t, c, nil), latchkey.RunSucceeded, "")
 
-	var st Status
-	if err := json.Unmarshal([]byte(wantCommand(t, 0, "", "", "status", "--dir", f.dir, "--json")), &st); err != nil {
-		t.Fatal(err)
-	}
+	st = wantJSON[Status](t, wantCommand(t, 0, "", "", "status", "--dir", f.dir, "--json"))
 	if !st.Enrolled || !st.Running || !st.SharedUID || st.Machine != f.machine || st.Policy == nil || st.PolicyError != "" {
 		t.Errorf("status = %+v; want a running, enrolled machine", st)
 	}
-	wantCommand(t, 1, "another agent uses this folder", "", "run", "--dir", f.dir)
+	wantCommand(t, 1, "latchkey-agent: try: latchkey-agent status --dir "+f.dir, "", "run", "--dir", f.dir)
 	wantCommand(t, 1, "another agent uses this folder", "", enrol(f.token(t, before.Machine), "--force")...)
 }
 

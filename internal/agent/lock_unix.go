@@ -16,7 +16,7 @@ func lock(path string) (unlock func() error, err error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another agent uses this folder (%s is locked)", path), f.Close())
+		return nil, errors.Join(fmt.Errorf("%w (%s is locked)", errInUse, path), f.Close())
 	}
 	return f.Close, nil
 }

@@ -16,7 +16,7 @@ func lock(path string) (unlock func() error, err error) {
 	}
 	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("another agent uses this folder (%s is locked)", path), f.Close())
+		return nil, errors.Join(fmt.Errorf("%w (%s is locked)", errInUse, path), f.Close())
 	}
 	return f.Close, nil
 }

@@ -66,12 +66,12 @@ func TestServerEmpty(t *testing.T) {
 	a = f.agent(t)
 	eventually(t, latchkeytest.Patience, "the agent's log to say what happened", func() bool { return strings.Contains(a.log.String(), text) })
 	eventually(t, latchkeytest.Patience, "the status to say what happened", func() bool { return strings.Contains(f.status(t), text) })
-	if s := f.status(t); !strings.Contains(s, "running      yes") || !strings.Contains(s, "enrol the machine with a new token and --force") {
+	if s := f.status(t); !strings.Contains(s, "Running:      yes") || !strings.Contains(s, "enrol the machine with a new token and --force") {
 		t.Errorf("status = %s; want it running, and what to do", s)
 	}
 	f.replace(own)
 	f.awaitWithin(t, latchkeytest.Patience, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
-	eventually(t, latchkeytest.Patience, "the trouble to be over", func() bool { return !strings.Contains(f.status(t), "trouble") })
+	eventually(t, latchkeytest.Patience, "the trouble to be over", func() bool { return !strings.Contains(f.status(t), "Trouble:") })
 }
 
 // TestServerRestored brings the server back with a database from before a run. The
@@ -163,7 +163,7 @@ func TestClones(t *testing.T) {
 					t.Errorf("agent ended with %d: %s; want 1, why and what to do", code, a.log)
 				}
 			}
-			if s := f.status(t); !strings.Contains(s, "trouble") || !strings.Contains(s, "quarantined") {
+			if s := f.status(t); !strings.Contains(s, "Trouble:") || !strings.Contains(s, "quarantined") {
 				t.Errorf("status = %s; want it to say what happened", s)
 			}
 			m, err := f.Broker.Machine(t.Context(), f.Admin, f.Env, f.machine)

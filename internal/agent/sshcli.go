@@ -1,40 +1,67 @@
 package agent
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/term"
 
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
-func sshCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "ssh",
-		Short: "SSH servers that flows can run on",
-		Long: `With the driver ssh the agent signs in to an SSH server that this machine's policy file
+func (t *tool) sshCommand() *cobra.Command {
+	cmd := cli.Group("ssh", "SSH servers that flows can run on", `With the driver ssh the agent signs in to an SSH server that this machine's policy file
 names, as the user of a connection's credential, and runs the flow there. Address and
-host key are this machine's: who makes a connection chooses a server by its name.`,
-		Args: knownCommand, SuggestionsMinimumDistance: 2,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(sshAddCommand(), sshListCommand())
+host key are this machine's: who makes a connection chooses a server by its name.`)
+	cmd.AddCommand(t.sshAddCommand(), t.sshListCommand())
 	return cmd
 }
 
-func sshAddCommand() *cobra.Command {
+// An sshServerInfo is what people and programs are shown of an SSH server.
+type sshServerInfo struct {
+	Name     string        `json:"name"`
+	Address  string        `json:"address"`
+	HostKeys []hostKeyInfo `json:"hostKeys"`
+	Commands []string      `json:"commands"`
+}
+
+type hostKeyInfo struct {
+	Type        string `json:"type"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+// info returns what is shown of a server.
+func (s *sshServer) info() (sshServerInfo, error) {
+	i := sshServerInfo{s.Name, s.Address, []hostKeyInfo{}, slices.Concat([]string{}, s.Commands)}
+	for _, text := range s.HostKeys {
+		key, err := parseHostKey(text)
+		if err != nil {
+			return i, err
+		}
+		i.HostKeys = append(i.HostKeys, hostKeyInfo{key.Type(), ssh.FingerprintSHA256(key)})
+	}
+	return i, nil
+}
+
+func (i sshServerInfo) fields() []cli.Field {
+	fields := []cli.Field{{"Name", i.Name}, {"Address", i.Address}}
+	for _, k := range i.HostKeys {
+		fields = append(fields, cli.Field{"Host key", fmt.Sprintf("%s (%s)", k.Fingerprint, k.Type)})
+	}
+	return append(fields, cli.Field{"Commands", cli.Joined(i.Commands)})
+}
+
+func (t *tool) sshAddCommand() *cobra.Command {
 	var dir, fingerprint, hostKey string
 	var commands []string
 	cmd := &cobra.Command{
@@ -47,40 +74,41 @@ administrator sees there with: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
 Without a terminal --host-key-fingerprint confirms it; with --host-key the server is not
 asked. A running agent reads the file when it is started again.`,
 		Example: "  latchkey-agent ssh add erp erp.example.com --allow-command '/opt/erp/bin/*'",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.ExactArgs(2)(cmd, args); err != nil {
-				return usageError{errors.New("the name and the address of the server are needed, for example: erp erp.example.com")}
-			}
-			return nil
-		},
+		Args:    cli.Exactly("NAME", "ADDRESS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s := &sshServer{Name: args[0], Address: args[1], Commands: commands}
 			if err := latchkey.CheckSSHServerName(s.Name); err != nil {
-				return usageError{fmt.Errorf("the name %w", err)}
+				return cli.Usagef("the name %w", err)
 			}
 			address, err := sshAddress(s.Address)
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			s.Address = address
 			if hostKey == "" {
 				key, err := scanHostKey(cmd.Context(), address)
 				if err != nil {
-					return err
+					return cli.Hint(err, "another address, or --host-key 'ssh-ed25519 AAAA…', with which the server is not asked")
 				}
 				hostKey = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-				if err := confirmKey(cmd, address, key, fingerprint); err != nil {
+				if err := t.confirmKey(cmd.Context(), address, key, fingerprint); err != nil {
 					return err
 				}
 			}
 			s.HostKeys = []string{hostKey}
 			if err := addServer(dir, s); err != nil {
+				return t.adviseNoPolicy(err, dir)
+			}
+			i, err := s.info()
+			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "Added %s to %s. Start the agent again, if it is running.\n", s.Name, filepath.Join(dir, policyFile))
+			if err := t.PrintOne(i, i.fields()...); err != nil {
+				return err
+			}
+			t.Say("added to %s; start the agent again, if it is running", filepath.Join(dir, policyFile))
 			if len(commands) == 0 {
-				fmt.Fprintln(out, "No flow can run there yet: add programs to commands in its [[ssh]] part.")
+				t.Say("no flow can run there yet: add programs to commands in its [[ssh]] part")
 			}
 			return nil
 		},
@@ -93,28 +121,31 @@ asked. A running agent reads the file when it is started again.`,
 	return cmd
 }
 
+// adviseNoPolicy adds what to try when a folder has no policy file.
+func (t *tool) adviseNoPolicy(err error, dir string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return cli.Hint(fmt.Errorf("no machine is enrolled in %s: it has no %s", dir, policyFile), t.line("enrol", dir)+" --server URL --token-file FILE")
+	}
+	return err
+}
+
 // confirmKey has somebody say that a host key is the right one.
-func confirmKey(cmd *cobra.Command, address string, key ssh.PublicKey, fingerprint string) error {
+func (t *tool) confirmKey(ctx context.Context, address string, key ssh.PublicKey, fingerprint string) error {
 	got := ssh.FingerprintSHA256(key)
-	if fingerprint != "" {
-		if got != fingerprint {
-			return fmt.Errorf("%s has the host key %s (%s), which is not the one that was given", address, got, key.Type())
-		}
+	shown := fmt.Sprintf("%s has the host key %s (%s)", address, got, key.Type())
+	switch {
+	case fingerprint == got:
 		return nil
+	case fingerprint != "":
+		return fmt.Errorf("%s, which is not the one that was given", shown)
+	case !t.CanAsk():
+		return cli.Hint(cli.Usagef("%s, and there is nobody to ask whether that is the right one", shown), "--host-key-fingerprint "+got+", if the server's administrator confirms it")
 	}
-	in, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return usageError{fmt.Errorf("%s has the host key %s (%s); if its administrator confirms that, give --host-key-fingerprint %s", address, got, key.Type(), got)}
+	ok, err := t.Ask(ctx, shown+". Is that the right one")
+	if err == nil && !ok {
+		err = errors.New("nothing was added")
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s has the host key %s (%s).\nIs that the right one? Type yes: ", address, got, key.Type())
-	line, err := bufio.NewReader(io.LimitReader(in, 100)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if strings.TrimSpace(line) != "yes" {
-		return errors.New("nothing was added")
-	}
-	return nil
+	return err
 }
 
 // scanHostKey returns the host key of a server. Nothing is sent to it that names
@@ -125,7 +156,7 @@ func scanHostKey(ctx context.Context, address string) (key ssh.PublicKey, err er
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("reach the server: %w", err)
+		return nil, fmt.Errorf("%s cannot be reached: %w", address, err)
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(sshDialTime)); err != nil {
@@ -219,31 +250,38 @@ commands = [%s]
 `, s.Name, s.Address, quoted(s.HostKeys), quoted(s.Commands))
 }
 
-func sshListCommand() *cobra.Command {
+func (t *tool) sshListCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "show the SSH servers that flows can run on",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:  cli.Exactly(),
+		RunE: func(*cobra.Command, []string) error {
 			p, err := loadPolicy(dir)
 			if err != nil {
-				return err
+				return t.adviseNoPolicy(err, dir)
 			}
-			out := cmd.OutOrStdout()
+			all := []sshServerInfo{}
 			for _, s := range p.SSH {
-				fmt.Fprintf(out, "%s  %s\n", s.Name, s.Address)
-				for _, wire := range s.keys {
-					key, err := ssh.ParsePublicKey(wire)
-					if err != nil {
-						return err
-					}
-					fmt.Fprintf(out, "  host key  %s (%s)\n", ssh.FingerprintSHA256(key), key.Type())
+				i, err := s.info()
+				if err != nil {
+					return err
 				}
-				fmt.Fprintf(out, "  commands  %s\n", strings.Join(s.Commands, " "))
+				all = append(all, i)
 			}
-			if len(p.SSH) == 0 {
-				fmt.Fprintf(out, "There is none in %s.\n", filepath.Join(dir, policyFile))
+			if t.JSON {
+				return t.PrintJSON(all)
+			}
+			for n, i := range all {
+				if n > 0 {
+					fmt.Fprintln(t.Out)
+				}
+				if err := t.PrintOne(i, i.fields()...); err != nil {
+					return err
+				}
+			}
+			if len(all) == 0 {
+				t.Say("there are none in %s", filepath.Join(dir, policyFile))
 			}
 			return nil
 		},

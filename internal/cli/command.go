@@ -37,7 +37,11 @@ func Exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return Hint(Usagef("%s is missing", strings.Join(names[len(args):], " and ")), cmd.CommandPath()+" --help")
+			is := "is"
+			if len(names)-len(args) > 1 {
+				is = "are"
+			}
+			return Hint(Usagef("%s %s missing", strings.Join(names[len(args):], " and "), is), cmd.CommandPath()+" --help")
 		case len(args) > len(names):
 			return Hint(Usagef("%q is one argument too many", args[len(names)]), cmd.CommandPath()+" --help")
 		}

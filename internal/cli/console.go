@@ -50,6 +50,7 @@ func (c *Console) Attach(root *cobra.Command) {
 	root.SetOut(c.Out)
 	root.SetErr(c.Err)
 	root.SetFlagErrorFunc(FlagError)
+	root.SetHelpCommand(HelpCommand())
 }
 
 // CheckColor refuses other values of --color.

@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"syscall"
 
 	"latchkey.dev/latchkey"
 )
@@ -74,6 +77,37 @@ func (c *Console) Report(ctx context.Context, err error) int {
 		return CodeInterrupted
 	}
 	return CodeFailed
+}
+
+// Remedies are what to try when no server answers.
+type Remedies struct {
+	Refused   string // nothing listens at the address
+	Authority string // the certificate is of an authority that is not known
+	Unknown   string // the address has no host
+	Other     string
+}
+
+// Unreachable adds to an error for which nobody answers at server why that is,
+// and what to try.
+func Unreachable(err error, server string, try Remedies) error {
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, dns := errors.AsType[*net.DNSError](err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		if server == "" {
+			server = "the address"
+		}
+		return Hint(fmt.Errorf("nothing listens at %s: %w", server, err), try.Refused)
+	case authority:
+		return Hint(err, try.Authority)
+	case dns:
+		return Hint(err, try.Unknown)
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return Hint(err, "--server "+strings.Replace(server, "https://", "http://", 1))
+	case strings.Contains(err.Error(), "malformed HTTP response"):
+		return Hint(err, "--server "+strings.Replace(server, "http://", "https://", 1))
+	}
+	return Hint(err, try.Other)
 }
 
 // Message returns an error as lines: what failed, then each faulty field, then
