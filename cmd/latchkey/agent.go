@@ -6,11 +6,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/cli"
 )
 
 // agentCommand is the machine's program as a part of this one.
 func (a *app) agentCommand() *cobra.Command {
 	cmd := agent.Command("agent", &a.Console)
+	cmd.Annotations = map[string]string{cli.OwnManual: "latchkey-agent"}
 	cmd.Short = "the agent, which makes this machine one that flows run on"
 	for _, sub := range cmd.Commands() {
 		// The profile may know what its own program does not.

@@ -8,6 +8,14 @@ import (
 	"latchkey.dev/internal/cli"
 )
 
+// manCommand is the one of this program. The agent's commands have their pages
+// under the name of the agent's own program.
+func (a *app) manCommand() *cobra.Command {
+	cmd := a.ManCommand(func() *cobra.Command { return newApp(stdio{}, nil).rootCommand() })
+	cmd.Long += " The pages of latchkey agent come from latchkey-agent man."
+	return cmd
+}
+
 // helpTopics are pages of help that belong to no command.
 func helpTopics() []*cobra.Command {
 	topic := func(name, short, long string) *cobra.Command {

@@ -44,6 +44,7 @@ func Program(c *cli.Console) *cobra.Command {
 	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return c.CheckColor() }
 	c.Attach(cmd)
 	c.Flags(cmd)
+	cmd.AddCommand(c.ManCommand(func() *cobra.Command { return Program(&cli.Console{Program: c.Program}) }))
 	cli.AddCompletion(cmd, "print the script with which a shell completes commands", `Completion prints a script with which a shell completes commands and flags. For the
 shell that you are in: source <(`+c.Program+` completion bash)`)
 	cli.CompleteNothingElse(cmd)

@@ -149,3 +149,9 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+func TestRoff(t *testing.T) {
+	if got, want := roff(".x\n'y' -a \\n …"), `\&.x`+"\n"+`\(aqy\(aq \-a \en \[u2026]`; got != want {
+		t.Errorf("roff = %q; want %q", got, want)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -115,18 +114,18 @@ func (s Source) Completions(ctx context.Context, program, dir string) error {
 }
 
 // ManPages has a program write its man pages to a folder, compresses them, and
-// returns their names, such as latchkey-serve.1.gz. A program that has none
-// returns none.
+// returns their names, such as latchkey-serve.1.gz. A program that writes none is
+// an error.
 func (s Source) ManPages(ctx context.Context, program, dir string) ([]string, error) {
 	if _, err := s.run(ctx, program, "man", dir); err != nil {
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 2 { // no such command
-			return nil, nil
-		}
 		return nil, err
 	}
 	pages, err := filepath.Glob(filepath.Join(dir, "*.[1-8]"))
 	if err != nil {
 		return nil, err
+	}
+	if len(pages) == 0 {
+		return nil, fmt.Errorf("%s man: no page was written", program)
 	}
 	var names []string
 	for _, page := range pages {

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -9,47 +9,47 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"latchkey.dev/internal/agent"
-	"latchkey.dev/internal/cli"
 )
 
-func (a *app) manCommand() *cobra.Command {
+// OwnManual is the annotation of a command that is a program of its own as well,
+// whose manual it has.
+const OwnManual = "own-manual"
+
+// ManCommand returns the command that writes the program's manual, of the
+// commands that fresh returns.
+func (c *Console) ManCommand(fresh func() *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
 		Short: "write the manual pages into a folder",
-		Long: `Man writes a page for each command of latchkey and of latchkey-agent, in section 1: the
-same text as --help. The pages are the same for everybody who has this version, so that
-a package can hold them.`,
-		Example: `  latchkey man /usr/local/share/man/man1`,
-		Args:    cli.Exactly("DIR"),
+		Long: `Man writes a page for each command of the program, in section 1: the same text as
+--help. The pages are the same for everybody who has this version, so that a package
+can hold them.`,
+		Example: "  " + c.Program + " man /usr/local/share/man/man1",
+		Args:    Exactly("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fmt.Errorf("make folder: %w", err)
 			}
-			n := 0
-			for _, root := range []*cobra.Command{newApp(stdio{}, nil).rootCommand(), agent.Program(&cli.Console{Program: "latchkey-agent"})} {
-				pages := manPages(root)
-				for name, page := range pages {
-					if err := os.WriteFile(filepath.Join(args[0], name), []byte(page), 0o644); err != nil {
-						return fmt.Errorf("write manual: %w", err)
-					}
+			pages := manPages(fresh())
+			for name, page := range pages {
+				if err := os.WriteFile(filepath.Join(args[0], name), []byte(page), 0o644); err != nil {
+					return fmt.Errorf("write manual: %w", err)
 				}
-				n += len(pages)
 			}
-			a.Say("wrote %d pages", n)
+			c.Say("wrote %d pages", len(pages))
 			return nil
 		},
 	}
 }
 
-// manPages returns the manual of a command and those below it, by file name.
+// manPages returns the manual of a program's commands, by file name.
 func manPages(root *cobra.Command) map[string]string {
+	root.InitDefaultVersionFlag()
 	pages := map[string]string{}
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
-		if cmd.Hidden || cmd.Name() == "help" || manName(cmd) == "latchkey-agent" && cmd.HasParent() {
-			return // latchkey agent is the same as latchkey-agent
+		if cmd.Hidden || cmd.Name() == "help" || cmd.Annotations[OwnManual] != "" {
+			return
 		}
 		pages[manName(cmd)+".1"] = manPage(cmd)
 		for _, c := range cmd.Commands() {
@@ -95,7 +95,7 @@ func manPage(cmd *cobra.Command) string {
 				dashes += " " + kind
 			}
 			// Some defaults depend on who asks.
-			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "[]" && f.DefValue != "0s" && !cli.IsFileFlag(f.Name) {
+			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "[]" && f.DefValue != "0s" && !IsFileFlag(f.Name) {
 				usage += " (default " + f.DefValue + ")"
 			}
 			fmt.Fprintf(&list, ".TP\n\\fB%s\\fR\n%s\n", roff(dashes), roff(usage))
