@@ -38,8 +38,7 @@ func (a *app) machineCommand() *cobra.Command {
 	cmd := cli.Group("machine", "where flows run", `A machine runs the Latchkey agent, has its own keys, and runs what its local policy
 file allows. It joins an environment with an enrolment token.`, "machines")
 	cmd.AddCommand(a.machineToken(), a.machineList(), a.machineShow(), a.machineRename(),
-		a.machineAble("disable", "let a machine claim no run and get no secret, at once", true),
-		a.machineAble("enable", "let a disabled machine work again", false), a.machineDelete())
+		a.machineDisable(), a.machineEnable(), a.machineDelete())
 	return cmd
 }
 
@@ -189,10 +188,37 @@ func (a *app) machineRename() *cobra.Command {
 	return cmd
 }
 
-func (a *app) machineAble(verb, short string, disabled bool) *cobra.Command {
+func (a *app) machineDisable() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "disable MACHINE", Short: "let a machine claim no run and get no secret, at once", Args: cli.Exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
+		Long: `Disable keeps a machine from claiming runs and from getting secrets, also for runs that are
+under way; a flow that has its secret already goes on. Its connections and what waits for it
+stay: machine enable takes it back.`,
+	}
+	sure := cli.SureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, env, err := a.within(cmd.Context())
+		if err != nil {
+			return err
+		}
+		id, err := machineID(cmd.Context(), c, env, args[0])
+		if err != nil {
+			return err
+		}
+		if err := a.Confirm(cmd.Context(), *sure, "disable the machine "+args[0]+", so that it claims no run and its runs get no secret any more"); err != nil {
+			return err
+		}
+		disabled := true
+		return a.updateMachine(cmd.Context(), string(id), latchkey.MachineUpdate{Disabled: &disabled})
+	}
+	return cmd
+}
+
+func (a *app) machineEnable() *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " MACHINE", Short: short, Args: cli.Exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
+		Use: "enable MACHINE", Short: "let a disabled machine work again", Args: cli.Exactly("MACHINE"), ValidArgsFunction: a.completeMachines(),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			disabled := false
 			return a.updateMachine(cmd.Context(), args[0], latchkey.MachineUpdate{Disabled: &disabled})
 		},
 	}

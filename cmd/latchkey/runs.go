@@ -381,7 +381,7 @@ func (a *app) runLog() *cobra.Command {
 }
 
 func (a *app) runCancel() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "cancel RUN", Short: "end a run and everything it started", Args: cli.Exactly("RUN"), ValidArgsFunction: a.completeRuns(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
@@ -398,4 +398,6 @@ func (a *app) runCancel() *cobra.Command {
 			return a.PrintOne(r, runFields(r, a.namesOfRun(cmd.Context(), c, env, r))...)
 		},
 	}
+	cmd.Flags().Bool("yes", false, "as with commands that ask; cancel does not")
+	return cmd
 }

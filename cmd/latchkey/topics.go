@@ -61,6 +61,7 @@ moves. In pipes and files nothing is cut to a width, coloured or moved; --color 
 colours there too. Names and messages from a server are shown without control
 characters; in JSON these are escaped.
 
-What deletes asks first, on a terminal only. Elsewhere it takes --yes.`),
+What takes something away asks first, on a terminal only. Elsewhere it takes --yes. Only
+run cancel does not ask.`),
 	}
 }

@@ -49,9 +49,9 @@ func TestTree(t *testing.T) {
 			return
 		}
 		verb := cmd.Name()
-		if slices.Contains([]string{"delete", "remove", "revoke", "purge"}, verb) {
+		if slices.Contains([]string{"delete", "remove", "revoke", "purge", "retire", "disable", "cancel"}, verb) {
 			if f := cmd.Flags().Lookup("yes"); f == nil || f.Value.Type() != "bool" {
-				t.Errorf("%s deletes and has no --yes", path)
+				t.Errorf("%s takes something away and has no --yes", path)
 			}
 		}
 		for _, name := range []string{"json", "quiet", "environment", "profile", "color"} {

@@ -26,9 +26,7 @@ func userFields(u latchkey.User) []cli.Field {
 
 func (a *app) userCommand() *cobra.Command {
 	cmd := cli.Group("user", "local accounts", "Accounts of people. Only tenant admins manage them.", "users")
-	cmd.AddCommand(a.userCreate(), a.userList(), a.userShow(), a.userUpdate(),
-		a.userAble("disable", "stop an account at once, also for runs that are under way", true),
-		a.userAble("enable", "let a disabled account in again", false))
+	cmd.AddCommand(a.userCreate(), a.userList(), a.userShow(), a.userUpdate(), a.userDisable(), a.userEnable())
 	return cmd
 }
 
@@ -200,19 +198,47 @@ func namingCurrentPassword(err error) error {
 	return err
 }
 
-func (a *app) userAble(verb, short string, disabled bool) *cobra.Command {
+func (a *app) userDisable() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "disable USER", Short: "stop an account at once, also for runs that are under way", Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		Long: `Disable refuses an account at once, whatever it is signed in with. Runs that it has started
+and runs through its connections get no secret any more, also those that are under way.
+Nothing is deleted: user enable takes it back.`,
+	}
+	sure := cli.SureFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		if _, err := c.User(cmd.Context(), args[0]); err != nil {
+			return err
+		}
+		if err := a.Confirm(cmd.Context(), *sure, "disable the account "+args[0]+", so that it is refused and its runs get no secret any more"); err != nil {
+			return err
+		}
+		return a.setDisabled(cmd.Context(), c, args[0], true)
+	}
+	return cmd
+}
+
+func (a *app) userEnable() *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " USER", Short: short, Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers(),
+		Use: "enable USER", Short: "let a disabled account in again", Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			u, err := c.UpdateUser(cmd.Context(), args[0], latchkey.UserUpdate{Disabled: &disabled})
-			if err != nil {
-				return err
-			}
-			return a.PrintOne(u, userFields(u)...)
+			return a.setDisabled(cmd.Context(), c, args[0], false)
 		},
 	}
+}
+
+func (a *app) setDisabled(ctx context.Context, c *client.Client, ref string, disabled bool) error {
+	u, err := c.UpdateUser(ctx, ref, latchkey.UserUpdate{Disabled: &disabled})
+	if err != nil {
+		return err
+	}
+	return a.PrintOne(u, userFields(u)...)
 }
