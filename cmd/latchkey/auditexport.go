@@ -27,8 +27,10 @@ those that the flags choose. It needs as little memory for a million as for ten.
 With --output it goes on after the last entry that the file has, so that the same command
 can run again and again: after an interrupt, a crash or a full disk no entry is missing
 and none is there twice. A last line that was cut off is written anew; each page is on
-disk before the next is asked for. The flags that choose have to stay the same. Without
---output, give the id of the last line that you have as --after.
+disk before the next is asked for. The flags that choose have to stay the same: a file
+with entries that they would not have chosen is refused. Only --since may differ, which
+says where a new file begins. Without --output, give the id of the last line that you
+have as --after.
 
 The order is that in which entries became final, not that of their times or ids: entries
 of several servers, of transactions that take long and of clocks that are set back find
@@ -73,12 +75,17 @@ func (a *app) auditExport() *cobra.Command {
 			if output == "" {
 				return e.run(cmd.Context())
 			}
-			file, last, err := openExport(output)
+			chose, err := v.chose(cmd.Context(), c, f)
+			if err != nil {
+				return err
+			}
+			file, last, err := openExport(output, chose)
 			if err != nil {
 				return err
 			}
 			if last != "" {
 				a.Say("going on after %s", last)
+				e.filter.Since = time.Time{} // what is between the two would be missing
 			}
 			e.out, e.last = file, last
 			return errors.Join(e.run(cmd.Context()), file.Close())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
 
@@ -21,6 +22,9 @@ import (
 func auditID(n int) latchkey.AuditID {
 	return latchkey.AuditID(fmt.Sprintf("aud_%026d", n))
 }
+
+// anything is the check of flags that choose everything.
+func anything(latchkey.AuditEvent) error { return nil }
 
 // A madeUpLog answers as a server with so many entries does.
 type madeUpLog struct {
@@ -74,7 +78,7 @@ func exported(t *testing.T, path string) int {
 func (l *madeUpLog) export(t *testing.T, ctx context.Context, path string, follow bool) error {
 	t.Helper()
 	a, _, _ := testApp(t, "")
-	file, last, err := openExport(path)
+	file, last, err := openExport(path, anything)
 	if err != nil {
 		return err
 	}
@@ -175,7 +179,7 @@ func TestExportLeavesOtherFilesAlone(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := openExport(path); !errors.Is(err, errNoExport) {
+		if _, _, err := openExport(path, anything); !errors.Is(err, errNoExport) {
 			t.Errorf("%s: %v; want it refused", name, err)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != content {
@@ -183,7 +187,7 @@ func TestExportLeavesOtherFilesAlone(t *testing.T) {
 		}
 	}
 	path := filepath.Join(dir, "used")
-	first, _, err := openExport(path)
+	first, _, err := openExport(path, anything)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,11 +195,92 @@ func TestExportLeavesOtherFilesAlone(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode = %v, %v; want 0600", info.Mode(), err)
 	}
-	if _, _, err := openExport(path); err == nil || !strings.Contains(err.Error(), "another export") {
+	if _, _, err := openExport(path, anything); err == nil || !strings.Contains(err.Error(), "another export") {
 		t.Errorf("a second export of the same file: %v; want it refused", err)
 	}
-	if _, _, err := openExport(dir); err == nil {
+	if _, _, err := openExport(dir, anything); err == nil {
 		t.Error("a folder is taken for a file")
+	}
+}
+
+// TestExportWithOtherFlags goes on with a file that was made with other flags:
+// what they leave out would be missing in it.
+func TestExportWithOtherFlags(t *testing.T) {
+	const env = "env_06h0e9ar16009rtdky4ekg8gnr"
+	at := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+	entry := func(n int) latchkey.AuditEvent {
+		return latchkey.AuditEvent{
+			ID: auditID(n), At: at, Environment: env, Action: latchkey.ActReleaseGranted, Outcome: latchkey.OutcomeOK,
+			Actor: "user_1", Subject: "cred_1", Run: "run_1", Machine: "mach_1", Credential: "cred_1",
+		}
+	}
+	tests := []struct {
+		flags  auditFlags
+		env    string
+		change func(*latchkey.AuditEvent) // of the entry before the last
+		fault  string                     // the flag that is to blame
+	}{
+		{auditFlags{}, "", func(e *latchkey.AuditEvent) { *e = latchkey.AuditEvent{ID: e.ID} }, ""},
+		{auditFlags{since: "2027-01-01T00:00:00Z"}, "", nil, ""},
+		{auditFlags{}, env, nil, ""},
+		{auditFlags{}, env, func(e *latchkey.AuditEvent) { e.Environment = "" }, "--environment " + env},
+		{auditFlags{action: "release."}, "", func(e *latchkey.AuditEvent) { e.Action = latchkey.ActReleaseDenied }, ""},
+		{auditFlags{action: "release."}, "", func(e *latchkey.AuditEvent) { e.Action = latchkey.ActRunStart }, "--action release."},
+		{auditFlags{action: "release.granted"}, "", func(e *latchkey.AuditEvent) { e.Action = latchkey.ActReleaseDenied }, "--action release.granted"},
+		{auditFlags{outcome: "ok"}, "", nil, ""},
+		{auditFlags{outcome: "ok"}, "", func(e *latchkey.AuditEvent) { e.Outcome = latchkey.OutcomeFailed }, "--outcome ok"},
+		{auditFlags{actor: "ann"}, "", nil, ""},
+		{auditFlags{actor: "ann"}, "", func(e *latchkey.AuditEvent) { e.Actor = "user_2" }, "--actor ann"},
+		{auditFlags{subject: "cred_1"}, "", nil, ""},
+		{auditFlags{subject: "cred_1"}, "", func(e *latchkey.AuditEvent) { e.Subject = "" }, "--subject cred_1"},
+		{auditFlags{run: "run_1"}, "", func(e *latchkey.AuditEvent) { e.Run = "run_2" }, "--run run_1"},
+		{auditFlags{machine: "the desk"}, "", func(e *latchkey.AuditEvent) { e.Machine = "mach_2" }, "--machine 'the desk'"},
+		{auditFlags{credential: "bot"}, "", func(e *latchkey.AuditEvent) { e.Credential = "cred_2" }, "--credential bot"},
+		{auditFlags{until: "2026-11-24T00:00:00Z"}, "", nil, ""},
+		{auditFlags{until: "2026-11-24T00:00:00Z"}, "", func(e *latchkey.AuditEvent) { e.At = at.Add(48 * time.Hour) }, "--until 2026-11-24T00:00:00Z"},
+	}
+	for _, tt := range tests {
+		entries := []latchkey.AuditEvent{entry(1), entry(2), entry(3)}
+		if tt.change != nil {
+			tt.change(&entries[1])
+		}
+		var b bytes.Buffer
+		for _, e := range entries {
+			line, err := cli.MarshalJSON(e, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Write(line)
+		}
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// As fill does it, which asks the server for ids.
+		f := client.AuditFilter{
+			Environment: tt.env, Action: latchkey.Action(tt.flags.action), Outcome: latchkey.Outcome(tt.flags.outcome), Actor: "user_1",
+			Subject: tt.flags.subject, Run: latchkey.RunID(tt.flags.run), Machine: "mach_1", Credential: "cred_1", Until: at.Add(24 * time.Hour),
+		}
+		chose, err := tt.flags.chose(t.Context(), nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, last, err := openExport(path, chose)
+		if tt.fault == "" {
+			if err != nil || last != auditID(3) {
+				t.Errorf("%+v: %q, %v; want it gone on with", tt.flags, last, err)
+			}
+			if err == nil {
+				file.Close()
+			}
+			continue
+		}
+		if _, usage := errors.AsType[cli.UsageError](err); !usage || !strings.Contains(err.Error(), tt.fault+" does not choose") || !strings.Contains(err.Error(), string(auditID(2))) {
+			t.Errorf("%+v: %v; want %s refused", tt.flags, err, tt.fault)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, b.Bytes()) {
+			t.Errorf("%+v: the file is %q now, %v", tt.flags, got, err)
+		}
 	}
 }
 
@@ -222,7 +307,7 @@ func FuzzCompleteLines(f *testing.F) {
 	f.Add([]byte(`{"id":"aud_00000000000000000000000001"}` + "\n" + `{"id":"au`))
 	f.Add([]byte("{\"id\":\"aud_\n\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		size, last, err := completeLines(bytes.NewReader(b), int64(len(b)))
+		size, last, err := completeLines(bytes.NewReader(b), int64(len(b)), anything)
 		if err != nil {
 			return
 		}

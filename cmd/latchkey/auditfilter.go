@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -82,6 +83,38 @@ func (v *auditFlags) fill(ctx context.Context, a *app, c *client.Client, f *clie
 		f.Credential, err = idWithin(ctx, a, v.credential, "cred", credentialID)
 	}
 	return err
+}
+
+// chose returns what checks that these flags, which f was filled by, could have
+// chosen an entry. When an export began does not matter to it.
+func (v *auditFlags) chose(ctx context.Context, c *client.Client, f client.AuditFilter) (func(latchkey.AuditEvent) error, error) {
+	env := latchkey.EnvironmentID(f.Environment)
+	if env != "" && !latchkey.HasPrefix(f.Environment, "env") {
+		e, err := c.Environment(ctx, f.Environment)
+		if err != nil {
+			return nil, err
+		}
+		env = e.ID
+	}
+	action := func(a latchkey.Action) bool {
+		return a == f.Action || strings.HasSuffix(v.action, ".") && strings.HasPrefix(string(a), v.action)
+	}
+	return func(e latchkey.AuditEvent) error {
+		for _, flag := range []struct {
+			name, given string
+			chooses     bool
+		}{
+			{"environment", f.Environment, e.Environment == env}, {"action", v.action, action(e.Action)}, {"outcome", v.outcome, e.Outcome == f.Outcome},
+			{"actor", v.actor, e.Actor == f.Actor}, {"subject", v.subject, e.Subject == f.Subject}, {"run", v.run, e.Run == f.Run},
+			{"machine", v.machine, e.Machine == f.Machine}, {"credential", v.credential, e.Credential == f.Credential}, {"until", v.until, e.At.Before(f.Until)},
+		} {
+			if flag.given != "" && !flag.chooses {
+				return cli.Usagef("it has the entry %s, %s at %s, which --%s %s does not choose: it was made with other flags",
+					e.ID, e.Action, e.At.Format(time.RFC3339), flag.name, cli.QuoteWord(flag.given))
+			}
+		}
+		return nil
+	}, nil
 }
 
 // idWithin resolves the name of a thing in the environment to work in. An id

@@ -26,8 +26,9 @@ type exportFile struct {
 
 // openExport opens a file to go on with, or makes it, and returns the id of its
 // last entry, "" if it has none. Only one export at a time uses a file. What is
-// no file of an export is refused, and stays as it is.
-func openExport(path string) (_ *exportFile, last latchkey.AuditID, err error) {
+// no file of an export is refused, and stays as it is, as is one with an entry for
+// which chose returns an error.
+func openExport(path string, chose func(latchkey.AuditEvent) error) (_ *exportFile, last latchkey.AuditID, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, "", fmt.Errorf("open the file to export to: %w", err)
@@ -50,7 +51,10 @@ func openExport(path string) (_ *exportFile, last latchkey.AuditID, err error) {
 	if info, err = f.Stat(); err != nil {
 		return nil, "", err
 	}
-	size, last, err := completeLines(f, info.Size())
+	size, last, err := completeLines(f, info.Size(), chose)
+	if _, ok := errors.AsType[cli.UsageError](err); ok {
+		return nil, "", cli.Hint(fmt.Errorf("%s: %w", path, err), "the flags that the file was made with, or another file for --output")
+	}
 	if err != nil {
 		return nil, "", cli.Hint(fmt.Errorf("%s: %w", path, err), "another file for --output")
 	}
@@ -72,9 +76,9 @@ func openExport(path string) (_ *exportFile, last latchkey.AuditID, err error) {
 var errNoExport = errors.New("it holds something else than an export of the audit log")
 
 // completeLines returns the size of the complete lines of a file of the given
-// size, and the id of the last one. Where a line near the end is no entry, a
-// crash tore it, and what follows it does not count.
-func completeLines(f io.ReaderAt, size int64) (int64, latchkey.AuditID, error) {
+// size, and the id of the last one, once chose has seen those near the end. Where
+// a line there is no entry, a crash tore it, and what follows it does not count.
+func completeLines(f io.ReaderAt, size int64, chose func(latchkey.AuditEvent) error) (int64, latchkey.AuditID, error) {
 	const mark = `{"id":"aud_`
 	head := make([]byte, min(size, int64(len(mark))))
 	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
@@ -102,11 +106,12 @@ func completeLines(f io.ReaderAt, size int64) (int64, latchkey.AuditID, error) {
 		if i < 0 {
 			break
 		}
-		var entry struct {
-			ID latchkey.AuditID `json:"id"`
-		}
+		var entry latchkey.AuditEvent
 		if json.Unmarshal(tail[good:good+int64(i)], &entry) != nil || !latchkey.HasPrefix(string(entry.ID), "aud") {
 			break
+		}
+		if err := chose(entry); err != nil {
+			return 0, "", err
 		}
 		good, last = good+int64(i)+1, entry.ID
 	}
