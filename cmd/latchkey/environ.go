@@ -36,7 +36,7 @@ func checkEnviron(environ []string) error {
 		return nil
 	}
 	slices.Sort(unknown)
-	try := "latchkey --help and latchkey serve --help, for the known ones"
+	try := "latchkey help environment-variables, for the known ones"
 	if near := nearestVariable(unknown[0]); near != "" {
 		try = near + " in place of " + unknown[0]
 	}

@@ -20,6 +20,8 @@ func HelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "show the help of a command, or another page of help", Args: cobra.ArbitraryArgs,
 		DisableFlagsInUseLine: true,
+		// What is wrong with the environment is told of here, so it must not stand in the way.
+		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			found, rest := find(cmd, args)
 			if len(rest) > 0 {
