@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,10 +52,19 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 		return err
 	case errors.Is(e, latchkey.ErrUnauthenticated):
 		return cli.Hint(err, a.loginCommandLine(server))
-	case e.Code == "VaultNotFound":
-		return cli.Hint(err, "latchkey vault list")
 	case errors.Is(e, latchkey.ErrNotFound):
-		return adviseNotFound(ctx, cmd, err)
+		hinted := cli.Hint(err, "latchkey vault list")
+		if e.Code != "VaultNotFound" {
+			hinted = adviseNotFound(ctx, cmd, err)
+		}
+		if err.Error() == e.Error() { // what wraps it has its text already
+			nameMissing(e, a.typed(cmd, missing(e)))
+		}
+		return hinted
+	case e.Code == "name-taken":
+		if list := listFor(cmd, err); list != nil {
+			return cli.Hint(err, filled(list, cmd))
+		}
 	case e.Code == "in-use" && strings.Contains(e.Msg, "connection"):
 		return cli.Hint(err, "latchkey connection list")
 	case e.Code == "in-use" && strings.Contains(e.Msg, "credential"):
@@ -182,10 +192,8 @@ func listFor(cmd *cobra.Command, err error) *cobra.Command {
 		}
 		return nil
 	}
-	if e, ok := errors.AsType[*latchkey.Error](err); ok {
-		kind, _ := strings.CutPrefix(e.Msg, "there is no such ")
-		kind, _, _ = strings.Cut(kind, ",")
-		if list := find(cmd.Root(), kind, "list"); list != nil {
+	if e, ok := errors.AsType[*latchkey.Error](err); ok && missing(e) != "" {
+		if list := find(cmd.Root(), string(missing(e)), "list"); list != nil {
 			return list
 		}
 	}
@@ -212,9 +220,74 @@ func nearestOffered(name string, completions []string) string {
 	return cli.Nearest(name, names)
 }
 
+const noSuch = "there is no such "
+
+// missing returns what kind of thing was not found, or "".
+func missing(e *latchkey.Error) latchkey.Kind {
+	kind, ok := strings.CutPrefix(e.Msg, noSuch)
+	if !ok {
+		return ""
+	}
+	kind, _, _ = strings.Cut(kind, ",")
+	return latchkey.Kind(kind)
+}
+
+// nameMissing puts the name that was typed for a thing into the error that there
+// is none: a script may have several. A token's name may be the token itself, by
+// mistake, and only an id is shown.
+func nameMissing(e *latchkey.Error, name string) {
+	kind := missing(e)
+	if kind == "" || name == "" || (kind == latchkey.KindToken || kind == latchkey.KindEnrolment) && !anyID.MatchString(name) {
+		return
+	}
+	e.Msg = noSuch + string(kind) + " " + strconv.Quote(name) + strings.TrimPrefix(e.Msg, noSuch+string(kind))
+}
+
+// typed returns the name by which a command line chose the thing of a kind: an
+// argument or a flag; "" if it has neither.
+func (a *app) typed(cmd *cobra.Command, kind latchkey.Kind) string {
+	word := strings.ToUpper(string(kind))
+	switch kind {
+	case "":
+		return ""
+	case latchkey.KindMember:
+		word = "USER"
+	case latchkey.KindEnrolment:
+		word = "TOKEN"
+	case latchkey.KindRole:
+		word = "ASSIGNMENT"
+	}
+	args := cmd.Flags().Args()
+	for i, w := range strings.Fields(cmd.Use)[1:] {
+		if strings.HasPrefix(w, "-") || i == len(args) {
+			break
+		}
+		if w == word {
+			return args[i]
+		}
+	}
+	if kind == latchkey.KindEnvironment {
+		return firstOf(a.environment, a.Getenv("LATCHKEY_ENVIRONMENT"), a.profileEnvironment())
+	}
+	if f := cmd.Flag(string(kind)); f != nil && f.Changed {
+		return f.Value.String()
+	}
+	return ""
+}
+
+// profileEnvironment returns the environment that the profile keeps, or "".
+func (a *app) profileEnvironment() string {
+	p, err := a.loadProfile()
+	if err != nil {
+		return ""
+	}
+	return p.Environment
+}
+
 // notFound is the error for a name that is none of those that there are.
 func notFound(kind latchkey.Kind, name string, names []string) error {
 	err := latchkey.NotFound(kind)
+	nameMissing(err, name)
 	if near := cli.Nearest(name, names); near != "" {
 		return cli.Hint(err, didYouMean(near))
 	}
