@@ -27,7 +27,7 @@ func (a *app) userCommand() *cobra.Command {
 	cmd := group("user", "local accounts", "Accounts of people. Only tenant admins manage them.", "users")
 	cmd.AddCommand(a.userCreate(), a.userList(), a.userShow(), a.userUpdate(),
 		a.userAble("disable", "stop an account at once, also for runs that are under way", true),
-		a.userAble("enable", "let a disabled account in again", false))
+		a.userAble("enable", "let a disabled account in again", false), a.userIdentityCommand())
 	return cmd
 }
 
