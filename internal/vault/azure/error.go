@@ -2,14 +2,22 @@ package azure
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"mime"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -44,9 +52,40 @@ func (r reading) disabled(cause error) error {
 		Msg: fmt.Sprintf("the newest version of the secret %q in the key vault %s is disabled; enable it or set a new version", r.name, r.url)}
 }
 
-func (r reading) unavailable(cause error) error {
-	return &vault.Error{Kind: vault.ErrUnavailable, Err: cause,
-		Msg: fmt.Sprintf("the key vault %s gave no usable answer; check that it exists and can be reached, and try again", r.url)}
+// unavailable is a vault that gave no usable answer: why, and what to do.
+func (r reading) unavailable(cause error, w why) error {
+	return &vault.Error{Kind: vault.ErrUnavailable, Err: &because{w.what, cause}, Remedy: w.remedy,
+		Msg: fmt.Sprintf("the key vault %s could not be read: %s; %s", r.url, w.what, w.remedy)}
+}
+
+// because is the cause of a vault's being unavailable, with what it is in words.
+type because struct {
+	what string
+	error
+}
+
+func (b *because) Unwrap() error { return b.error }
+
+// paused is a vault that is left alone for a while.
+func (r reading) paused(until time.Time, what string) error {
+	at := until.UTC().Format(time.RFC3339)
+	return &vault.Error{Kind: vault.ErrUnavailable, Err: errPaused, Remedy: "it is asked again after that, when the next one wants to read it",
+		Msg: fmt.Sprintf("the key vault %s is left alone until %s, after it could not be read: %s", r.url, at, what)}
+}
+
+var errPaused = errors.New("the circuit of the vault is open")
+
+// foreign is a vault of a tenant that is not linked.
+func (r reading) foreign(e *tenantError) error {
+	linked := "no Azure tenant is linked to this installation"
+	if len(e.linked) > 0 {
+		linked = "this installation is linked to " + strings.Join(e.linked, ", ")
+	}
+	return &vault.Error{
+		Kind: vault.ErrDenied, Check: "tenant", Identity: "the service's identity", Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Remedy: fmt.Sprintf("a tenant admin can link it with latchkey azure tenant link %s, if the vault is meant; otherwise correct the reference", e.tenant),
+		Msg:    fmt.Sprintf("the key vault %s belongs to the Azure tenant %s, and %s; no token was sent to it", r.url, e.tenant, linked),
+	}
 }
 
 // envelope is how Key Vault writes errors.
@@ -65,16 +104,24 @@ var codeRE = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
 // fail returns err as an error of package vault. The SDK's texts repeat answers,
 // which may hold values, so they are never passed on.
-func (r reading) fail(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return r.unavailable(ctx.Err())
+func (r reading) fail(ctx context.Context, t *trace, err error) error {
+	if e, ok := errors.AsType[*tenantError](err); ok {
+		return r.foreign(e)
 	}
-	if e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok {
-		return r.signIn(e)
+	if e, ok := errors.AsType[*lookupError](err); ok {
+		return r.unavailable(e, why{"it is not known which Azure tenants are linked", "see the server's log"})
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return r.unavailable(ctx.Err(), why{"whoever asked went away", "ask again"})
+	case t.vault.status == http.StatusUnauthorized && t.signIn.err != nil || errors.As(err, new(*signInError)):
+		return r.signIn(ctx, t, err)
+	case ctx.Err() != nil:
+		return r.unavailable(ctx.Err(), why{"it did not answer in time", "see whether it, or the network to it, is slow"})
 	}
 	e, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok {
-		return r.unavailable(cause(err))
+		return r.unavailable(cause(err), explain(t.vault, err))
 	}
 	env := parse(e)
 	code := env.Error.Code
@@ -84,18 +131,22 @@ func (r reading) fail(ctx context.Context, err error) error {
 	if !codeRE.MatchString(code) {
 		code = ""
 	}
-	why := fmt.Errorf("status %d, code %q", e.StatusCode, code)
+	status := fmt.Errorf("status %d, code %q", e.StatusCode, code)
 	switch {
 	case e.StatusCode == http.StatusForbidden && code == "SecretDisabled":
-		return r.disabled(why)
+		return r.disabled(status)
 	case e.StatusCode == http.StatusForbidden && code != "":
-		return r.denied(code, env.Error.Message, why)
-	case e.StatusCode == http.StatusUnauthorized && !strings.Contains(env.Error.Message, "TokenExpired"):
-		return r.denied(code, env.Error.Message, why)
+		return r.denied(code, env.Error.Message, status)
+	case e.StatusCode == http.StatusUnauthorized && strings.Contains(env.Error.Message, "TokenExpired"):
+		return r.unavailable(status, why{"it says that the service's token has expired" + ahead(t.vault), "set this machine's clock right, if it is wrong; a new token is got by itself"})
+	case e.StatusCode == http.StatusUnauthorized && clockWrong(t.vault):
+		return r.unavailable(status, why{"it does not take the service's token" + ahead(t.vault), "set this machine's clock right"})
+	case e.StatusCode == http.StatusUnauthorized && code != "":
+		return r.denied(code, env.Error.Message, status)
 	case e.StatusCode == http.StatusNotFound && code != "":
-		return r.notFound(code, why)
+		return r.notFound(code, status)
 	}
-	return r.unavailable(why)
+	return r.unavailable(status, explain(t.vault, nil))
 }
 
 // parse returns the error that an answer describes, or an empty one.
@@ -140,29 +191,196 @@ func (r reading) denied(code, message string, cause error) error {
 	}
 	switch {
 	case strings.HasPrefix(code, "ForbiddenByFirewall"), strings.HasPrefix(code, "ForbiddenByConnection"):
-		e.Remedy = "allow the network address of the service in the vault's networking settings"
+		e.Check, e.Remedy = "network", "allow the network address of the service in the vault's networking settings"
+	case strings.Contains(message, "AKV10022"):
+		e.Check, e.Remedy = "sign-in", "choose the cloud in the server's Azure settings that the vault is in"
 	case code == "Unauthorized":
-		e.Remedy = "let the service sign in as an identity of the vault's own tenant"
+		e.Check, e.Remedy = "tenant", "let the service sign in as an identity of the vault's own tenant"
 	}
 	e.Msg = fmt.Sprintf("%s may not do %s on %s; %s", e.Identity, e.Action, e.Resource, e.Remedy)
 	return e
 }
 
+// A signInError is a credential that gave no token.
+type signInError struct{ err error }
+
+func (e *signInError) Error() string { return "sign in to Azure" }
+func (e *signInError) Unwrap() error { return e.err }
+
 // aadRE finds Entra ID's number of an error.
 var aadRE = regexp.MustCompile(`AADSTS[0-9]{1,9}`)
 
+// Entra ID's reasons for which it takes somebody to act, and what to do.
+var aadReasons = map[string]why{
+	"AADSTS7000215": {"the secret of the application is wrong", "put the secret's value, not its id, into secret-file"},
+	"AADSTS7000222": {"the secret of the application has expired", "make a new one and put it into secret-file"},
+	"AADSTS700027":  {"the application does not know the certificate", "add the certificate to the application"},
+	"AADSTS700016":  {"the tenant has no such application", "correct client-id or tenant, or consent to the application in the vault's tenant"},
+	"AADSTS90002":   {"there is no such tenant in this cloud", "correct tenant and cloud"},
+	"AADSTS70021":   {"the application trusts no such token", "add a federated credential with the token's issuer and subject to the application"},
+	"AADSTS700213":  {"the application trusts no such token", "add a federated credential with the token's issuer and subject to the application"},
+	"AADSTS700024":  {"the assertion was signed for another time", "set this machine's clock right"},
+	"AADSTS53003":   {"a rule of conditional access forbids it", "see the tenant's sign-in log"},
+	"AADSTS7000112": {"the application is disabled in the tenant", "enable it"},
+	"AADSTS500011":  {"the tenant has no vaults of this cloud", "correct cloud"},
+}
+
 // signIn is a failure to get a token. One that Entra ID refused stays refused
 // until somebody acts; anything else may pass.
-func (r reading) signIn(e *azidentity.AuthenticationFailedError) error {
-	number := aadRE.FindString(e.Error())
-	if e.RawResponse == nil || e.RawResponse.StatusCode >= 500 || e.RawResponse.StatusCode == http.StatusTooManyRequests {
-		return r.unavailable(fmt.Errorf("sign in to Azure %s", number))
+func (r reading) signIn(ctx context.Context, t *trace, err error) error {
+	where := ""
+	if t.signIn.host != "" {
+		where = " at " + t.signIn.host
 	}
-	return r.denied("Unauthorized", "", fmt.Errorf("sign in to Azure: status %d %s", e.RawResponse.StatusCode, number))
+	e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	if !ok || e.RawResponse == nil {
+		w := why{"there is nobody to sign in as: no managed or workload identity, no AZURE_ variables and no az login were found", "see --azure"}
+		file, missing := errors.AsType[*fs.PathError](err)
+		switch {
+		case missing:
+			return r.unavailable(file, why{"the service could not sign in to Azure: " + file.Error(), "put the file back"})
+		case t.signIn.err != nil || t.signIn.reply:
+			w = explain(t.signIn, nil)
+		case ctx.Err() != nil:
+			w = why{"there was no answer in time", "see whether the network to it is slow"}
+		}
+		return r.unavailable(fmt.Errorf("sign in to Azure: %w", cause(t.signIn.err)), why{"the service could not sign in to Azure" + where + ": " + w.what, w.remedy})
+	}
+	number, status := aadRE.FindString(e.Error()), e.RawResponse.StatusCode
+	why1 := fmt.Errorf("sign in to Azure: status %d %s", status, number)
+	if status >= 500 || status == http.StatusTooManyRequests {
+		w := explain(exchange{reply: true, status: status, Header: e.RawResponse.Header}, nil)
+		return r.unavailable(why1, why{"the service could not sign in to Azure" + where + ": " + w.what, w.remedy})
+	}
+	w, known := aadReasons[number]
+	if !known {
+		w = why{"it was refused", "correct the server's Azure settings"}
+	}
+	if number != "" {
+		w.what += " (" + number + ")"
+	}
+	what := "the service could not sign in to Azure" + where + ": " + w.what + ahead(t.signIn)
+	return &vault.Error{
+		Kind: vault.ErrDenied, Err: why1, Check: "sign-in", Identity: "the service's identity", Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Remedy: w.remedy, Msg: fmt.Sprintf("the key vault %s could not be read: %s; %s", r.url, what, w.remedy),
+	}
+}
+
+// A why is a failure in words, and what to do about it.
+type why struct{ what, remedy string }
+
+// maxSkew is how wrong a clock may be before it is named.
+const maxSkew = 2 * time.Minute
+
+func clockWrong(e exchange) bool { return e.skew().Abs() > maxSkew }
+
+// ahead names a clock that is wrong.
+func ahead(e exchange) string {
+	switch skew := e.skew(); {
+	case skew > maxSkew:
+		return fmt.Sprintf(" (this machine's clock is %s ahead)", skew)
+	case skew < -maxSkew:
+		return fmt.Sprintf(" (this machine's clock is %s behind)", -skew)
+	}
+	return ""
+}
+
+// explain says what went wrong in an exchange, whose own error comes before err.
+func explain(e exchange, err error) why {
+	if !e.reply {
+		if e.err != nil {
+			err = e.err
+		}
+		return explainError(e.host, err)
+	}
+	switch {
+	case e.status == http.StatusTooManyRequests:
+		return why{"it gets too many requests" + asks(e), "it is tried again by itself; spread what reads it, or use more than one vault"}
+	case e.status >= 500:
+		return why{fmt.Sprintf("it answered with status %d", e.status) + asks(e), "it is tried again by itself; see the state of the service if it goes on"}
+	case e.status >= 300 && e.status < 400:
+		return why{"it answered with a redirect, which is not followed", "see whether a proxy or a sign-in page is in between"}
+	}
+	return why{fmt.Sprintf("its answer is not one of a key vault (status %d%s)", e.status, contentType(e)), "see whether a proxy or a sign-in page is in between, and that the name is a vault's"}
+}
+
+func asks(e exchange) string {
+	if wait := e.retryAfter(); wait > 0 {
+		return fmt.Sprintf(" and asks to be left alone for %s", wait)
+	}
+	return ""
+}
+
+// contentType names what an answer says it is, if that is harmless.
+func contentType(e exchange) string {
+	t, _, err := mime.ParseMediaType(e.Get("Content-Type"))
+	if err != nil || len(t) > 60 {
+		return ""
+	}
+	return ", " + t
+}
+
+// explainError says in words why there was no answer of a host.
+func explainError(host string, err error) why {
+	var (
+		unknown  x509.UnknownAuthorityError
+		name     x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		notFound *net.DNSError
+		op       *net.OpError
+	)
+	switch {
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return why{"the proxy could not be reached", "correct HTTPS_PROXY, or add the host to NO_PROXY"}
+	case errors.As(err, &notFound) && notFound.IsNotFound:
+		return why{fmt.Sprintf("there is no host %s in DNS", host), "correct the vault's name in the reference, or see to the DNS of the server if a private endpoint is used"}
+	case errors.As(err, &notFound):
+		return why{fmt.Sprintf("DNS did not say where %s is", host), "see to the DNS of the server"}
+	case errors.As(err, &unknown):
+		return why{"its certificate is signed by an authority that the server does not trust", "name the authority in ca-file, if it is a proxy's or a cloud's of your own; otherwise somebody is in between"}
+	case errors.As(err, &name):
+		return why{"its certificate is for another name", "see who answers at that address"}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return why{fmt.Sprintf("its certificate is not valid at %s, which is the time by this machine's clock", time.Now().UTC().Format(time.RFC3339)), "set the clock right, if it is wrong; otherwise the certificate has to be renewed"}
+	case errors.As(err, &invalid), errors.As(err, new(*tls.CertificateVerificationError)):
+		return why{"its certificate is not valid", "see who answers at that address"}
+	case errors.As(err, new(*challengeError)):
+		return why{"what answered is not a key vault of this cloud, by what it wants a token for; no token was sent to it", "correct cloud in the server's Azure settings, or see who answers at that address"}
+	case errors.As(err, new(*http.MaxBytesError)):
+		return why{fmt.Sprintf("its answer is longer than %d bytes", maxResponse), "see whether a proxy or a sign-in page is in between"}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return why{"the connection was refused", "see whether a firewall or a proxy is in between"}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return why{"it did not answer in time", "see whether it, or the network to it, is slow"}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return why{"the connection was cut", "it is tried again by itself; see to the network if it goes on"}
+	}
+	return why{"there was no usable answer", "check that it exists and can be reached"}
+}
+
+// again reports whether a request is worth sending again.
+func again(resp *http.Response, err error) bool {
+	if err != nil {
+		dns, ok := errors.AsType[*net.DNSError](err)
+		switch {
+		case ok && dns.IsNotFound, errors.As(err, new(*tls.CertificateVerificationError)),
+			errors.As(err, new(*challengeError)), errors.As(err, new(*http.MaxBytesError)):
+			return false
+		}
+		return true
+	}
+	switch resp.StatusCode {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // cause returns what of an error without an answer can be shown in the log.
 func cause(err error) error {
+	if err == nil {
+		return errors.New("no answer that can be used")
+	}
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fmt.Errorf("the answer is longer than %d bytes", e.Limit)
 	}
