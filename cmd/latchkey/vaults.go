@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ type readers struct {
 }
 
 type readerKey struct {
-	vault    string // as VaultReference.Key returns it
+	vault    string // as VaultReference.Key returns it; of one in Azure, its name
 	embedded bool
 }
 
@@ -56,6 +57,9 @@ func (r *readers) open(ref latchkey.VaultReference, embedded bool) (vault.Vault,
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := readerKey{ref.Key(), embedded}
+	if !embedded { // names of vaults in Azure are of all subscriptions
+		key.vault = strings.ToLower(ref.Vault)
+	}
 	if v, ok := r.kept[key]; ok {
 		return v, nil
 	}

@@ -45,6 +45,7 @@ type Options struct {
 type Access struct {
 	Cloud Cloud
 
+	reader     reader
 	credential func() (azcore.TokenCredential, error)
 	client     *http.Client // shared by all vaults, so that connections are
 	tenants    func(context.Context) ([]string, error)
@@ -67,7 +68,7 @@ func (s Settings) Open(o Options) (*Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Access{Cloud: s.cloud(), client: client, tenants: o.Tenants, log: o.Log, throttled: o.Throttled, delay: retryDelay}
+	a := &Access{Cloud: s.cloud(), reader: s.reader(), client: client, tenants: o.Tenants, log: o.Log, throttled: o.Throttled, delay: retryDelay}
 	// Looking for the identity takes time, and only references to Azure need it.
 	a.credential = sync.OnceValues(func() (azcore.TokenCredential, error) { return s.newCredential(a.Cloud, client, a.delay) })
 	return a, nil
@@ -93,7 +94,7 @@ func (s *Settings) newClient() (*http.Client, error) {
 				return proxy(r.URL)
 			},
 			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-			ForceAttemptHTTP2: true, TLSHandshakeTimeout: 5 * time.Second,
+			ForceAttemptHTTP2: true, MaxResponseHeaderBytes: maxHeader, TLSHandshakeTimeout: 5 * time.Second,
 			MaxIdleConns: 100, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
 		},
 	}, nil

@@ -28,6 +28,7 @@ const (
 	retryDelay     = 200 * time.Millisecond
 	maxRetryDelay  = 4 * time.Second
 	maxResponse    = 1 << 20 // bytes of one answer
+	maxHeader      = 64 << 10
 )
 
 // Config says which vault to read and as whom.
@@ -129,6 +130,14 @@ func (g guarded) GetToken(ctx context.Context, o policy.TokenRequestOptions) (az
 	return token, err
 }
 
+// reader says as whom the vault is read.
+func (v *Vault) reader() reader {
+	if v.access == nil {
+		return reader{name: "the service's identity"}
+	}
+	return v.access.reader
+}
+
 // do carries out a reading in bounded time, unless the vault is left alone.
 func (v *Vault) do(ctx context.Context, r reading, f func(context.Context) error) error {
 	if v.access != nil {
@@ -185,7 +194,7 @@ func (v *Vault) Paused() bool { return v.breaker.open() }
 
 // Get implements [vault.Vault].
 func (v *Vault) Get(ctx context.Context, name string) (vault.Value, error) {
-	r := reading{v.url, name, latchkey.VaultGetSecret}
+	r := reading{v.url, name, latchkey.VaultGetSecret, v.reader()}
 	if err := latchkey.CheckSecretName(name); err != nil {
 		return vault.Value{}, r.badName(err)
 	}
@@ -215,7 +224,7 @@ func (v *Vault) Get(ctx context.Context, name string) (vault.Value, error) {
 // versions. Key Vault gives them in no order and with times of whole seconds, so
 // a secret passes unless its newest version is known to be disabled.
 func (v *Vault) CheckRead(ctx context.Context, name string) error {
-	r := reading{v.url, name, latchkey.VaultReadMetadata}
+	r := reading{v.url, name, latchkey.VaultReadMetadata, v.reader()}
 	if err := latchkey.CheckSecretName(name); err != nil {
 		return r.badName(err)
 	}

@@ -30,6 +30,7 @@ import (
 type reading struct {
 	url, name string
 	action    latchkey.VaultAction
+	as        reader
 }
 
 func (r reading) notFound(code string, cause error) error {
@@ -82,7 +83,7 @@ func (r reading) foreign(e *tenantError) error {
 		linked = "this installation is linked to " + strings.Join(e.linked, ", ")
 	}
 	return &vault.Error{
-		Kind: vault.ErrDenied, Check: "tenant", Identity: "the service's identity", Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Kind: vault.ErrDenied, Check: "tenant", Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
 		Remedy: fmt.Sprintf("a tenant admin can link it with latchkey azure tenant link %s, if the vault is meant; otherwise correct the reference", e.tenant),
 		Msg:    fmt.Sprintf("the key vault %s belongs to the Azure tenant %s, and %s; no token was sent to it", r.url, e.tenant, linked),
 	}
@@ -121,7 +122,7 @@ func (r reading) fail(ctx context.Context, t *trace, err error) error {
 	}
 	e, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok {
-		return r.unavailable(cause(err), explain(t.vault, err))
+		return r.unavailable(shown(err), explain(t.vault, "a key vault", err))
 	}
 	env := parse(e)
 	code := env.Error.Code
@@ -146,7 +147,7 @@ func (r reading) fail(ctx context.Context, t *trace, err error) error {
 	case e.StatusCode == http.StatusNotFound && code != "":
 		return r.notFound(code, status)
 	}
-	return r.unavailable(status, explain(t.vault, nil))
+	return r.unavailable(status, explain(t.vault, "a key vault", nil))
 }
 
 // parse returns the error that an answer describes, or an empty one.
@@ -173,7 +174,7 @@ var (
 func (r reading) denied(code, message string, cause error) error {
 	e := &vault.Error{
 		Kind: vault.ErrDenied, Err: cause,
-		Identity: "the service's identity", Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
 		Remedy: fmt.Sprintf("give it the role %s on the secret or its vault; a new role takes some minutes to count", latchkey.VaultSecretsUser),
 	}
 	if m := callerRE.FindStringSubmatch(message); m != nil {
@@ -228,40 +229,47 @@ var aadReasons = map[string]why{
 // signIn is a failure to get a token. One that Entra ID refused stays refused
 // until somebody acts; anything else may pass.
 func (r reading) signIn(ctx context.Context, t *trace, err error) error {
-	where := ""
+	who := r.as.name + " could not sign in to Azure"
 	if t.signIn.host != "" {
-		where = " at " + t.signIn.host
+		who += " at " + t.signIn.host
 	}
+	who += ": "
 	e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
 	if !ok || e.RawResponse == nil {
-		w := why{"there is nobody to sign in as: no managed or workload identity, no AZURE_ variables and no az login were found", "see --azure"}
+		w := r.as.nobody
 		file, missing := errors.AsType[*fs.PathError](err)
-		switch {
+		dns := new(net.DNSError)
+		switch refused := t.signIn.status >= 400 && t.signIn.status < 500; {
 		case missing:
-			return r.unavailable(file, why{"the service could not sign in to Azure: " + file.Error(), "put the file back"})
-		case t.signIn.err != nil || t.signIn.reply:
-			w = explain(t.signIn, nil)
+			w = why{file.Error(), "put the file back"}
+		case errors.As(t.signIn.err, &dns):
+			w = why{explainError(t.signIn.host, dns).what, "see to the DNS of the server, and that cloud is right in the server's Azure settings"}
+		case t.signIn.err != nil, t.signIn.reply && !refused:
+			w = explain(t.signIn, "Entra ID", nil)
 		case ctx.Err() != nil:
-			w = why{"there was no answer in time", "see whether the network to it is slow"}
+			w = why{"it did not answer in time", "see whether it, or the network to it, is slow"}
 		}
-		return r.unavailable(fmt.Errorf("sign in to Azure: %w", cause(t.signIn.err)), why{"the service could not sign in to Azure" + where + ": " + w.what, w.remedy})
+		return r.unavailable(fmt.Errorf("sign in to Azure: %w", shown(t.signIn.err)), why{who + w.what, w.remedy})
 	}
-	number, status := aadRE.FindString(e.Error()), e.RawResponse.StatusCode
-	why1 := fmt.Errorf("sign in to Azure: status %d %s", status, number)
-	if status >= 500 || status == http.StatusTooManyRequests {
-		w := explain(exchange{reply: true, status: status, Header: e.RawResponse.Header}, nil)
-		return r.unavailable(why1, why{"the service could not sign in to Azure" + where + ": " + w.what, w.remedy})
+	number, code := aadRE.FindString(e.Error()), e.RawResponse.StatusCode
+	cause := fmt.Errorf("sign in to Azure: status %d %s", code, number)
+	if code >= 500 || code == http.StatusTooManyRequests {
+		w := explain(exchange{reply: true, status: code, Header: e.RawResponse.Header}, "Entra ID", nil)
+		return r.unavailable(cause, why{who + w.what, w.remedy})
 	}
 	w, known := aadReasons[number]
 	if !known {
 		w = why{"it was refused", "correct the server's Azure settings"}
+		if number == "" && code == http.StatusBadRequest { // of a machine, not of Entra ID
+			w = r.as.nobody
+		}
 	}
 	if number != "" {
 		w.what += " (" + number + ")"
 	}
-	what := "the service could not sign in to Azure" + where + ": " + w.what + ahead(t.signIn)
+	what := who + w.what + ahead(t.signIn)
 	return &vault.Error{
-		Kind: vault.ErrDenied, Err: why1, Check: "sign-in", Identity: "the service's identity", Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Kind: vault.ErrDenied, Err: cause, Check: "sign-in", Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
 		Remedy: w.remedy, Msg: fmt.Sprintf("the key vault %s could not be read: %s; %s", r.url, what, w.remedy),
 	}
 }
@@ -285,8 +293,9 @@ func ahead(e exchange) string {
 	return ""
 }
 
-// explain says what went wrong in an exchange, whose own error comes before err.
-func explain(e exchange, err error) why {
+// explain says what went wrong in an exchange with one of Azure's services, whose own
+// error comes before err.
+func explain(e exchange, service string, err error) why {
 	if !e.reply {
 		if e.err != nil {
 			err = e.err
@@ -301,7 +310,7 @@ func explain(e exchange, err error) why {
 	case e.status >= 300 && e.status < 400:
 		return why{"it answered with a redirect, which is not followed", "see whether a proxy or a sign-in page is in between"}
 	}
-	return why{fmt.Sprintf("its answer is not one of a key vault (status %d%s)", e.status, contentType(e)), "see whether a proxy or a sign-in page is in between, and that the name is a vault's"}
+	return why{fmt.Sprintf("its answer is not one of %s (status %d%s)", service, e.status, contentType(e)), "see whether a proxy or a sign-in page is in between, and that the address is right"}
 }
 
 func asks(e exchange) string {
@@ -376,8 +385,8 @@ func again(resp *http.Response, err error) bool {
 	return false
 }
 
-// cause returns what of an error without an answer can be shown in the log.
-func cause(err error) error {
+// shown returns what of an error without an answer can be shown in the log.
+func shown(err error) error {
 	if err == nil {
 		return errors.New("no answer that can be used")
 	}

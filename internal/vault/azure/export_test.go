@@ -28,7 +28,7 @@ func (a *Access) Idle() { a.client.CloseIdleConnections() }
 func NewWith(t testing.TB, transport policy.Transporter, log *slog.Logger) *Vault {
 	t.Helper()
 	v, err := New(Config{
-		URL: "https://erp.vault.azure.net", Credential: noCredential{}, Transport: transport, suffix: "vault.azure.net", access: &Access{log: log},
+		URL: "https://erp.vault.azure.net", Credential: noCredential{}, Transport: transport, suffix: "vault.azure.net", access: &Access{log: log, tenants: func(context.Context) ([]string, error) { return nil, nil }},
 	})
 	if err != nil {
 		t.Fatal(err)

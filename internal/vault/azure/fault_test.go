@@ -123,11 +123,11 @@ func TestFaults(t *testing.T) {
 			[]string{"what answered is not a key vault of this cloud"}},
 		{"sign-in refused: secret", true, refuse("AADSTS7000215", 0), vault.ErrDenied, 1, []string{"the secret of the application is wrong (AADSTS7000215)", "put the secret's value, not its id, into secret-file"}},
 		{"sign-in refused: clock", true, refuse("AADSTS700024", time.Hour), vault.ErrDenied, 1, []string{"the assertion was signed for another time (AADSTS700024) (this machine's clock is"}},
-		{"sign-in refused: something new", true, refuse("AADSTS123", 0), vault.ErrDenied, 1, []string{"the service could not sign in to Azure at login.microsoftonline.com: it was refused (AADSTS123)"}},
-		{"sign-in throttled", true, func() { w.directory.Fail(answer(429, nil, "{}")) }, vault.ErrUnavailable, 1, []string{"the service could not sign in to Azure at login.microsoftonline.com: it gets too many requests"}},
-		{"sign-in away", true, func() { w.login.Set(netfault.Fault{Refuse: true}) }, vault.ErrUnavailable, 1, []string{"the service could not sign in to Azure at login.microsoftonline.com: the connection was cut"}},
-		{"sign-in slow", true, func() { w.login.Set(netfault.Fault{Blackhole: true}) }, vault.ErrUnavailable, 1, []string{"the service could not sign in to Azure", "in time"}},
-		{"sign-in answers HTML", true, func() { w.directory.Fail(answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>"+canary)) }, vault.ErrUnavailable, 1, []string{"the service could not sign in to Azure at login.microsoftonline.com"}},
+		{"sign-in refused: something new", true, refuse("AADSTS123", 0), vault.ErrDenied, 1, []string{"could not sign in to Azure at login.microsoftonline.com: it was refused (AADSTS123)"}},
+		{"sign-in throttled", true, func() { w.directory.Fail(answer(429, nil, "{}")) }, vault.ErrUnavailable, 1, []string{"could not sign in to Azure at login.microsoftonline.com: it gets too many requests"}},
+		{"sign-in away", true, func() { w.login.Set(netfault.Fault{Refuse: true}) }, vault.ErrUnavailable, 1, []string{"could not sign in to Azure at login.microsoftonline.com: the connection was cut"}},
+		{"sign-in slow", true, func() { w.login.Set(netfault.Fault{Blackhole: true}) }, vault.ErrUnavailable, 1, []string{"could not sign in to Azure", "in time"}},
+		{"sign-in answers HTML", true, func() { w.directory.Fail(answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>"+canary)) }, vault.ErrUnavailable, 1, []string{"could not sign in to Azure at login.microsoftonline.com: its answer is not one of Entra ID (status 200, text/html)"}},
 		{"another tenant", true, func() { w.link(otherTenant) }, vault.ErrDenied, 1,
 			[]string{"belongs to the Azure tenant " + w.Broker.Tenant() + ", and this installation is linked to " + otherTenant + "; no token was sent to it"}},
 		{"no tenant is linked", true, func() { w.link() }, vault.ErrDenied, 1, []string{"and no Azure tenant is linked to this installation; no token was sent to it"}},
@@ -198,6 +198,56 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestNobody reads a vault without an identity.
+func TestNobody(t *testing.T) {
+	for _, name := range []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS", "IDENTITY_ENDPOINT", "MSI_ENDPOINT"} {
+		t.Setenv(name, "")
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", t.TempDir()) // without az and azd
+	w := newWorld(t, "https://login.microsoftonline.com", "vault.azure.net")
+	for _, tt := range []struct {
+		s    azure.Settings
+		want string
+	}{
+		{azure.Settings{Identity: "azure-cli"}, "the service's identity (whoever signed in with az) could not sign in to Azure: az gave no token; run az login"},
+		{azure.Settings{Identity: "azure-developer-cli"}, "could not sign in to Azure: azd gave no token; run azd auth login"},
+		{azure.Settings{Identity: "managed-identity", ClientID: otherTenant}, "the service's identity (managed identity " + otherTenant + ") could not sign in to Azure at 169.254.169.254: the machine has no such identity; assign it to the machine"},
+	} {
+		_, err := w.reader(t, tt.s).Get(t.Context(), "x")
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: Get = %v; want %q", tt.s.Identity, err, tt.want)
+		}
+	}
+}
+
+// FuzzChallenge answers with any challenge: whatever it is, no token is asked for and
+// nothing breaks, since no tenant is linked.
+func FuzzChallenge(f *testing.F) {
+	for _, seed := range []string{
+		`Bearer authorization="https://login.windows.net/t", resource="https://vault.azure.net"`,
+		`Bearer authorization="x", resource="https://vault.azure.net"`,
+		`Bearer authorization="https://login.windows.net/t", resource="https://vault.azure.net", authorization=x`,
+		`Bearer realm="a authorization=x", authorization="https://a/b", resource="https://vault.azure.net"`,
+		`Bearer authorization="https://a", scope="https://net/.default"`,
+		`Bearer error="insufficient_claims", claims="e30=", authorization=x`,
+		`Bearer error="insufficient_claims", claims="e30="`,
+		`PoP x`, `Bearer`, ``,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, challenge string) {
+		v := azure.NewWith(t, transport(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {challenge}}, Body: io.NopCloser(strings.NewReader("{}")), Request: r}, nil
+		}), slog.New(slog.DiscardHandler))
+		if _, err := v.Get(t.Context(), "x"); err == nil {
+			t.Error("Get of a vault that answers nothing but challenges = nil; want an error")
+		}
+	})
+}
+
 // TestRecovery reads a vault whose answers are cut or refused once.
 func TestRecovery(t *testing.T) {
 	w := newWorld(t, "https://login.microsoftonline.com", "vault.azure.net")
@@ -258,41 +308,12 @@ func TestReuse(t *testing.T) {
 // TestProxy goes to Azure through the proxy that the environment names.
 func TestProxy(t *testing.T) {
 	w := newWorld(t, "https://login.microsoftonline.com", "vault.azure.net")
-	seen := make(chan string, 10)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		seen <- r.Method + " " + r.Host
-		to, err := w.dial(r.Context(), "tcp", r.Host)
-		if err != nil {
-			http.Error(rw, err.Error(), http.StatusBadGateway)
-			return
-		}
-		defer to.Close()
-		rw.WriteHeader(http.StatusOK)
-		conn, buf, err := http.NewResponseController(rw).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		go func() { _, _ = io.Copy(to, buf) }() // it ends with the connection
-		_, _ = io.Copy(conn, to)
-	})}
-	done := make(chan error, 1)
-	go func() { done <- proxy.Serve(l) }()
-	t.Cleanup(func() {
-		if err := proxy.Close(); err != nil {
-			t.Error(err)
-		}
-		<-done
-	})
-	t.Setenv("HTTPS_PROXY", "http://"+l.Addr().String())
+	proxy := netfault.NewConnect(t, w.vault.Addr())
+	t.Setenv("HTTPS_PROXY", proxy.URL)
 	t.Setenv("NO_PROXY", "login.microsoftonline.com")
 	a := w.open(t, w.bySecret(t))
 	a.Dial(func(ctx context.Context, network, address string) (net.Conn, error) {
-		if address == l.Addr().String() {
+		if "http://"+address == proxy.URL {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}
 		if strings.HasPrefix(address, "erp.") {
@@ -304,8 +325,8 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Idle()
-	if got := <-seen; got != "CONNECT erp.vault.azure.net:443" || len(seen) > 0 {
-		t.Errorf("the proxy saw %q and %d more; want one connection to the vault", got, len(seen))
+	if got := proxy.Seen(); len(got) != 1 || got[0] != "CONNECT erp.vault.azure.net:443" {
+		t.Errorf("the proxy saw %q; want one connection to the vault", got)
 	}
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	v := w.reader(t, w.bySecret(t))

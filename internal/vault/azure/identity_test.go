@@ -145,9 +145,13 @@ func TestRenewedSecret(t *testing.T) {
 	if err := os.WriteFile(s.SecretFile, []byte("renewed"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	w.directory.Seen()
 	// Another vault, whose client has no token yet.
 	if _, err := vaultOf(t, a, "erp").Get(t.Context(), "x"); err != nil {
 		t.Errorf("Get after the secret was renewed: %v; want the value", err)
+	}
+	if !slices.Contains(w.directory.Seen(), "secret in "+w.Broker.Tenant()) {
+		t.Error("the renewed secret was not used")
 	}
 	if err := os.Remove(s.SecretFile); err != nil {
 		t.Fatal(err)

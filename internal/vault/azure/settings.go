@@ -2,6 +2,7 @@ package azure
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -204,6 +205,33 @@ func (s *Settings) checkFiles() error {
 		}
 	}
 	return nil
+}
+
+// A reader is as whom vaults are read, in words.
+type reader struct {
+	name   string
+	nobody why // when there is no token for it, and nobody says why
+}
+
+func (s *Settings) reader() reader {
+	id := cmp.Or(s.ResourceID, s.ClientID)
+	if id != "" {
+		id = " " + id
+	}
+	as := func(what string) string { return "the service's identity (" + what + ")" }
+	switch s.Identity {
+	case identityManaged:
+		return reader{as("managed identity" + id), why{"the machine has no such identity", "assign it to the machine, or correct the server's Azure settings"}}
+	case identityWorkload:
+		return reader{as("workload identity" + id), why{"there is no token to exchange", "see the token file, and the variables that the cluster's webhook sets"}}
+	case identityClientSecret, identityClientCertificate:
+		return reader{as("application" + id), why{"there was no usable answer", "correct the server's Azure settings"}}
+	case identityAzureCLI:
+		return reader{as("whoever signed in with az"), why{"az gave no token", "run az login as the account that the server runs as"}}
+	case identityAzureDeveloperCLI:
+		return reader{as("whoever signed in with azd"), why{"azd gave no token", "run azd auth login as the account that the server runs as"}}
+	}
+	return reader{"the service's identity", why{"there is nobody to sign in as: no managed or workload identity, no AZURE_ variables and no az login were found", "say who the server is, with --azure"}}
 }
 
 // cloud returns the cloud that checked settings name.

@@ -121,40 +121,42 @@ func (t vaultTransport) Do(req *http.Request) (*http.Response, error) {
 }
 
 // A challengeError is a challenge that is not a key vault's of the cloud.
-type challengeError struct{ audience string }
+type challengeError struct{}
 
 func (e *challengeError) Error() string { return "the answer asks for a token for something else" }
 
-var (
-	challengeRE = regexp.MustCompile(`\b([a-z]{1,20})="([^"]*)"`)
-	audienceRE  = regexp.MustCompile(`^https://[a-zA-Z0-9.:-]{1,200}/?$`)
-)
+// audienceRE is the form of audiences of tokens for vaults.
+var audienceRE = regexp.MustCompile(`^https://[a-zA-Z0-9.:-]{1,200}/?$`)
 
 // checkChallenge returns nil if a challenge is one that the SDK may answer: it
 // names a tenant and, unless the token is merely to be a newer one, the audience of
 // the cloud's vaults. (AKV: Bearer authorization="https://login…/{tenant}",
-// resource="https://vault.azure.net".)
+// resource="https://vault.azure.net".) It is read as the SDK reads it, which goes by
+// spaces whatever the quotes, and relies on the form of the authority.
 func (t vaultTransport) checkChallenge(h http.Header) error {
+	text := h.Get("WWW-Authenticate")
 	params := map[string]string{}
-	for _, m := range challengeRE.FindAllStringSubmatch(h.Get("WWW-Authenticate"), -1) {
-		params[m[1]] = m[2]
+	for _, part := range strings.Split(strings.ReplaceAll(text, "Bearer ", ""), " ") {
+		if name, value, ok := strings.Cut(part, "="); ok && !strings.Contains(value, "=") {
+			params[name] = strings.TrimSuffix(strings.ReplaceAll(value, `"`, ""), ",")
+		}
 	}
-	if params["error"] == "insufficient_claims" && params["claims"] != "" {
+	audience, ok := params["scope"]
+	if !ok {
+		audience = params["resource"]
+	}
+	audience = strings.TrimSuffix(strings.TrimSuffix(audience, "/.default"), "/")
+	newer := strings.Contains(text, `error="insufficient_claims"`) && audience == ""
+	authority, err := url.Parse(params["authorization"])
+	switch {
+	case params["authorization"] == "" && newer:
+	case err != nil, authority.Scheme != "https", authority.Host == "", strings.Count(params["authorization"], "/") < 3:
+		return &challengeError{}
+	}
+	if newer || audienceRE.MatchString(audience) && (t.suffix == "" || strings.EqualFold(audience, "https://"+t.suffix)) {
 		return nil
 	}
-	audience := params["resource"]
-	if audience == "" {
-		audience = strings.TrimSuffix(params["scope"], "/.default")
-	}
-	if !audienceRE.MatchString(audience) {
-		audience = ""
-	}
-	authority, err := url.Parse(params["authorization"])
-	tenant := err == nil && authority.Scheme == "https" && authority.Host != "" && strings.Trim(authority.Path, "/") != ""
-	if !tenant || audience == "" || t.suffix != "" && !strings.EqualFold(strings.TrimSuffix(audience, "/"), "https://"+t.suffix) {
-		return &challengeError{audience}
-	}
-	return nil
+	return &challengeError{}
 }
 
 // Embedded returns a reader of an embedded vault: requests go to handler inside
