@@ -41,7 +41,8 @@ func TestAzureChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	directory := &entra.Directory{Tenant: s.Broker.Tenant(), Token: s.Broker.ServiceVaultToken, ClientID: client, Secret: "app-secret"}
-	cert, ca := entra.Certificate(t, time.Now().Add(time.Hour), "login.cloud.example", "*.vault.cloud.example")
+	authority := entra.NewAuthority(t)
+	cert := authority.Issue(t, time.Now().Add(time.Hour), "login.cloud.example", "*.vault.cloud.example")
 	cloud := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.Host, ".vault.cloud.example") {
 			vaults.ServeHTTP(w, r)
@@ -49,7 +50,7 @@ func TestAzureChain(t *testing.T) {
 		}
 		directory.ServeHTTP(w, r)
 	}))
-	cloud.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	cloud.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}}
 	cloud.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	cloud.StartTLS()
 	t.Cleanup(cloud.Close)
@@ -70,7 +71,7 @@ vault-suffix = "vault.cloud.example"
 		if err := setup(e); err != nil {
 			return err
 		}
-		for name, text := range map[string]string{"azure.toml": settings, "secret": "app-secret\n", "ca.pem": string(ca)} {
+		for name, text := range map[string]string{"azure.toml": settings, "secret": "app-secret\n", "ca.pem": string(authority.PEM)} {
 			if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(text), 0o600); err != nil {
 				return err
 			}

@@ -197,33 +197,49 @@ func send(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // whoever asked has gone away
 }
 
-// Certificate returns a certificate for some hosts, and in PEM the authority of a
-// cloud of one's own that vouches for it.
-func Certificate(tb testing.TB, notAfter time.Time, hosts ...string) (cert tls.Certificate, authority []byte) {
+// An Authority issues the certificates of a cloud.
+type Authority struct {
+	PEM []byte // of its own certificate
+
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// NewAuthority returns an authority that nobody trusts yet.
+func NewAuthority(tb testing.TB) *Authority {
 	tb.Helper()
-	sign := func(template, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) []byte {
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return der
-	}
-	newKey := func() *ecdsa.PrivateKey {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return key
-	}
-	rootKey, key := newKey(), newKey()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"}, NotBefore: notAfter.Add(-240 * time.Hour), NotAfter: notAfter.Add(24 * time.Hour),
+	a := &Authority{key: newKey(tb), cert: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"}, NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der := sign(root, root, rootKey, rootKey)
-	leaf := sign(&x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: hosts[0]}, NotBefore: notAfter.Add(-240 * time.Hour), NotAfter: notAfter,
+	}}
+	a.PEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.sign(tb, a.cert, a.key)})
+	return a
+}
+
+// Issue returns a certificate for some hosts that ends at a time.
+func (a *Authority) Issue(tb testing.TB, notAfter time.Time, hosts ...string) *tls.Certificate {
+	tb.Helper()
+	key := newKey(tb)
+	return &tls.Certificate{PrivateKey: key, Certificate: [][]byte{a.sign(tb, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: hosts[0]}, NotBefore: notAfter.Add(-12 * time.Hour), NotAfter: notAfter,
 		DNSNames: hosts, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, root, key, rootKey)
-	return tls.Certificate{Certificate: [][]byte{leaf}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	}, key)}}
+}
+
+func (a *Authority) sign(tb testing.TB, template *x509.Certificate, key *ecdsa.PrivateKey) []byte {
+	tb.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return der
+}
+
+func newKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
 }

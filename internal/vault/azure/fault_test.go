@@ -53,16 +53,8 @@ func TestFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, "https://login.microsoftonline.com", "vault.azure.net")
-	bad := func(notAfter time.Time, hosts ...string) func() {
-		return func() {
-			cert, ca := entra.Certificate(t, notAfter, hosts...)
-			if time.Now().After(notAfter) { // of an authority that is trusted
-				if err := os.WriteFile(w.ca, ca, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			w.tls.Store(&cert)
-		}
+	shows := func(a *entra.Authority, notAfter time.Duration, host string) func() {
+		return func() { w.tls.Store(a.Issue(t, time.Now().Add(notAfter), host)) }
 	}
 	respond := func(f http.HandlerFunc) func() { return func() { w.set(f) } }
 	refuse := func(code string, ahead time.Duration) func() {
@@ -84,6 +76,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"429", false, respond(answer(429, nil, throttled)), vault.ErrUnavailable, 3, []string{"it gets too many requests", "spread what reads it, or use more than one vault"}},
 		{"429 with Retry-After of an hour", false, respond(answer(429, http.Header{"Retry-After": {"3600"}}, throttled)), vault.ErrUnavailable, 1, []string{"it gets too many requests and asks to be left alone for"}},
+		{"429 with Retry-After as a date", false, respond(answer(429, http.Header{"Retry-After": {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}}, throttled)), vault.ErrUnavailable, 1, []string{"and asks to be left alone for"}},
 		{"429 with a short Retry-After", false, respond(answer(429, http.Header{"Retry-After-Ms": {"1"}}, throttled)), vault.ErrUnavailable, 3, []string{"it gets too many requests"}},
 		{"503", false, respond(answer(503, nil, "")), vault.ErrUnavailable, 3, []string{"it answered with status 503", "see the state of the service if it goes on"}},
 		{"500 with a value", false, respond(answer(500, nil, canary)), vault.ErrUnavailable, 3, []string{"it answered with status 500"}},
@@ -98,10 +91,10 @@ func TestFaults(t *testing.T) {
 		{"DNS failure", false, func() {
 			w.dnsError(&net.DNSError{Err: "server misbehaving", Name: "erp.vault.azure.net", IsTemporary: true})
 		}, vault.ErrUnavailable, none, []string{"DNS did not say where erp.vault.azure.net is", "see to the DNS of the server"}},
-		{"TLS of an unknown authority", false, bad(time.Now().Add(time.Hour), "*.vault.azure.net"), vault.ErrUnavailable, none,
+		{"TLS of an unknown authority", false, shows(entra.NewAuthority(t), time.Hour, "*.vault.azure.net"), vault.ErrUnavailable, none,
 			[]string{"its certificate is signed by an authority that the server does not trust", "name the authority in ca-file"}},
-		{"TLS of another name", false, bad(time.Now().Add(-time.Hour), "vault.example.org"), vault.ErrUnavailable, none, []string{"its certificate is"}},
-		{"expired TLS certificate", true, bad(time.Now().Add(-time.Hour), "*.vault.azure.net", "login.microsoftonline.com"), vault.ErrUnavailable, none,
+		{"TLS of another name", false, shows(w.authority, time.Hour, "vault.example.org"), vault.ErrUnavailable, none, []string{"its certificate is for another name", "see who answers at that address"}},
+		{"expired TLS certificate", false, shows(w.authority, -time.Hour, "*.vault.azure.net"), vault.ErrUnavailable, none,
 			[]string{"its certificate is not valid at", "set the clock right, if it is wrong; otherwise the certificate has to be renewed"}},
 		{"redirect", false, respond(answer(302, http.Header{"Location": {"https://evil.example/"}}, "")), vault.ErrUnavailable, 1,
 			[]string{"it answered with a redirect, which is not followed", "see whether a proxy or a sign-in page is in between"}},
@@ -133,10 +126,6 @@ func TestFaults(t *testing.T) {
 		{"no tenant is linked", true, func() { w.link() }, vault.ErrDenied, 1, []string{"and no Azure tenant is linked to this installation; no token was sent to it"}},
 		{"tenant unlinked since", false, func() { w.link(otherTenant) }, vault.ErrDenied, none, []string{"this installation is linked to " + otherTenant}},
 	}
-	ca, err := os.ReadFile(w.ca)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Cleanup(func() {
@@ -147,15 +136,8 @@ func TestFaults(t *testing.T) {
 				w.vault.Set(netfault.Fault{})
 				w.login.Set(netfault.Fault{})
 				w.tls.Store(nil)
-				if err := os.WriteFile(w.ca, ca, 0o600); err != nil {
-					t.Error(err)
-				}
 			})
-			s := w.bySecret(t)
-			if tt.fresh && tt.name == "expired TLS certificate" {
-				tt.fault()
-			}
-			a := w.open(t, s)
+			a := w.open(t, w.bySecret(t))
 			a.Hurry(500*time.Millisecond, time.Millisecond)
 			v := vaultOf(t, a, "erp")
 			if !tt.fresh {

@@ -116,7 +116,7 @@ func FuzzSettings(f *testing.F) {
 // ecPEM returns a certificate whose key is not one that Entra ID takes.
 func ecPEM(t *testing.T) string {
 	t.Helper()
-	cert, _ := entra.Certificate(t, time.Now().Add(time.Hour), "app")
+	cert := entra.NewAuthority(t).Issue(t, time.Now().Add(time.Hour), "app")
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		t.Fatal(err)

@@ -41,7 +41,8 @@ type world struct {
 	*latchkeytest.Service
 	directory *entra.Directory
 	cloud     azure.Cloud
-	ca        string                          // file with the authority of both
+	authority *entra.Authority
+	ca        string                          // file with it
 	vault     *netfault.Proxy                 // way to the vaults
 	login     *netfault.Proxy                 // way to everything else
 	requests  atomic.Int64                    // that came to the vaults
@@ -76,18 +77,16 @@ func newWorld(t *testing.T, authority, suffix string) *world {
 		t.Fatal(err)
 	}
 	host := strings.TrimPrefix(authority, "https://")
-	cert, ca := entra.Certificate(t, time.Now().Add(time.Hour), host, "*."+suffix)
-	w.ca = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(w.ca, ca, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.authority = entra.NewAuthority(t)
+	cert := w.authority.Issue(t, time.Now().Add(time.Hour), host, "*."+suffix)
+	w.ca = file(t, "ca.pem", string(w.authority.PEM))
 	serve := func(h http.HandlerFunc) *netfault.Proxy {
 		s := httptest.NewUnstartedServer(h)
 		s.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if bad := w.tls.Load(); bad != nil {
 				return bad, nil
 			}
-			return &cert, nil
+			return cert, nil
 		}}
 		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 		s.StartTLS()
