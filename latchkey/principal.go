@@ -139,7 +139,7 @@ type UserUpdate struct {
 	ExternalIdentities *[]ExternalIdentity `json:"externalIdentities,omitempty" nullable:"false"`
 }
 
-// Validate returns every fault.
+// Validate returns every fault, and writes GUIDs as they are compared.
 func (u *UserUpdate) Validate() error {
 	var f faults
 	if u.DisplayName != nil {
@@ -152,9 +152,9 @@ func (u *UserUpdate) Validate() error {
 		if len(*u.ExternalIdentities) > MaxIdentities {
 			f.add("externalIdentities", "must be at most %d", MaxIdentities)
 		}
-		for _, e := range *u.ExternalIdentities {
-			if e.Issuer == "" || e.ObjectID == "" || checkText(e.Issuer, 500) != nil || checkText(e.ObjectID, 200) != nil || checkText(e.Tenant, 200) != nil {
-				f.add("externalIdentities", "each needs an issuer of at most 500 and an objectId of at most 200 characters")
+		for i := range *u.ExternalIdentities {
+			if (*u.ExternalIdentities)[i].Validate() != nil {
+				f.add("externalIdentities", "each needs an https issuer of at most 500 and an objectId of at most 200 characters")
 				break
 			}
 		}
