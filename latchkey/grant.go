@@ -21,6 +21,8 @@ const (
 	KindEnrolment   Kind = "enrolment token"
 	KindRole        Kind = "role assignment"
 	KindMember      Kind = "member"
+	KindAzureTenant Kind = "Azure tenant"
+	KindIdentity    Kind = "external identity"
 )
 
 // A Role is a principal's role on one thing. A higher role includes the lower.
@@ -139,6 +141,13 @@ const (
 	ActDoctor      Action = "doctor.run"
 	ActDoctorIn    Action = "doctor.environment.run"
 
+	ActIdentityAdd    Action = "user.identity.add" // say who a user is in another directory
+	ActIdentityRemove Action = "user.identity.remove"
+
+	ActAzureTenantLink   Action = "azure-tenant.link"
+	ActAzureTenantRead   Action = "azure-tenant.read"
+	ActAzureTenantUnlink Action = "azure-tenant.unlink"
+
 	// Of whoever holds the database.
 	ActBackupCreate    Action = "backup.create"
 	ActBackupRestore   Action = "backup.restore"
@@ -220,9 +229,17 @@ var Permissions = map[Action]Permission{
 	ActUserCreate: {Tenant: true},
 	ActUserRead:   {Tenant: true},
 	ActUserUpdate: {Tenant: true},
-	ActAuditRead:  {Environment: readers, Tenant: true},
-	ActDoctor:     {Tenant: true},
-	ActDoctorIn:   {Environment: readers},
+
+	ActIdentityAdd:    {Tenant: true},
+	ActIdentityRemove: {Tenant: true},
+
+	ActAzureTenantLink:   {Tenant: true},
+	ActAzureTenantRead:   {Tenant: true},
+	ActAzureTenantUnlink: {Tenant: true},
+
+	ActAuditRead: {Environment: readers, Tenant: true},
+	ActDoctor:    {Tenant: true},
+	ActDoctorIn:  {Environment: readers},
 }
 
 // Access is what a principal holds with regard to one thing.

@@ -2,6 +2,8 @@ package latchkey
 
 import (
 	"errors"
+	"net/url"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -53,6 +55,35 @@ type ExternalIdentity struct {
 	Tenant   string `json:"tenant,omitempty"`
 	ObjectID string `json:"objectId"`
 }
+
+// Validate returns every fault, and writes GUIDs as they are compared.
+func (e *ExternalIdentity) Validate() error {
+	var f faults
+	if u, err := url.Parse(e.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || checkText(e.Issuer, 500) != nil {
+		f.add("issuer", "must be an https address of at most 500 characters, as tokens name it")
+	}
+	if e.ObjectID == "" || checkText(e.ObjectID, 200) != nil {
+		f.add("objectId", "must be 1 to 200 characters")
+	}
+	if checkText(e.Tenant, 200) != nil {
+		f.add("tenant", "must be at most 200 characters")
+	}
+	for _, id := range []*string{&e.Tenant, &e.ObjectID} {
+		if guidRE.MatchString(*id) {
+			*id = strings.ToLower(*id)
+		}
+	}
+	return f.err()
+}
+
+// EntraIdentity returns who somebody is in a tenant of Microsoft Entra ID, as its
+// tokens in Azure's public cloud say it.
+func EntraIdentity(tenant, objectID string) ExternalIdentity {
+	return ExternalIdentity{Issuer: "https://login.microsoftonline.com/" + strings.ToLower(tenant) + "/v2.0", Tenant: tenant, ObjectID: objectID}
+}
+
+// MaxIdentities is how many external identities a principal has at most.
+const MaxIdentities = 20
 
 // Limits of passwords of local accounts, in bytes.
 const (
@@ -108,7 +139,7 @@ type UserUpdate struct {
 	ExternalIdentities *[]ExternalIdentity `json:"externalIdentities,omitempty" nullable:"false"`
 }
 
-// Validate returns every fault.
+// Validate returns every fault, and writes GUIDs as they are compared.
 func (u *UserUpdate) Validate() error {
 	var f faults
 	if u.DisplayName != nil {
@@ -118,12 +149,12 @@ func (u *UserUpdate) Validate() error {
 		f.check("password", CheckPassword(*u.Password))
 	}
 	if u.ExternalIdentities != nil {
-		if len(*u.ExternalIdentities) > 20 {
-			f.add("externalIdentities", "must be at most 20")
+		if len(*u.ExternalIdentities) > MaxIdentities {
+			f.add("externalIdentities", "must be at most %d", MaxIdentities)
 		}
-		for _, e := range *u.ExternalIdentities {
-			if e.Issuer == "" || e.ObjectID == "" || checkText(e.Issuer, 500) != nil || checkText(e.ObjectID, 200) != nil || checkText(e.Tenant, 200) != nil {
-				f.add("externalIdentities", "each needs an issuer of at most 500 and an objectId of at most 200 characters")
+		for i := range *u.ExternalIdentities {
+			if (*u.ExternalIdentities)[i].Validate() != nil {
+				f.add("externalIdentities", "each needs an https issuer of at most 500 and an objectId of at most 200 characters")
 				break
 			}
 		}

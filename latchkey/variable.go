@@ -68,7 +68,7 @@ type Check struct {
 	State      CheckState `json:"state" enum:"checking,passed,failed,unknown"`
 	Message    string     `json:"message,omitempty" doc:"what happened, in a sentence"`
 	Identity   string     `json:"identity,omitempty" doc:"the identity that failed"`
-	Check      string     `json:"check,omitempty" doc:"the check that failed: tenant, vault, secret, person, service"`
+	Check      string     `json:"check,omitempty" doc:"the check that failed: tenant, vault, secret, person, service, sign-in, network"`
 	Remedy     string     `json:"remedy,omitempty" doc:"what to do"`
 	CheckedAt  *time.Time `json:"checkedAt,omitempty"`
 	NextAt     *time.Time `json:"nextAt,omitempty" doc:"when an unknown result is tried again"`

@@ -23,6 +23,7 @@ type wiredMetrics struct {
 	reads        *prometheus.CounterVec
 	took         *prometheus.HistogramVec
 	certificates *prometheus.GaugeVec
+	throttled    prometheus.Counter
 }
 
 func newWiredMetrics() (*wiredMetrics, error) {
@@ -38,6 +39,9 @@ func newWiredMetrics() (*wiredMetrics, error) {
 			Name: "latchkey_vault_request_duration_seconds", Help: "Time of requests to vaults, by kind of vault.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30},
 		}, []string{"kind"}),
+		throttled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "latchkey_vault_throttled_total", Help: "Answers of vaults that they get too many requests.",
+		}),
 		certificates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "latchkey_certificate_expiry_timestamp_seconds", Help: "When a certificate ends, by its use: that of the API's address, and the authority of the embedded vaults.",
 		}, []string{"use"}),
@@ -52,7 +56,7 @@ func newWiredMetrics() (*wiredMetrics, error) {
 		}
 		m.took.WithLabelValues(kind)
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.reads, m.took, m.certificates} {
+	for _, c := range []prometheus.Collector{m.messages, m.reads, m.took, m.certificates, m.throttled} {
 		if err := m.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -74,6 +78,13 @@ func (m *wiredMetrics) certificate(use string, der []byte) error {
 	}
 	m.certificates.WithLabelValues(use).Set(float64(c.NotAfter.Unix()))
 	return nil
+}
+
+// paused has count say how many vaults are left alone.
+func (m *wiredMetrics) paused(count func() int) error {
+	return m.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "latchkey_vaults_paused", Help: "Vaults that are left alone for now, because they did not answer.",
+	}, func() float64 { return float64(count()) }))
 }
 
 // authority notes when the certificate ends that vouches for the embedded vaults.

@@ -26,6 +26,7 @@ import (
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/server"
+	"latchkey.dev/internal/vault/azure"
 	"latchkey.dev/latchkey"
 )
 
@@ -113,7 +114,17 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	readers := newReaders()
+	// The broker is made after its readers, and asked by them.
+	access, err := c.azure.Open(azure.Options{Log: s.log, Throttled: s.metrics.throttled.Inc, Tenants: func(ctx context.Context) ([]string, error) {
+		return s.broker.LinkedAzureTenants(ctx)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	readers := newReaders(access)
+	if err := s.metrics.paused(readers.paused); err != nil {
+		return nil, err
+	}
 	if s.broker, err = broker.New(ctx, broker.Config{
 		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), VaultURL: s.vaultURL, Version: agent.Version(),
 	}); err != nil {

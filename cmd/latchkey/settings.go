@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/cli"
+	"latchkey.dev/internal/vault/azure"
 )
 
 // A serverConfig is everything that a server can be told. What administrators
@@ -29,13 +30,15 @@ type serverConfig struct {
 	TLSCert        string // PEM file of Listen's certificate chain
 	TLSKey         string // PEM file of its key
 	InsecureListen bool   // consent to listen beyond this machine without TLS
+	Azure          string // TOML file of the cloud and the identity to read vaults in Azure; empty is the SDK's choice
 	MasterKey      string // key file; empty is master.key in Data
 	LogFormat      string // text or json
 	LogLevel       string // debug, info, warn or error
 
 	Out io.Writer // where the log and the addresses go
 
-	faults []error // of the environment; check returns them with its own
+	azure  azure.Settings // read from Azure by check
+	faults []error        // of the environment; check returns them with its own
 }
 
 // A setting is one of the texts of a serverConfig: a flag, and an environment
@@ -56,6 +59,7 @@ var serveSettings = []setting{
 	{"public-url", "", "address that people reach it by, if a proxy stands before it", func(c *serverConfig) *string { return &c.PublicURL }},
 	{"vault-listen", "127.0.0.1:8443", "address of the embedded vaults, always TLS", func(c *serverConfig) *string { return &c.VaultListen }},
 	{"vault-domain", "vault.localhost", "domain of the embedded vaults, which are {vault}.{domain}", func(c *serverConfig) *string { return &c.VaultDomain }},
+	{"azure", "", "TOML file that says which of Azure's clouds vaults are in, and as whom to read them; default: the public cloud, as whoever Azure's SDK finds to be", func(c *serverConfig) *string { return &c.Azure }},
 	{"database", "", "postgres://user@host/database; default: the SQLite file latchkey.db in the data folder", func(c *serverConfig) *string { return &c.Database }},
 	{"tls-cert", "", "PEM file of the certificate chain for --listen", func(c *serverConfig) *string { return &c.TLSCert }},
 	{"tls-key", "", "PEM file of its key", func(c *serverConfig) *string { return &c.TLSKey }},
@@ -159,6 +163,16 @@ func (c *serverConfig) check() error {
 	}
 	if !validDomain(c.VaultDomain) {
 		fault("--vault-domain must be a domain such as vault.localhost, in lower case and without a port")
+	}
+	if c.Azure != "" {
+		var err error
+		if c.azure, err = azure.LoadSettings(c.Azure); err != nil {
+			fault("--azure %s: %v", c.Azure, err)
+		} else if err := c.azure.Check(); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				fault("--azure %s: %s", c.Azure, strings.TrimSuffix(line, "\n"))
+			}
+		}
 	}
 	if c.Database != "" && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://") {
 		fault("--database must begin with postgres://; leave it out for SQLite")

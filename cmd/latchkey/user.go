@@ -26,7 +26,7 @@ func userFields(u latchkey.User) []cli.Field {
 
 func (a *app) userCommand() *cobra.Command {
 	cmd := cli.Group("user", "local accounts", "Accounts of people. Only tenant admins manage them.", "users")
-	cmd.AddCommand(a.userCreate(), a.userList(), a.userShow(), a.userUpdate(), a.userDisable(), a.userEnable())
+	cmd.AddCommand(a.userCreate(), a.userList(), a.userShow(), a.userUpdate(), a.userDisable(), a.userEnable(), a.userIdentityCommand())
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ const maxReaders = 1000
 // kind of vault. Embedded vaults are read through the same SDK as Azure's, in
 // this process.
 type readers struct {
-	public func(latchkey.VaultReference) (vault.Vault, error)
+	azure *azure.Access
 
 	// Of the embedded vaults; set once, before any is opened.
 	handler http.Handler
@@ -30,23 +31,24 @@ type readers struct {
 }
 
 type readerKey struct {
-	vault    string // as VaultReference.Key returns it
+	vault    string // as VaultReference.Key returns it; of one in Azure, its name
 	embedded bool
 }
 
-func newReaders() *readers {
-	// Looking for the identity takes time, and only references to Azure need it.
-	credential := sync.OnceValues(azure.DefaultCredential)
-	return &readers{
-		kept: map[readerKey]vault.Vault{},
-		public: func(ref latchkey.VaultReference) (vault.Vault, error) {
-			c, err := credential()
-			if err != nil {
-				return nil, err
-			}
-			return azure.Public(ref, c)
-		},
+func newReaders(a *azure.Access) *readers {
+	return &readers{azure: a, kept: map[readerKey]vault.Vault{}}
+}
+
+// paused returns how many vaults in Azure are left alone for now.
+func (r *readers) paused() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, v := range r.kept {
+		if v, ok := v.(*azure.Vault); ok && v.Paused() {
+			n++
+		}
 	}
+	return n
 }
 
 // open returns the reader of a vault. It keeps readers, since the first read of
@@ -55,6 +57,9 @@ func (r *readers) open(ref latchkey.VaultReference, embedded bool) (vault.Vault,
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := readerKey{ref.Key(), embedded}
+	if !embedded { // names of vaults in Azure are of all subscriptions
+		key.vault = strings.ToLower(ref.Vault)
+	}
 	if v, ok := r.kept[key]; ok {
 		return v, nil
 	}
@@ -64,7 +69,7 @@ func (r *readers) open(ref latchkey.VaultReference, embedded bool) (vault.Vault,
 	case embedded:
 		v, err = azure.Embedded(r.handler, r.token, r.url(ref.Vault))
 	default:
-		v, err = r.public(ref)
+		v, err = r.azure.Vault(ref)
 	}
 	if err != nil {
 		return nil, err

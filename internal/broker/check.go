@@ -277,7 +277,7 @@ func (b *Broker) check(ctx context.Context, r db.Reference, f checkFacts) latchk
 		return unknown("person", person, "Could not be checked: the service may read the secret, but what the person may read in Azure is not known here.",
 			"An environment admin can let the reference be used without this check, on record.")
 	case errors.Is(err, vault.ErrDenied):
-		return serviceFailed
+		return refusedBy(err, serviceFailed)
 	case errors.Is(err, vault.ErrNotFound):
 		return failed("secret", service, fmt.Sprintf("There is no secret '%s'.", r.SecretReference), "Create the secret in the vault, or correct the reference; then check again.")
 	}

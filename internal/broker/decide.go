@@ -146,6 +146,9 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActConnectionForce:  "test with force",
 	latchkey.ActVaultAssign:      "assign roles in",
 	latchkey.ActVaultRemove:      "remove roles in",
+	latchkey.ActAzureTenantRead:  "list the Azure tenants of",
+	latchkey.ActIdentityAdd:      "add an identity to",
+	latchkey.ActIdentityRemove:   "remove an identity of",
 }
 
 // phrase says what an action does with a thing.

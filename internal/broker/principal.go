@@ -282,5 +282,22 @@ func (o *op) setIdentities(u latchkey.User, identities []latchkey.ExternalIdenti
 			return c
 		}
 	}
-	return o.SetExternalIdentities(u.ID, identities)
+	if err := o.SetExternalIdentities(u.ID, identities); err != nil {
+		return err
+	}
+	for _, e := range u.ExternalIdentities {
+		if !slices.Contains(identities, e) {
+			if err := o.record(latchkey.ActIdentityRemove, userThing(u), identityDetails(e)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range identities {
+		if !slices.Contains(u.ExternalIdentities, e) {
+			if err := o.record(latchkey.ActIdentityAdd, userThing(u), identityDetails(e)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

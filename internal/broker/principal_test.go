@@ -395,5 +395,13 @@ func TestExternalIdentities(t *testing.T) {
 		if _, err := set("bob", identity); err != nil {
 			t.Errorf("an identity that was given up: %v", err)
 		}
+		o.wantTrail(db.AuditFilter{Action: latchkey.ActIdentityAdd}, "user.identity.add ok  by admin on ada", "user.identity.add ok  by admin on bob")
+		o.wantTrail(db.AuditFilter{Action: latchkey.ActIdentityRemove}, "user.identity.remove ok  by admin on ada")
+		upper := latchkey.EntraIdentity(tenantA, "AAAAAAAA-0000-0000-0000-000000000001")
+		if _, err := set("ada", upper); err != nil {
+			t.Fatal(err)
+		}
+		_, err = o.AddIdentity(ctx, o.admin, "bob", latchkey.EntraIdentity(tenantA, strings.ToLower(upper.ObjectID)))
+		wantCode(t, "an identity of another user in other letters", err, latchkey.ErrConflict, "identity-taken")
 	})
 }

@@ -40,3 +40,23 @@ type userUpdateIn struct {
 func (s *server) updateUser(ctx context.Context, who latchkey.Caller, in *userUpdateIn) (*one[latchkey.User], error) {
 	return show(s.b.UpdateUser(ctx, who, in.User, in.Body))
 }
+
+type identityAddIn struct {
+	InUser
+	Body latchkey.ExternalIdentity
+}
+
+func (s *server) addIdentity(ctx context.Context, who latchkey.Caller, in *identityAddIn) (*one[latchkey.ExternalIdentity], error) {
+	return show(s.b.AddIdentity(ctx, who, in.User, in.Body))
+}
+
+type identityRemoveIn struct {
+	InUser
+	Issuer   string `query:"issuer" doc:"issuer of the identity's tokens"`
+	Tenant   string `query:"tenant" doc:"its tenant, if it has one"`
+	ObjectID string `query:"objectId" doc:"its id there"`
+}
+
+func (s *server) removeIdentity(ctx context.Context, who latchkey.Caller, in *identityRemoveIn) (*none, error) {
+	return done(s.b.RemoveIdentity(ctx, who, in.User, latchkey.ExternalIdentity{Issuer: in.Issuer, Tenant: in.Tenant, ObjectID: in.ObjectID}))
+}

@@ -7,6 +7,8 @@ var examples = map[string]string{
 	"createToken":          `{"name":"laptop","expiresIn":"720h"}`,
 	"createUser":           `{"login":"maya","displayName":"Maya Lind"}`,
 	"updateUser":           `{"disabled":true}`,
+	"addExternalIdentity":  `{"issuer":"https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000/v2.0","tenant":"00000000-0000-0000-0000-000000000000","objectId":"00000000-0000-0000-0000-000000000000"}`,
+	"linkAzureTenant":      `{"id":"00000000-0000-0000-0000-000000000000"}`,
 	"createEnvironment":    `{"name":"main","displayName":"Main"}`,
 	"updateEnvironment":    `{"displayName":"Main"}`,
 	"setMember":            `{"role":"maker"}`,

@@ -55,6 +55,14 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /users/{user}", "getUser", "Show an account", ""}, s.user)
 	caller(s, op{t, "PATCH /users/{user}", "updateUser", "Change an account", "Disabling an account ends its tokens and sessions and stops its releases at once. The last enabled tenant admin stays."}, s.updateUser)
 
+	caller(s, op{t, "POST /users/{user}/external-identities", "addExternalIdentity", "Say who a user is in another directory", "For tenant admins. An identity is one principal's at most. By it, what a person may read in Azure can be found out."}, s.addIdentity)
+	caller(s, op{t, "DELETE /users/{user}/external-identities", "removeExternalIdentity", "Take an external identity of a user away", "For tenant admins."}, s.removeIdentity)
+
+	t = "Azure"
+	caller(s, op{t, "GET /azure/tenants", "listAzureTenants", "List the linked Azure tenants", "For tenant admins. Vaults of other tenants are sent no token."}, s.azureTenants)
+	caller(s, op{t, "POST /azure/tenants", "linkAzureTenant", "Link an Azure tenant", "For tenant admins. Vaults of the tenant are read from now on, if the server's identity may."}, s.linkAzureTenant)
+	caller(s, op{t, "DELETE /azure/tenants/{id}", "unlinkAzureTenant", "Unlink an Azure tenant", "For tenant admins. Vaults of the tenant are read no more, at once."}, s.unlinkAzureTenant)
+
 	t = "Environments"
 	caller(s, op{t, "GET /environments", "listEnvironments", "List the environments", "Those in which the caller has a role; all of them for tenant admins."}, s.environments)
 	caller(s, op{t, "POST /environments", "createEnvironment", "Make an environment", "For tenant admins. The caller becomes its admin."}, s.createEnvironment)

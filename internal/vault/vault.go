@@ -50,8 +50,10 @@ type Error struct {
 	Msg  string // for users: what failed, for which thing, and what to do
 	Err  error  // the cause, for the log; may be nil
 
-	// What is known about a refusal: who was refused, which action on which
-	// thing, and what would help.
+	// What is known about a refusal: which check failed ("" is that of the
+	// service's rights; sign-in, tenant or network), who was refused, which action on
+	// which thing, and what would help.
+	Check    string
 	Identity string
 	Action   string
 	Resource string

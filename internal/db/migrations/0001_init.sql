@@ -64,6 +64,13 @@ CREATE TABLE external_identities (
 );
 CREATE INDEX external_identities_principal ON external_identities (principal_id);
 
+-- Tenants of Azure whose vaults are read. Ids are in lower case.
+CREATE TABLE azure_tenants (
+    id        TEXT PRIMARY KEY,
+    linked_by TEXT NOT NULL REFERENCES principals (id),
+    linked_at BIGINT NOT NULL
+);
+
 CREATE TABLE group_members (
     group_id  TEXT NOT NULL REFERENCES principals (id),
     member_id TEXT NOT NULL REFERENCES principals (id),

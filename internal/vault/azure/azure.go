@@ -7,13 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
 	"latchkey.dev/internal/vault"
@@ -26,6 +28,7 @@ const (
 	retryDelay     = 200 * time.Millisecond
 	maxRetryDelay  = 4 * time.Second
 	maxResponse    = 1 << 20 // bytes of one answer
+	maxHeader      = 64 << 10
 )
 
 // Config says which vault to read and as whom.
@@ -39,8 +42,13 @@ type Config struct {
 	// Transport sends requests; nil is HTTPS over the network.
 	Transport policy.Transporter
 
-	// Timeout bounds every call, retries included; 0 is 15 seconds.
+	// Timeout bounds every call, retries included; 0 is 15 seconds. One try has two
+	// fifths of it.
 	Timeout time.Duration
+
+	suffix string        // host of the audience of tokens; "" leaves that to the SDK
+	access *Access       // nil for embedded vaults
+	delay  time.Duration // before the first retry; 0 is retryDelay
 }
 
 // A Vault reads one key vault. It is safe for concurrent use; the first read
@@ -49,6 +57,11 @@ type Vault struct {
 	url     string
 	client  *azsecrets.Client
 	timeout time.Duration
+
+	// Of vaults in Azure.
+	access  *Access
+	tenant  atomic.Pointer[string] // that the vault said it belongs to
+	breaker breaker
 }
 
 var _ vault.Vault = (*Vault)(nil)
@@ -69,30 +82,24 @@ func New(c Config) (*Vault, error) {
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
 	}
-	client, err := azsecrets.NewClient(c.URL, c.Credential, &azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{
-		Transport: bounded{c.Transport},
-		Retry:     policy.RetryOptions{MaxRetries: maxRetries, RetryDelay: retryDelay, MaxRetryDelay: maxRetryDelay},
+	if c.delay == 0 {
+		c.delay = retryDelay
+	}
+	v := &Vault{url: c.URL, timeout: c.Timeout, access: c.access}
+	transport := vaultTransport{Transporter: c.Transport, suffix: c.suffix}
+	if c.access != nil {
+		transport.throttled = c.access.throttled
+	}
+	v.client, err = azsecrets.NewClient(c.URL, guarded{c.Credential, v}, &azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Transport: transport,
+		Retry: policy.RetryOptions{
+			MaxRetries: maxRetries, RetryDelay: c.delay, MaxRetryDelay: maxRetryDelay, TryTimeout: c.Timeout * 2 / 5, ShouldRetry: again,
+		},
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("open key vault %s: %w", c.URL, err)
 	}
-	return &Vault{c.URL, client, c.Timeout}, nil
-}
-
-// Public returns a reader of a vault in Azure's public cloud.
-func Public(ref latchkey.VaultReference, cred azcore.TokenCredential) (*Vault, error) {
-	// The name becomes part of a host name, so nothing but a name may pass.
-	if err := latchkey.CheckVaultName(ref.Vault); err != nil {
-		return nil, fmt.Errorf("name of the key vault: %w", err)
-	}
-	return New(Config{URL: "https://" + ref.Vault + ".vault.azure.net", Credential: cred})
-}
-
-// DefaultCredential returns the identity that Azure's SDK finds in the
-// surroundings of the process: environment variables, workload identity,
-// managed identity, or a developer's sign-in.
-func DefaultCredential() (azcore.TokenCredential, error) {
-	return azidentity.NewDefaultAzureCredential(nil)
+	return v, nil
 }
 
 // network returns the transport over the network. A key vault never redirects;
@@ -101,20 +108,106 @@ func network() policy.Transporter {
 	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
+// guarded gives a vault's client the tokens of a credential, unless the vault is of
+// a tenant that is not linked.
+type guarded struct {
+	azcore.TokenCredential
+	vault *Vault
+}
+
+// GetToken implements [azcore.TokenCredential]. The SDK asks it before it sends a
+// token, with the tenant that the vault says it belongs to.
+func (g guarded) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	tenant := strings.ToLower(o.TenantID)
+	if err := g.vault.checkTenant(ctx, tenant); err != nil {
+		return azcore.AccessToken{}, err
+	}
+	g.vault.tenant.Store(&tenant)
+	token, err := g.TokenCredential.GetToken(ctx, o)
+	if err != nil {
+		err = &signInError{err}
+	}
+	return token, err
+}
+
+// reader says as whom the vault is read.
+func (v *Vault) reader() reader {
+	if v.access == nil {
+		return reader{name: "the service's identity"}
+	}
+	return v.access.reader
+}
+
+// do carries out a reading in bounded time, unless the vault is left alone.
+func (v *Vault) do(ctx context.Context, r reading, f func(context.Context) error) error {
+	if v.access != nil {
+		if ok, until, what := v.breaker.allow(); !ok {
+			return r.paused(until, what)
+		}
+	}
+	t := new(trace)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, traceKey{}, t), v.timeout)
+	defer cancel()
+	var err error
+	// The SDK keeps tokens; a tenant may have been unlinked since.
+	if tenant := v.tenant.Load(); tenant != nil {
+		err = v.checkTenant(ctx, *tenant)
+	}
+	if err == nil {
+		err = f(ctx)
+	}
+	if _, ok := errors.AsType[*vault.Error](err); err != nil && !ok {
+		err = r.fail(ctx, t, err)
+	}
+	if v.access != nil {
+		v.settle(ctx, err, t)
+	}
+	return err
+}
+
+// settle tells the breaker what became of a reading.
+func (v *Vault) settle(ctx context.Context, err error, t *trace) {
+	o, what, wait := answered, "", time.Duration(0)
+	if e, ok := errors.AsType[*vault.Error](err); ok && e.Kind == vault.ErrUnavailable {
+		o = failed
+		if b, ok := errors.AsType[*because](err); ok {
+			what = b.what
+		}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			o = abandoned
+		}
+		if t.vault.status == http.StatusTooManyRequests || t.vault.status == http.StatusServiceUnavailable {
+			wait = t.vault.retryAfter()
+		}
+	}
+	opened, closed := v.breaker.done(o, what, wait)
+	switch {
+	case opened:
+		v.access.log.LogAttrs(ctx, slog.LevelWarn, "key vault is left alone for a while", slog.String("vault", v.url), slog.Any("error", err))
+	case closed:
+		v.access.log.LogAttrs(ctx, slog.LevelInfo, "key vault answers again", slog.String("vault", v.url))
+	}
+}
+
+// Paused reports whether the vault is left alone for now, because it did not answer.
+func (v *Vault) Paused() bool { return v.breaker.open() }
+
 // Get implements [vault.Vault].
 func (v *Vault) Get(ctx context.Context, name string) (vault.Value, error) {
-	r := reading{v.url, name, latchkey.VaultGetSecret}
+	r := reading{v.url, name, latchkey.VaultGetSecret, v.reader()}
 	if err := latchkey.CheckSecretName(name); err != nil {
 		return vault.Value{}, r.badName(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, v.timeout)
-	defer cancel()
-	resp, err := v.client.GetSecret(ctx, name, "", nil)
+	var resp azsecrets.GetSecretResponse
+	err := v.do(ctx, r, func(ctx context.Context) (err error) {
+		resp, err = v.client.GetSecret(ctx, name, "", nil)
+		if err == nil && (resp.Value == nil || resp.ID == nil || resp.ID.Version() == "") {
+			err = errors.New("the answer is not a secret")
+		}
+		return err
+	})
 	if err != nil {
-		return vault.Value{}, r.fail(ctx, err)
-	}
-	if resp.Value == nil || resp.ID == nil || resp.ID.Version() == "" {
-		return vault.Value{}, r.unavailable(errors.New("the answer is not a secret"))
+		return vault.Value{}, err
 	}
 	value := vault.Value{Value: latchkey.NewSecret(*resp.Value), Version: resp.ID.Version(), Enabled: true}
 	if resp.ContentType != nil {
@@ -131,15 +224,17 @@ func (v *Vault) Get(ctx context.Context, name string) (vault.Value, error) {
 // versions. Key Vault gives them in no order and with times of whole seconds, so
 // a secret passes unless its newest version is known to be disabled.
 func (v *Vault) CheckRead(ctx context.Context, name string) error {
-	r := reading{v.url, name, latchkey.VaultReadMetadata}
+	r := reading{v.url, name, latchkey.VaultReadMetadata, v.reader()}
 	if err := latchkey.CheckSecretName(name); err != nil {
 		return r.badName(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, v.timeout)
-	defer cancel()
-	page, err := v.client.NewListSecretPropertiesVersionsPager(name, nil).NextPage(ctx)
+	var page azsecrets.ListSecretPropertiesVersionsResponse
+	err := v.do(ctx, r, func(ctx context.Context) (err error) {
+		page, err = v.client.NewListSecretPropertiesVersionsPager(name, nil).NextPage(ctx)
+		return err
+	})
 	if err != nil {
-		return r.fail(ctx, err)
+		return err
 	}
 	if len(page.Value) == 0 {
 		return r.notFound("SecretNotFound", nil)

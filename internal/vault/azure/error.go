@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -22,6 +24,7 @@ import (
 type reading struct {
 	url, name string
 	action    latchkey.VaultAction
+	as        reader
 }
 
 func (r reading) notFound(code string, cause error) error {
@@ -44,9 +47,40 @@ func (r reading) disabled(cause error) error {
 		Msg: fmt.Sprintf("the newest version of the secret %q in the key vault %s is disabled; enable it or set a new version", r.name, r.url)}
 }
 
-func (r reading) unavailable(cause error) error {
-	return &vault.Error{Kind: vault.ErrUnavailable, Err: cause,
-		Msg: fmt.Sprintf("the key vault %s gave no usable answer; check that it exists and can be reached, and try again", r.url)}
+// unavailable is a vault that gave no usable answer: why, and what to do.
+func (r reading) unavailable(cause error, w why) error {
+	return &vault.Error{Kind: vault.ErrUnavailable, Err: &because{w.what, cause}, Remedy: w.remedy,
+		Msg: fmt.Sprintf("the key vault %s could not be read: %s; %s", r.url, w.what, w.remedy)}
+}
+
+// because is the cause of a vault's being unavailable, with what it is in words.
+type because struct {
+	what string
+	error
+}
+
+func (b *because) Unwrap() error { return b.error }
+
+// paused is a vault that is left alone for a while.
+func (r reading) paused(until time.Time, what string) error {
+	at := until.UTC().Format(time.RFC3339)
+	return &vault.Error{Kind: vault.ErrUnavailable, Err: errPaused, Remedy: "it is asked again after that, when the next one wants to read it",
+		Msg: fmt.Sprintf("the key vault %s is left alone until %s, after it could not be read: %s", r.url, at, what)}
+}
+
+var errPaused = errors.New("the circuit of the vault is open")
+
+// foreign is a vault of a tenant that is not linked.
+func (r reading) foreign(e *tenantError) error {
+	linked := "no Azure tenant is linked to this installation"
+	if len(e.linked) > 0 {
+		linked = "this installation is linked to " + strings.Join(e.linked, ", ")
+	}
+	return &vault.Error{
+		Kind: vault.ErrDenied, Check: "tenant", Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Remedy: fmt.Sprintf("a tenant admin can link it with latchkey azure tenant link %s, if the vault is meant; otherwise correct the reference", e.tenant),
+		Msg:    fmt.Sprintf("the key vault %s belongs to the Azure tenant %s, and %s; no token was sent to it", r.url, e.tenant, linked),
+	}
 }
 
 // envelope is how Key Vault writes errors.
@@ -65,16 +99,24 @@ var codeRE = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
 // fail returns err as an error of package vault. The SDK's texts repeat answers,
 // which may hold values, so they are never passed on.
-func (r reading) fail(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return r.unavailable(ctx.Err())
+func (r reading) fail(ctx context.Context, t *trace, err error) error {
+	if e, ok := errors.AsType[*tenantError](err); ok {
+		return r.foreign(e)
 	}
-	if e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok {
-		return r.signIn(e)
+	if e, ok := errors.AsType[*lookupError](err); ok {
+		return r.unavailable(e, why{"it is not known which Azure tenants are linked", "see the server's log"})
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return r.unavailable(ctx.Err(), why{"whoever asked went away", "ask again"})
+	case t.vault.status == http.StatusUnauthorized && t.signIn.err != nil || errors.As(err, new(*signInError)):
+		return r.signIn(ctx, t, err)
+	case ctx.Err() != nil:
+		return r.unavailable(ctx.Err(), why{"it did not answer in time", "see whether it, or the network to it, is slow"})
 	}
 	e, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok {
-		return r.unavailable(cause(err))
+		return r.unavailable(shown(err), explain(t.vault, "a key vault", err))
 	}
 	env := parse(e)
 	code := env.Error.Code
@@ -84,18 +126,22 @@ func (r reading) fail(ctx context.Context, err error) error {
 	if !codeRE.MatchString(code) {
 		code = ""
 	}
-	why := fmt.Errorf("status %d, code %q", e.StatusCode, code)
+	status := fmt.Errorf("status %d, code %q", e.StatusCode, code)
 	switch {
 	case e.StatusCode == http.StatusForbidden && code == "SecretDisabled":
-		return r.disabled(why)
+		return r.disabled(status)
 	case e.StatusCode == http.StatusForbidden && code != "":
-		return r.denied(code, env.Error.Message, why)
-	case e.StatusCode == http.StatusUnauthorized && !strings.Contains(env.Error.Message, "TokenExpired"):
-		return r.denied(code, env.Error.Message, why)
+		return r.denied(code, env.Error.Message, status)
+	case e.StatusCode == http.StatusUnauthorized && strings.Contains(env.Error.Message, "TokenExpired"):
+		return r.unavailable(status, why{"it says that the service's token has expired" + ahead(t.vault), "set this machine's clock right, if it is wrong; a new token is got by itself"})
+	case e.StatusCode == http.StatusUnauthorized && clockWrong(t.vault):
+		return r.unavailable(status, why{"it does not take the service's token" + ahead(t.vault), "set this machine's clock right"})
+	case e.StatusCode == http.StatusUnauthorized && code != "":
+		return r.denied(code, env.Error.Message, status)
 	case e.StatusCode == http.StatusNotFound && code != "":
-		return r.notFound(code, why)
+		return r.notFound(code, status)
 	}
-	return r.unavailable(why)
+	return r.unavailable(status, explain(t.vault, "a key vault", nil))
 }
 
 // parse returns the error that an answer describes, or an empty one.
@@ -122,7 +168,7 @@ var (
 func (r reading) denied(code, message string, cause error) error {
 	e := &vault.Error{
 		Kind: vault.ErrDenied, Err: cause,
-		Identity: "the service's identity", Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
 		Remedy: fmt.Sprintf("give it the role %s on the secret or its vault; a new role takes some minutes to count", latchkey.VaultSecretsUser),
 	}
 	if m := callerRE.FindStringSubmatch(message); m != nil {
@@ -140,34 +186,84 @@ func (r reading) denied(code, message string, cause error) error {
 	}
 	switch {
 	case strings.HasPrefix(code, "ForbiddenByFirewall"), strings.HasPrefix(code, "ForbiddenByConnection"):
-		e.Remedy = "allow the network address of the service in the vault's networking settings"
+		e.Check, e.Remedy = "network", "allow the network address of the service in the vault's networking settings"
+	case strings.Contains(message, "AKV10022"):
+		e.Check, e.Remedy = "sign-in", "choose the cloud in the server's Azure settings that the vault is in"
 	case code == "Unauthorized":
-		e.Remedy = "let the service sign in as an identity of the vault's own tenant"
+		e.Check, e.Remedy = "tenant", "let the service sign in as an identity of the vault's own tenant"
 	}
 	e.Msg = fmt.Sprintf("%s may not do %s on %s; %s", e.Identity, e.Action, e.Resource, e.Remedy)
 	return e
 }
 
+// A signInError is a credential that gave no token.
+type signInError struct{ err error }
+
+func (e *signInError) Error() string { return "sign in to Azure" }
+func (e *signInError) Unwrap() error { return e.err }
+
 // aadRE finds Entra ID's number of an error.
 var aadRE = regexp.MustCompile(`AADSTS[0-9]{1,9}`)
 
-// signIn is a failure to get a token. One that Entra ID refused stays refused
-// until somebody acts; anything else may pass.
-func (r reading) signIn(e *azidentity.AuthenticationFailedError) error {
-	number := aadRE.FindString(e.Error())
-	if e.RawResponse == nil || e.RawResponse.StatusCode >= 500 || e.RawResponse.StatusCode == http.StatusTooManyRequests {
-		return r.unavailable(fmt.Errorf("sign in to Azure %s", number))
-	}
-	return r.denied("Unauthorized", "", fmt.Errorf("sign in to Azure: status %d %s", e.RawResponse.StatusCode, number))
+// Entra ID's reasons for which it takes somebody to act, and what to do.
+var aadReasons = map[string]why{
+	"AADSTS7000215": {"the secret of the application is wrong", "put the secret's value, not its id, into secret-file"},
+	"AADSTS7000222": {"the secret of the application has expired", "make a new one and put it into secret-file"},
+	"AADSTS700027":  {"the application does not know the certificate", "add the certificate to the application"},
+	"AADSTS700016":  {"the tenant has no such application", "correct client-id or tenant, or consent to the application in the vault's tenant"},
+	"AADSTS90002":   {"there is no such tenant in this cloud", "correct tenant and cloud"},
+	"AADSTS70021":   {"the application trusts no such token", "add a federated credential with the token's issuer and subject to the application"},
+	"AADSTS700213":  {"the application trusts no such token", "add a federated credential with the token's issuer and subject to the application"},
+	"AADSTS700024":  {"the assertion was signed for another time", "set this machine's clock right"},
+	"AADSTS53003":   {"a rule of conditional access forbids it", "see the tenant's sign-in log"},
+	"AADSTS7000112": {"the application is disabled in the tenant", "enable it"},
+	"AADSTS500011":  {"the tenant has no vaults of this cloud", "correct cloud"},
 }
 
-// cause returns what of an error without an answer can be shown in the log.
-func cause(err error) error {
-	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return fmt.Errorf("the answer is longer than %d bytes", e.Limit)
+// signIn is a failure to get a token. One that Entra ID refused stays refused
+// until somebody acts; anything else may pass.
+func (r reading) signIn(ctx context.Context, t *trace, err error) error {
+	who := r.as.name + " could not sign in to Azure"
+	if t.signIn.host != "" {
+		who += " at " + t.signIn.host
 	}
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e
+	who += ": "
+	e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	if !ok || e.RawResponse == nil {
+		w := r.as.nobody
+		file, missing := errors.AsType[*fs.PathError](err)
+		dns := new(net.DNSError)
+		switch refused := t.signIn.status >= 400 && t.signIn.status < 500; {
+		case missing:
+			w = why{file.Error(), "put the file back"}
+		case errors.As(t.signIn.err, &dns):
+			w = why{explainError(t.signIn.host, dns).what, "see to the DNS of the server, and that cloud is right in the server's Azure settings"}
+		case t.signIn.err != nil, t.signIn.reply && !refused:
+			w = explain(t.signIn, "Entra ID", nil)
+		case ctx.Err() != nil:
+			w = why{"it did not answer in time", "see whether it, or the network to it, is slow"}
+		}
+		return r.unavailable(fmt.Errorf("sign in to Azure: %w", shown(t.signIn.err)), why{who + w.what, w.remedy})
 	}
-	return fmt.Errorf("no answer that can be read (%T)", err)
+	number, code := aadRE.FindString(e.Error()), e.RawResponse.StatusCode
+	cause := fmt.Errorf("sign in to Azure: status %d %s", code, number)
+	if code >= 500 || code == http.StatusTooManyRequests {
+		w := explain(exchange{reply: true, status: code, Header: e.RawResponse.Header}, "Entra ID", nil)
+		return r.unavailable(cause, why{who + w.what, w.remedy})
+	}
+	w, known := aadReasons[number]
+	if !known {
+		w = why{"it was refused", "correct the server's Azure settings"}
+		if number == "" && code == http.StatusBadRequest { // of a machine, not of Entra ID
+			w = r.as.nobody
+		}
+	}
+	if number != "" {
+		w.what += " (" + number + ")"
+	}
+	what := who + w.what + ahead(t.signIn)
+	return &vault.Error{
+		Kind: vault.ErrDenied, Err: cause, Check: "sign-in", Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Remedy: w.remedy, Msg: fmt.Sprintf("the key vault %s could not be read: %s; %s", r.url, what, w.remedy),
+	}
 }

@@ -1,0 +1,147 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/vault"
+	"latchkey.dev/latchkey"
+)
+
+func azureTenantThing(id string) thing {
+	return thing{kind: latchkey.KindAzureTenant, id: id, name: id, read: latchkey.ActAzureTenantRead}
+}
+
+// AzureTenants lists the tenants of Azure that are linked, for tenant admins.
+func (b *Broker) AzureTenants(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.AzureTenant], err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		if err := o.allow(latchkey.ActAzureTenantRead, tenantThing); err != nil {
+			return err
+		}
+		p, err = o.AzureTenants(page)
+		return err
+	})
+	return p, err
+}
+
+// LinkAzureTenant has vaults of a tenant of Azure be read from now on.
+func (b *Broker) LinkAzureTenant(ctx context.Context, who latchkey.Caller, l latchkey.AzureTenantLink) (t latchkey.AzureTenant, err error) {
+	if err := l.Validate(); err != nil {
+		return t, err
+	}
+	err = b.update(ctx, who, func(o *op) error {
+		thing := azureTenantThing(l.ID)
+		thing.read = "" // who may not link is told so
+		if err := o.allow(latchkey.ActAzureTenantLink, thing); err != nil {
+			return err
+		}
+		t = latchkey.AzureTenant{ID: l.ID, LinkedBy: who.ID, LinkedAt: o.Now}
+		if err := o.LinkAzureTenant(t); err != nil {
+			if errors.Is(err, db.ErrExists) {
+				err = latchkey.Conflict("exists", "the Azure tenant %s is linked already", l.ID)
+			}
+			return err
+		}
+		return o.record(latchkey.ActAzureTenantLink, thing, nil)
+	})
+	return t, err
+}
+
+// UnlinkAzureTenant ends it: vaults of the tenant are read no more, at once.
+func (b *Broker) UnlinkAzureTenant(ctx context.Context, who latchkey.Caller, id string) error {
+	return b.update(ctx, who, func(o *op) error {
+		t := azureTenantThing(strings.ToLower(id))
+		if err := o.allow(latchkey.ActAzureTenantUnlink, t); err != nil {
+			return err
+		}
+		if err := o.UnlinkAzureTenant(t.id); err != nil {
+			return found(err, latchkey.KindAzureTenant)
+		}
+		return o.record(latchkey.ActAzureTenantUnlink, t, nil)
+	})
+}
+
+// LinkedAzureTenants returns the ids of the tenants of Azure that are linked. It is
+// for readers in this process, which ask before they send a token.
+func (b *Broker) LinkedAzureTenants(ctx context.Context) (ids []string, err error) {
+	err = b.db.View(ctx, func(tx *db.Tx) error {
+		ids, err = tx.LinkedAzureTenants()
+		return err
+	})
+	return ids, err
+}
+
+// AddIdentity says who a user is in another directory. An identity is one
+// principal's at most.
+func (b *Broker) AddIdentity(ctx context.Context, who latchkey.Caller, ref string, e latchkey.ExternalIdentity) (latchkey.ExternalIdentity, error) {
+	if err := e.Validate(); err != nil {
+		return e, err
+	}
+	err := b.update(ctx, who, func(o *op) error {
+		u, err := o.identityKeeper(ref, latchkey.ActIdentityAdd)
+		if err != nil {
+			return err
+		}
+		if len(u.ExternalIdentities) >= latchkey.MaxIdentities {
+			return latchkey.Conflict("too-many", "the user has %d external identities, and more are not kept; remove one first", len(u.ExternalIdentities))
+		}
+		p, err := o.PrincipalOf(e)
+		switch {
+		case err == nil:
+			return latchkey.Conflict("identity-taken", "the external identity belongs to the %s %q (%s); take it away from there first", p.Kind, p.Name, p.ID)
+		case !errors.Is(err, db.ErrNotFound):
+			return err
+		}
+		if err := o.AddExternalIdentity(u.ID, e); err != nil {
+			return err
+		}
+		return o.record(latchkey.ActIdentityAdd, userThing(u), identityDetails(e))
+	})
+	return e, err
+}
+
+// RemoveIdentity takes away what AddIdentity said.
+func (b *Broker) RemoveIdentity(ctx context.Context, who latchkey.Caller, ref string, e latchkey.ExternalIdentity) error {
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	return b.update(ctx, who, func(o *op) error {
+		u, err := o.identityKeeper(ref, latchkey.ActIdentityRemove)
+		if err != nil {
+			return err
+		}
+		if err := o.RemoveExternalIdentity(u.ID, e); err != nil {
+			return found(err, latchkey.KindIdentity)
+		}
+		return o.record(latchkey.ActIdentityRemove, userThing(u), identityDetails(e))
+	})
+}
+
+// identityKeeper returns a user if the caller may change who it is elsewhere. Nobody
+// may say that of themselves.
+func (o *op) identityKeeper(ref string, action latchkey.Action) (latchkey.User, error) {
+	u, err := o.user(ref)
+	if err != nil {
+		return u, err
+	}
+	t := userThing(u)
+	if u.ID == o.who.ID {
+		t.read = "" // one sees oneself: what is not allowed is refused
+	}
+	return u, o.allow(action, t)
+}
+
+func identityDetails(e latchkey.ExternalIdentity) map[string]string {
+	return map[string]string{"issuer": e.Issuer, "tenant": e.Tenant, "objectId": e.ObjectID}
+}
+
+// refusedBy returns the result of a check that a vault refused: with the vault's own
+// reason where it is not the service's rights, which otherwise is about.
+func refusedBy(err error, otherwise latchkey.Check) latchkey.Check {
+	if e, ok := errors.AsType[*vault.Error](err); ok && e.Check != "" {
+		otherwise.Check, otherwise.Message, otherwise.Remedy = e.Check, e.Msg, e.Remedy
+	}
+	return otherwise
+}
