@@ -279,6 +279,11 @@ func (l testList) release(e latchkey.AuditEvent) {
 			l.deny(latchkey.StepRelease, denial{code: e.Code, reason: e.Reason, remedy: blockedRemedies[e.Code]})
 			return
 		}
+		if e.Code == codeUnusable {
+			l.pass(latchkey.StepVault, "the vault was read")
+			l.fail(latchkey.StepRelease, e.Code, e.Reason)
+			return
+		}
 		l.deny(latchkey.StepVault, denial{code: e.Code, reason: e.Reason, identity: latchkey.ServiceIdentity})
 	case latchkey.ActReleaseDenied:
 		step := latchkey.StepRelease

@@ -80,7 +80,8 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		}
 		slots := make(map[latchkey.Slot]latchkey.VariableID)
 		names := make(map[latchkey.Slot]string)
-		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, latchkey.SlotPassword} {
+		secret := n.Authentication.SecretSlot()
+		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, secret} {
 			v, err := o.slotVariable(e, slot, n.Slots[slot])
 			if err != nil {
 				return err
@@ -100,7 +101,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 			return err
 		}
 		return o.record(latchkey.ActCredentialCreate, t, map[string]string{
-			"username": names[latchkey.SlotUsername], "password": names[latchkey.SlotPassword], "exposure": string(c.Exposure),
+			"username": names[latchkey.SlotUsername], string(secret): names[secret], "exposure": string(c.Exposure),
 		})
 	})
 	return c, err
@@ -120,7 +121,7 @@ func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string
 		return v, err
 	}
 	want := latchkey.TypeText
-	if slot == latchkey.SlotPassword {
+	if slot != latchkey.SlotUsername {
 		want = latchkey.TypeSecret
 	}
 	switch {

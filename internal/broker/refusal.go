@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"latchkey.dev/internal/certauth"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
 )
@@ -117,6 +118,9 @@ func (e *blockedError) answer(g grant) error {
 func failureCode(err error) string {
 	if blocked, ok := errors.AsType[*blockedError](err); ok {
 		return blocked.code
+	}
+	if _, ok := errors.AsType[*certauth.Error](err); ok {
+		return codeUnusable
 	}
 	return "vault"
 }
