@@ -17,7 +17,7 @@ import (
 func machineFields(m latchkey.Machine) []field {
 	return []field{
 		{"ID", string(m.ID)}, {"Name", m.Name}, {"Description", m.Description}, {"Status", string(m.Status)}, {"Reason", m.StatusReason},
-		{"Shared uid", yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"System", m.OS}, {"Agent", m.AgentVersion},
+		{"Shared uid", yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"Kerberos realm", m.Policy.Realm}, {"System", m.OS}, {"Agent", m.AgentVersion},
 		{"Commands", joined(m.Policy.Commands)}, {"Drivers", joined(m.Policy.Drivers)}, {"Handovers", joined(m.Policy.Handovers)}, {"Runs as", m.Policy.RunAs},
 		{"Signing key", m.SignKeyID}, {"Enrolled", when(m.EnrolledAt)}, {"Last seen", whenPtr(m.LastSeenAt)},
 		{"Running", strconv.Itoa(m.Running)}, {"Queued", strconv.Itoa(m.Queued)},

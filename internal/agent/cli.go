@@ -67,7 +67,7 @@ it and cannot change it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	cmd.AddCommand(enrolCommand(), runCommand(), sshCommand(), statusCommand(), versionCommand())
+	cmd.AddCommand(enrolCommand(), runCommand(), sshCommand(), kerberosCommand(), statusCommand(), versionCommand())
 	return cmd
 }
 
@@ -297,6 +297,9 @@ func statusCommand() *cobra.Command {
 				fmt.Fprintf(out, "commands     %s\n", strings.Join(st.Policy.Commands, " "))
 				for _, s := range st.Policy.SSHServers {
 					fmt.Fprintf(out, "ssh server   %s: %s\n", s.Name, strings.Join(s.Commands, " "))
+				}
+				if st.Policy.Realm != "" {
+					fmt.Fprintf(out, "kerberos     %s\n", st.Policy.Realm)
 				}
 			}
 			return nil

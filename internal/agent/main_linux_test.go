@@ -53,6 +53,10 @@ func flow(mode string, args []string) int {
 		return exitOf(leak())
 	case "mtls":
 		return exitOf(mtls(args[0], args[1]))
+	case "tickets":
+		return exitOf(ticketFlow())
+	case "await-renewal":
+		return exitOf(awaitRenewal())
 	case "leak-key":
 		return exitOf(leakKey())
 	case "exit":

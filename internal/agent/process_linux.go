@@ -152,6 +152,11 @@ func (a *Agent) endLeftovers(ctx context.Context) {
 		for _, f := range files {
 			err = errors.Join(err, shred(f))
 		}
+		tickets, globErr := filepath.Glob(filepath.Join(dir, ownName(ticketPrefix, a.state.Machine)+"*"))
+		err = errors.Join(err, globErr)
+		for _, d := range tickets {
+			err = errors.Join(err, destroyTickets(d))
+		}
 	}
 	works, globErr := filepath.Glob(filepath.Join(os.TempDir(), ownName(workPrefix, a.state.Machine)+"*"))
 	err = errors.Join(err, globErr)

@@ -69,3 +69,32 @@ func TestReleaseCertificate(t *testing.T) {
 		}
 	})
 }
+
+// TestCertificateConnection binds certificates to drivers.
+func TestCertificateConnection(t *testing.T) {
+	ca := pki.NewAuthority(t, "Test CA")
+	c := certificateChain(t, "", ca.Issue(t, pki.Options{UPN: certUser}))
+	connect := func(d latchkey.Driver) error {
+		_, err := c.Broker.CreateConnection(t.Context(), c.Admin, c.Env, latchkey.ConnectionCreate{
+			Name: "Another by " + string(d), Target: latchkey.Target{Machine: c.Machine.ID}, Driver: d, Credential: c.Credential.ID,
+		})
+		return err
+	}
+	c.Machine.Policy.Drivers = latchkey.Drivers
+	c.Machine.Policy.SSHServers = []latchkey.SSHServer{{Name: "erp", Commands: []string{}}}
+	if err := c.Machine.Open(t, false); err != nil {
+		t.Fatal(err)
+	}
+	for d, want := range map[latchkey.Driver]string{latchkey.DriverSSH: "signs in with a password", latchkey.DriverKerberos: "names no Kerberos realm"} {
+		if err := connect(d); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("connection by %s: %v; want %q in it", d, err, want)
+		}
+	}
+	c.Machine.Policy.Realm = "CORP.EXAMPLE"
+	if err := c.Machine.Open(t, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := connect(latchkey.DriverKerberos); err != nil {
+		t.Error(err)
+	}
+}

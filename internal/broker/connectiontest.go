@@ -256,7 +256,7 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 			l.skip(latchkey.StepRelease, unneeded)
 			l.skip(latchkey.StepSignIn, "flows run as the user that the machine's configuration names, who exists")
 		} else if r.State == latchkey.RunSucceeded {
-			l.pass(latchkey.StepSignIn, "signed in to the SSH server %s", c.SSHServer)
+			l.signedIn(c)
 		}
 	}
 	if r.Error != nil {
@@ -265,6 +265,15 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 	}
 	t.Steps = l.results(others)
 	return t, nil
+}
+
+// signedIn adds that the agent has signed in.
+func (l testList) signedIn(c latchkey.Connection) {
+	if c.Driver == latchkey.DriverKerberos {
+		l.pass(latchkey.StepSignIn, "signed in to the machine's Kerberos realm")
+		return
+	}
+	l.pass(latchkey.StepSignIn, "signed in to the SSH server %s", c.SSHServer)
 }
 
 // release adds what an entry about the run's release says.
