@@ -70,20 +70,21 @@ func (e Exposure) Allows(h Handover) bool {
 
 // A Credential refers to secrets by variables. It never holds a value.
 type Credential struct {
-	ID             CredentialID    `json:"id"`
-	Name           string          `json:"name"`
-	Description    string          `json:"description,omitempty"`
-	Store          Store           `json:"store" enum:"azure-key-vault"`
-	Usages         []Usage         `json:"usages" nullable:"false" enum:"connection,desktop-flow"`
-	Authentication Authentication  `json:"authentication" enum:"password,certificate"`
-	Exposure       Exposure        `json:"exposure" enum:"session,descriptor,file,environment" doc:"the nearest a secret may come to a flow; chosen by the owner"`
-	AllowSharedUID bool            `json:"allowSharedUid" doc:"whether machines may use it whose flows run as the agent's own user"`
-	Machines       []MachineID     `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
-	Slots          map[Slot]string `json:"slots" doc:"slot to the unique name of its variable; never changes"`
-	MyRole         Role            `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"the caller's own role on it"`
-	CreatedBy      PrincipalID     `json:"createdBy"`
-	CreatedAt      time.Time       `json:"createdAt"`
-	UpdatedAt      time.Time       `json:"updatedAt"`
+	ID             CredentialID      `json:"id"`
+	Name           string            `json:"name"`
+	Description    string            `json:"description,omitempty"`
+	Store          Store             `json:"store" enum:"azure-key-vault"`
+	Usages         []Usage           `json:"usages" nullable:"false" enum:"connection,desktop-flow"`
+	Authentication Authentication    `json:"authentication" enum:"password,certificate"`
+	Exposure       Exposure          `json:"exposure" enum:"session,descriptor,file,environment" doc:"the nearest a secret may come to a flow; chosen by the owner"`
+	AllowSharedUID bool              `json:"allowSharedUid" doc:"whether machines may use it whose flows run as the agent's own user"`
+	Machines       []MachineID       `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
+	Slots          map[Slot]string   `json:"slots" doc:"slot to the unique name of its variable; never changes"`
+	Certificate    *CertificateCheck `json:"certificate,omitempty" doc:"of authentication certificate: what was found when the certificate was last looked at"`
+	MyRole         Role              `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"the caller's own role on it"`
+	CreatedBy      PrincipalID       `json:"createdBy"`
+	CreatedAt      time.Time         `json:"createdAt"`
+	UpdatedAt      time.Time         `json:"updatedAt"`
 }
 
 // A CredentialCreate asks for a new credential.

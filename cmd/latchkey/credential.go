@@ -11,20 +11,21 @@ import (
 )
 
 func credentialFields(c latchkey.Credential) []field {
-	return []field{
+	f := []field{
 		{"ID", string(c.ID)}, {"Name", c.Name}, {"Description", c.Description}, {"Store", string(c.Store)},
 		{"Usages", joined(c.Usages)}, {"Exposure", string(c.Exposure)}, {"Shared uid", yes(c.AllowSharedUID)},
 		{"Only on", joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]},
 		{"Password", c.Slots[latchkey.SlotPassword]}, {"Certificate", c.Slots[latchkey.SlotCertificate]},
 		{"Your role", string(c.MyRole)}, {"Created", when(c.CreatedAt)},
 	}
+	return append(f, certificateFields(c.Certificate)...)
 }
 
 func (a *app) credentialCommand() *cobra.Command {
 	cmd := group("credential", "pairs of a user name and a password or certificate, by reference", `A credential binds two variables: a text variable with the user name and a secret
 variable with the reference to the password, or to the secret of a Key Vault certificate.
 It never holds a value, and nobody who uses it sees one.`, "credentials", "cred")
-	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialDelete())
+	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialCheck(), a.credentialDelete())
 	return cmd
 }
 
@@ -38,6 +39,7 @@ func (a *app) credentialCreate() *cobra.Command {
 	var in latchkey.CredentialCreate
 	var username, password, certificate, exposure string
 	var usages, machines []string
+	var wait bool
 	cmd := &cobra.Command{
 		Use:   "create NAME --username VARIABLE (--password VARIABLE | --certificate VARIABLE)",
 		Short: "make a credential from two variables",
@@ -70,10 +72,11 @@ the certificate's name. The certificate must be kept as PFX, with an exportable 
 			if err != nil {
 				return err
 			}
-			return a.printOne(cred, credentialFields(cred)...)
+			return a.checkedCredential(cmd.Context(), c, env, cred, wait)
 		},
 	}
 	f := cmd.Flags()
+	f.BoolVar(&wait, "wait", false, "wait for the check of a certificate")
 	f.StringVar(&in.Description, "description", "", "description")
 	f.StringVar(&username, "username", "", "unique name of the text variable with the user name")
 	f.StringVar(&password, "password", "", "unique name of the secret variable with the password")
@@ -98,9 +101,9 @@ func (a *app) credentialList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(a, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "SECRET", "EXPOSURE", "YOUR ROLE", "ID"},
+			return printList(a, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "SECRET", "EXPIRES", "EXPOSURE", "YOUR ROLE", "ID"},
 				func(c latchkey.Credential) []string {
-					return []string{c.Name, c.Slots[latchkey.SlotUsername], c.Slots[c.Authentication.SecretSlot()], string(c.Exposure), string(c.MyRole), string(c.ID)}
+					return []string{c.Name, c.Slots[latchkey.SlotUsername], c.Slots[c.Authentication.SecretSlot()], expiry(c.Certificate), string(c.Exposure), string(c.MyRole), string(c.ID)}
 				})
 		},
 	}

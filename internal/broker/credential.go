@@ -32,8 +32,11 @@ func (o *op) credentialIn(env latchkey.EnvironmentID, id latchkey.CredentialID, 
 		return c, err
 	}
 	roles, err := o.Roles(o.who.ID, []string{string(id)})
+	if err != nil {
+		return c, err
+	}
 	c.MyRole = roles[string(id)]
-	return c, err
+	return c, o.addCertificates(&c)
 }
 
 // Credential returns a credential.
@@ -57,10 +60,15 @@ func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env strin
 			ids[i] = string(c.ID)
 		}
 		roles, err := o.Roles(who.ID, ids)
+		if err != nil {
+			return p, err
+		}
+		all := make([]*latchkey.Credential, len(p.Items))
 		for i, c := range p.Items {
 			p.Items[i].MyRole = roles[string(c.ID)]
+			all[i] = &p.Items[i]
 		}
-		return p, err
+		return p, o.addCertificates(all...)
 	})
 }
 
@@ -100,10 +108,21 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
 			return err
 		}
+		if c.Authentication == latchkey.AuthenticationCertificate {
+			if err := o.StartCertificateCheck(c.ID); err != nil {
+				return err
+			}
+			if err := o.addCertificates(&c); err != nil {
+				return err
+			}
+		}
 		return o.record(latchkey.ActCredentialCreate, t, map[string]string{
 			"username": names[latchkey.SlotUsername], string(secret): names[secret], "exposure": string(c.Exposure),
 		})
 	})
+	if err == nil && c.Certificate != nil {
+		b.wakeChecks()
+	}
 	return c, err
 }
 

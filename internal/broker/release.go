@@ -47,6 +47,7 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 	var sealed latchkey.Sealed
 	if failure == nil {
 		sealed, failure = b.sealRelease(s, g, value)
+		b.noteCertificate(ctx, g, value.Version)
 	}
 	// The outcome is recorded also when the agent has gone away meanwhile.
 	if g.target != nil && failure == nil {

@@ -69,6 +69,7 @@ func TestExamplesAreValid(t *testing.T) {
 		"createConnection": &latchkey.ConnectionCreate{}, "updateConnection": &latchkey.ConnectionUpdate{},
 		"createFlow": &latchkey.FlowCreate{}, "reviseFlow": &latchkey.FlowCreate{}, "startRun": &latchkey.RunCreate{},
 		"createVault": &latchkey.EmbeddedVaultCreate{}, "assignRole": &latchkey.RoleAssignmentCreate{},
+		"setCertificateBindings": &latchkey.CertificateBindings{},
 	}
 	for id, text := range examples {
 		d := json.NewDecoder(strings.NewReader(text))
