@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/latchkeytest/kdc"
 	"latchkey.dev/internal/latchkeytest/pki"
 	"latchkey.dev/latchkey"
@@ -329,4 +330,81 @@ func FuzzTicketCache(f *testing.F) {
 			t.Error("no time and no error")
 		}
 	})
+}
+
+// A fakeKinit stands in kinit's place, where a real one cannot be watched or held
+// up: it notes what it was given, and says that the password is wrong once it may.
+const fakeKinit = `#!/bin/sh
+printf '%s\n' "$@" >"$0.args"
+env >"$0.env"
+cat >"$0.stdin"
+touch "$0.begun"
+while ! [ -e "$0.go" ]; do sleep 0.05; done
+echo 'kinit: Password incorrect while getting initial credentials' >&2
+exit 1
+`
+
+// TestKinit looks at what kinit is given, and cancels the run meanwhile: how the
+// attempt ends counts all the same.
+func TestKinit(t *testing.T) {
+	t.Parallel()
+	f := newService(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.program = self
+	f.enrol(t, "--allow-command", self)
+	kinit := filepath.Join(t.TempDir(), "kinit")
+	if err := os.WriteFile(kinit, []byte(fakeKinit), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := command(t, "", "kerberos", "add", "--dir", f.dir, "--config", "/dev/null", "--kinit", kinit, kdc.Realm); code != 0 {
+		t.Fatalf("kerberos add = %d: %s", code, stderr)
+	}
+	k := &krbFixture{fixture: f}
+	f.agent(t)
+	eventually(t, 10*time.Second, "the machine's realm", func() bool {
+		m, err := f.Broker.Machine(t.Context(), f.Admin, f.Env, f.machine)
+		return err == nil && m.Policy.Realm == kdc.Realm
+	})
+	f.SetSecret(t, krbSecret, krbPassword)
+	f.Connection = k.connect(t, "By password", krbSecret, latchkey.AuthenticationPassword)
+	id := f.run(t, "exit", "0")
+	eventually(t, latchkeytest.Patience, "kinit", func() bool {
+		_, err := os.Stat(kinit + ".begun")
+		return err == nil
+	})
+	if _, err := f.Broker.CancelRun(t.Context(), f.Admin, f.Env, id); err != nil {
+		t.Fatal(err)
+	}
+	beats := f.proxy.count("heartbeat")
+	eventually(t, latchkeytest.Patience, "the agent to know that the run is cancelled", func() bool { return f.proxy.count("heartbeat") > beats })
+	if err := os.WriteFile(kinit+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.await(t, id, latchkey.RunFailed, latchkey.RunErrSignIn)
+	if c, err := f.Broker.Connection(t.Context(), f.Admin, f.Env, f.Connection.ID); err != nil || c.Refusals != 1 {
+		t.Errorf("%d refusals, %v; want 1", c.Refusals, err)
+	}
+	read := func(name string) string {
+		b, err := os.ReadFile(kinit + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if got := read(".stdin"); got != krbPassword+"\n" {
+		t.Error("the password is not what kinit reads")
+	}
+	args := read(".args")
+	if strings.Contains(args+read(".env"), krbPassword) {
+		t.Error("the password is in kinit's arguments or environment")
+	}
+	if !strings.HasSuffix(args, "--\nbot@"+kdc.Realm+"\n") || !strings.Contains(args, "\n-l\n360s\n") {
+		t.Errorf("kinit's arguments are %q; want the user of the realm, and the flow's minute and five more", args)
+	}
+	if left := k.left(t); len(left) > 0 {
+		t.Errorf("left in memory: %v", left)
+	}
 }

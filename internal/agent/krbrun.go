@@ -346,7 +346,7 @@ func (k *tickets) refused(v named, text string) error {
 		return failure(latchkey.RunErrExpired, "the password of %s in the realm %s has expired; set a new one there and in the vault", v.Username, realm)
 	case has("clock skew"):
 		return failure(latchkey.RunErrKerberos, "the clock of the machine and that of the KDC of %s differ by too much; set the machine's", realm)
-	case has("kdc name mismatch", "kdc certificate", "verify the kdc", "kdc reply did not match", "kdc policy"):
+	case has("kdc name mismatch", "kdc certificate", "verify the kdc", "verify received certificate", "kdc reply did not match", "kdc policy"):
 		return failure(latchkey.RunErrKerberos, "the KDC of the realm %s did not prove itself, or refuses by its policy; see pkinit_anchors in %s on the machine; kinit says: %s", realm, k.realm.Config, said)
 	case v.pair != nil:
 		return k.certificateRefused(v, said, has)

@@ -46,7 +46,9 @@ func (p *pair) patterns(pfx latchkey.Secret) [][]byte {
 			body.WriteString(strings.TrimSpace(line))
 		}
 	}
-	patterns = append(patterns, []byte(body.String()))
+	if body.Len() >= minMaskedLine {
+		patterns = append(patterns, []byte(body.String()))
+	}
 	for _, text := range []string{body.String(), base64.StdEncoding.EncodeToString([]byte(pfx.Reveal()))} {
 		for _, width := range []int{64, 76} { // RFC 7468 and RFC 2045
 			for rest := text; len(rest) >= minMaskedLine; rest = rest[min(width, len(rest)):] {

@@ -2,8 +2,11 @@ package broker_test
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -132,6 +135,20 @@ func TestCertificateCheck(t *testing.T) {
 		list, err := c.Broker.Credentials(t.Context(), c.Admin, c.Env, latchkey.PageOptions{})
 		if err != nil || len(list.Items) != 2 || list.Items[0].Certificate == nil || list.Items[0].Certificate.ExpiresAt == nil || list.Items[1].Certificate != nil {
 			t.Errorf("credentials = %+v, %v; want the expiry of the one that has a certificate", list.Items, err)
+		}
+		link, _, err := c.Broker.SignInLink(t.Context(), c.Admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, _, err := c.Broker.StartSession(t.Context(), link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, page := httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/", nil), httptest.NewRecorder()
+		r.AddCookie(&http.Cookie{Name: "latchkey_session", Value: session})
+		c.Handler(t).ServeHTTP(page, r)
+		if want := "certificate expires <time datetime=\"" + pair.Cert.NotAfter.UTC().Format(time.RFC3339); !strings.Contains(page.Body.String(), want) {
+			t.Errorf("the home page is %d without %q", page.Code, want)
 		}
 
 		// The user name.
