@@ -235,7 +235,7 @@ type memoryFiles struct {
 func (m *memoryFiles) write(text []byte) (path string, err error) {
 	dir, err := memoryDir(m.account.other)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("a password, certificate or key cannot be handed over in a file: %w; use another handover", err)
 	}
 	path = filepath.Join(dir, m.name+rand.Text())
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

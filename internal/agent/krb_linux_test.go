@@ -404,6 +404,13 @@ func TestKinit(t *testing.T) {
 	if !strings.HasSuffix(args, "--\nbot@"+kdc.Realm+"\n") || !strings.Contains(args, "\n-l\n360s\n") {
 		t.Errorf("kinit's arguments are %q; want the user of the realm, and the flow's minute and five more", args)
 	}
+	if err := os.Remove(kinit); err != nil {
+		t.Fatal(err)
+	}
+	r := f.await(t, f.run(t, "exit", "0"), latchkey.RunFailed, latchkey.RunErrKerberos)
+	if r.Releases != 0 || !strings.Contains(r.Error.Message, "kinit is not on the machine") {
+		t.Errorf("without kinit: %d releases, %s; want none, and what is missing", r.Releases, r.Error.Message)
+	}
 	if left := k.left(t); len(left) > 0 {
 		t.Errorf("left in memory: %v", left)
 	}

@@ -28,13 +28,29 @@ const (
 func (t *task) runByKerberos(ctx context.Context) latchkey.FinishRequest {
 	realm := t.a.policy.Kerberos // there, since the policy allows it
 	fail := func(err error) latchkey.FinishRequest { return t.notSignedIn(ctx, err) }
-	if err := realm.ready(); err != nil {
+	here := func(err error) latchkey.FinishRequest {
+		if _, ok := errors.AsType[*runError](err); !ok {
+			err = failure(latchkey.RunErrStart, "%v", err)
+		}
 		return fail(err)
+	}
+	// What can fail on the machine fails before anything is released.
+	if err := realm.ready(); err != nil {
+		return here(err)
 	}
 	account, err := runAccount(t.a.policy.RunAs)
 	if err != nil {
-		return failed(latchkey.RunErrStart, err)
+		return here(err)
 	}
+	tickets, err := newTickets(t, realm, account)
+	if err != nil {
+		return here(err)
+	}
+	defer func() {
+		if err := tickets.destroy(); err != nil {
+			t.log.LogAttrs(ctx, slog.LevelError, "tickets not removed", slog.String("folder", tickets.dir), slog.Any("error", err))
+		}
+	}()
 	v, err := t.awaitRelease(ctx, func() (io.Closer, error) { return io.NopCloser(nil), nil }) // what a KDC is asked first is the sign-in
 	if err != nil {
 		return fail(err)
@@ -45,17 +61,8 @@ func (t *task) runByKerberos(ctx context.Context) latchkey.FinishRequest {
 	if err != nil {
 		return fail(err)
 	}
-	tickets, err := newTickets(t, realm, account)
-	if err != nil {
-		return failed(latchkey.RunErrStart, err)
-	}
-	defer func() {
-		if err := tickets.destroy(); err != nil {
-			t.log.LogAttrs(ctx, slog.LevelError, "tickets not removed", slog.String("folder", tickets.dir), slog.Any("error", err))
-		}
-	}()
 	if err := tickets.get(ctx, v); err != nil {
-		return fail(err)
+		return here(err)
 	}
 	t.signedIn <- struct{}{}
 	t.log.LogAttrs(ctx, slog.LevelInfo, "signed in by Kerberos", slog.String("realm", realm.Realm))
@@ -107,7 +114,7 @@ type tickets struct {
 func newTickets(t *task, realm *kerberosRealm, a account) (*tickets, error) {
 	memory, err := memoryDir(a.other)
 	if err != nil {
-		return nil, err
+		return nil, failure(latchkey.RunErrKerberos, "there is no place for the tickets: %v", err)
 	}
 	dir, err := os.MkdirTemp(memory, ownName(ticketPrefix, t.a.state.Machine))
 	if err != nil {

@@ -192,5 +192,5 @@ func memoryDir(other bool) (string, error) {
 	if dirs := memoryDirs(other); len(dirs) > 0 {
 		return dirs[0], nil
 	}
-	return "", errors.New("this machine has no folder in memory (tmpfs) for the handover file; use descriptor or environment")
+	return "", errors.New("this machine has no folder in memory (tmpfs)")
 }
