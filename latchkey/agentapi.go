@@ -1,6 +1,7 @@
 package latchkey
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"time"
 )
@@ -205,15 +206,21 @@ type Sealed struct {
 	Box        []byte       `json:"box"` // the values, see CredentialValues
 }
 
-// CredentialValues are the contents of a Sealed's box.
+// CredentialValues are the contents of a Sealed's box. A credential has a password
+// or a PFX, never both.
 type CredentialValues struct {
 	Username string
 	Password Secret
+	PFX      Secret // a PKCS #12 file (DER) without a password: a certificate and its key
 }
 
 // EncodeForSealing returns the values as bytes to seal. It is, with Reveal, the
 // only way in which a Secret becomes bytes.
 func (v CredentialValues) EncodeForSealing() ([]byte, error) {
+	if !v.PFX.IsZero() {
+		file := base64.StdEncoding.EncodeToString([]byte(v.PFX.Reveal())) // it is no text
+		return json.Marshal(map[Slot]string{SlotUsername: v.Username, SlotCertificate: file})
+	}
 	return json.Marshal(map[Slot]string{SlotUsername: v.Username, SlotPassword: v.Password.Reveal()})
 }
 
@@ -223,5 +230,15 @@ func DecodeSealed(b []byte) (CredentialValues, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return CredentialValues{}, err
 	}
-	return CredentialValues{m[SlotUsername], NewSecret(m[SlotPassword])}, nil
+	v := CredentialValues{Username: m[SlotUsername]}
+	if text, ok := m[SlotCertificate]; ok {
+		file, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return CredentialValues{}, err
+		}
+		v.PFX = NewSecret(string(file))
+		return v, nil
+	}
+	v.Password = NewSecret(m[SlotPassword])
+	return v, nil
 }

@@ -15,10 +15,14 @@ const (
 	// DriverSSH signs in to an SSH server that the machine's configuration names,
 	// and runs the flow there, as the credential's user.
 	DriverSSH Driver = "ssh"
+	// DriverKerberos signs in to the Kerberos realm that the machine's configuration
+	// names, and runs the flow with the tickets, as the user that the configuration
+	// names.
+	DriverKerberos Driver = "kerberos"
 )
 
 // Drivers are all drivers.
-var Drivers = []Driver{DriverNone, DriverSSH}
+var Drivers = []Driver{DriverNone, DriverSSH, DriverKerberos}
 
 // A Target is where a connection signs in: exactly one of its fields is set.
 type Target struct {
@@ -31,7 +35,7 @@ type Connection struct {
 	ID         ConnectionID `json:"id"`
 	Name       string       `json:"name"`
 	Target     Target       `json:"target"`
-	Driver     Driver       `json:"driver" enum:"none,ssh"`
+	Driver     Driver       `json:"driver" enum:"none,ssh,kerberos"`
 	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration"`
 	Credential CredentialID `json:"credential"`
 	Owner      PrincipalID  `json:"owner"`
@@ -44,7 +48,7 @@ type Connection struct {
 type ConnectionCreate struct {
 	Name       string       `json:"name"`
 	Target     Target       `json:"target"`
-	Driver     Driver       `json:"driver" doc:"none: the flow runs as the user that the machine's configuration names; ssh: on an SSH server that the machine's configuration names, as the credential's user"`
+	Driver     Driver       `json:"driver" doc:"none: the flow runs as the user that the machine's configuration names; ssh: on an SSH server that the machine's configuration names, as the credential's user; kerberos: as with none, with tickets of the credential's user"`
 	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration; may be left out when there is one only"`
 	Credential CredentialID `json:"credential"`
 }
@@ -58,7 +62,7 @@ func (c *ConnectionCreate) Validate() error {
 		f.add("target.machine", "must be the id of a machine, mach_…")
 	}
 	if !slices.Contains(Drivers, c.Driver) {
-		f.add("driver", "must be none or ssh")
+		f.add("driver", "must be none, ssh or kerberos")
 	}
 	if c.SSHServer != "" && c.Driver != DriverSSH {
 		f.add("sshServer", "is of the driver ssh only")

@@ -22,8 +22,18 @@ const (
 // An Authentication is what a credential consists of.
 type Authentication string
 
-// AuthenticationPassword is a user name and a password.
-const AuthenticationPassword Authentication = "password"
+const (
+	AuthenticationPassword    Authentication = "password"    // a user name and a password
+	AuthenticationCertificate Authentication = "certificate" // a user name and a certificate with its key
+)
+
+// SecretSlot returns the slot of what proves the user.
+func (a Authentication) SecretSlot() Slot {
+	if a == AuthenticationCertificate {
+		return SlotCertificate
+	}
+	return SlotPassword
+}
 
 // A Slot is a named place of a credential that is bound to one variable.
 type Slot string
@@ -31,6 +41,8 @@ type Slot string
 const (
 	SlotUsername Slot = "username" // a text variable
 	SlotPassword Slot = "password" // a secret variable
+
+	SlotCertificate Slot = "certificate" // a secret variable that refers to the secret of a Key Vault certificate
 )
 
 // An Exposure says how near a secret may come to a flow. A greater exposure
@@ -58,20 +70,21 @@ func (e Exposure) Allows(h Handover) bool {
 
 // A Credential refers to secrets by variables. It never holds a value.
 type Credential struct {
-	ID             CredentialID    `json:"id"`
-	Name           string          `json:"name"`
-	Description    string          `json:"description,omitempty"`
-	Store          Store           `json:"store" enum:"azure-key-vault"`
-	Usages         []Usage         `json:"usages" nullable:"false" enum:"connection,desktop-flow"`
-	Authentication Authentication  `json:"authentication" enum:"password"`
-	Exposure       Exposure        `json:"exposure" enum:"session,descriptor,file,environment" doc:"the nearest a secret may come to a flow; chosen by the owner"`
-	AllowSharedUID bool            `json:"allowSharedUid" doc:"whether machines may use it whose flows run as the agent's own user"`
-	Machines       []MachineID     `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
-	Slots          map[Slot]string `json:"slots" doc:"slot to the unique name of its variable; never changes"`
-	MyRole         Role            `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"the caller's own role on it"`
-	CreatedBy      PrincipalID     `json:"createdBy"`
-	CreatedAt      time.Time       `json:"createdAt"`
-	UpdatedAt      time.Time       `json:"updatedAt"`
+	ID             CredentialID      `json:"id"`
+	Name           string            `json:"name"`
+	Description    string            `json:"description,omitempty"`
+	Store          Store             `json:"store" enum:"azure-key-vault"`
+	Usages         []Usage           `json:"usages" nullable:"false" enum:"connection,desktop-flow"`
+	Authentication Authentication    `json:"authentication" enum:"password,certificate"`
+	Exposure       Exposure          `json:"exposure" enum:"session,descriptor,file,environment" doc:"the nearest a secret may come to a flow; chosen by the owner"`
+	AllowSharedUID bool              `json:"allowSharedUid" doc:"whether machines may use it whose flows run as the agent's own user"`
+	Machines       []MachineID       `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
+	Slots          map[Slot]string   `json:"slots" doc:"slot to the unique name of its variable; never changes"`
+	Certificate    *CertificateCheck `json:"certificate,omitempty" doc:"of authentication certificate: what was found when the certificate was last looked at"`
+	MyRole         Role              `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"the caller's own role on it"`
+	CreatedBy      PrincipalID       `json:"createdBy"`
+	CreatedAt      time.Time         `json:"createdAt"`
+	UpdatedAt      time.Time         `json:"updatedAt"`
 }
 
 // A CredentialCreate asks for a new credential.
@@ -80,11 +93,11 @@ type CredentialCreate struct {
 	Description    string          `json:"description,omitempty"`
 	Store          Store           `json:"store,omitempty" doc:"azure-key-vault, the default"`
 	Usages         []Usage         `json:"usages" nullable:"false" doc:"connection, desktop-flow or both"`
-	Authentication Authentication  `json:"authentication,omitempty" doc:"password, the default"`
+	Authentication Authentication  `json:"authentication,omitempty" doc:"password, the default, or certificate"`
 	Exposure       Exposure        `json:"exposure,omitempty" doc:"session (the default), descriptor, file or environment"`
 	AllowSharedUID bool            `json:"allowSharedUid,omitempty" doc:"also allow machines whose flows run as the agent's own user"`
 	Machines       []MachineID     `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
-	Slots          map[Slot]string `json:"slots" doc:"username: a text variable; password: a secret variable whose check passed"`
+	Slots          map[Slot]string `json:"slots" doc:"username: a text variable; password or certificate, as the authentication says: a secret variable whose check passed"`
 }
 
 // Validate returns every fault, and fills in the defaults. Whether the
@@ -105,8 +118,8 @@ func (c *CredentialCreate) Validate() error {
 	if c.Store != StoreAzureKeyVault {
 		f.add("store", "must be azure-key-vault")
 	}
-	if c.Authentication != AuthenticationPassword {
-		f.add("authentication", "must be password")
+	if c.Authentication != AuthenticationPassword && c.Authentication != AuthenticationCertificate {
+		f.add("authentication", "must be password or certificate")
 	}
 	if !slices.Contains(exposures, c.Exposure) {
 		f.add("exposure", "must be one of session, descriptor, file, environment")
@@ -122,14 +135,15 @@ func (c *CredentialCreate) Validate() error {
 		}
 	}
 	checkMachines(&f, c.Machines)
-	for _, slot := range []Slot{SlotUsername, SlotPassword} {
+	secret := c.Authentication.SecretSlot()
+	for _, slot := range []Slot{SlotUsername, secret} {
 		if c.Slots[slot] == "" {
 			f.add("slots."+string(slot), "must name a variable")
 		}
 	}
 	for slot := range c.Slots {
-		if slot != SlotUsername && slot != SlotPassword {
-			f.add("slots", "only username and password are slots of this authentication")
+		if slot != SlotUsername && slot != secret {
+			f.add("slots", "only username and %s are slots of this authentication", secret)
 			break
 		}
 	}

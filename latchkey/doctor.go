@@ -52,9 +52,9 @@ func (r *DoctorReport) Failed() bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.State == FindingFailed })
 }
 
-// CertificateFinding returns how a certificate stands that ends at a time: it is a
+// EndOfCertificate returns how a certificate stands that ends at a time: it is a
 // warning from within before that on.
-func CertificateFinding(area, check, name string, ends, now time.Time, within time.Duration) Finding {
+func EndOfCertificate(area, check, name string, ends, now time.Time, within time.Duration) Finding {
 	f := Finding{Area: area, Check: check, State: FindingOK, Message: fmt.Sprintf("%s is valid until %s.", name, ends.UTC().Format(time.RFC3339))}
 	switch {
 	case !now.Before(ends):

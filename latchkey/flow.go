@@ -166,6 +166,9 @@ func (p Policy) RefusesDriver(driver Driver, sshServer string) string {
 	if _, ok := p.SSHServer(sshServer); driver == DriverSSH && !ok {
 		return "the machine's policy file has no SSH server named " + sshServer + "; " + sshServerRemedy(sshServer)
 	}
+	if driver == DriverKerberos && p.Realm == "" {
+		return "the machine's policy file names no Kerberos realm; its administrator can add it"
+	}
 	return ""
 }
 
@@ -201,6 +204,8 @@ func (p Policy) Refuses(program string, driver Driver, sshServer string, handove
 	switch {
 	case !p.AllowsCommand(program):
 		return "the machine's policy does not allow the flow's program; its administrator can add it to commands in the machine's policy file"
+	case handover != HandoverNone && driver == DriverKerberos:
+		return "the driver kerberos hands no values over; make a revision of the flow with the handover none"
 	case handover != HandoverNone && !slices.Contains(p.Handovers, handover):
 		return "the machine's policy does not allow the handover " + string(handover)
 	}

@@ -81,6 +81,11 @@ const (
 	ActCredentialExpose Action = "credential.expose" // change exposure, shared-uid and machines
 	ActCredentialDelete Action = "credential.delete"
 	ActCredentialUse    Action = "credential.use"
+	ActCredentialCheck  Action = "credential.check" // look at its certificate again
+	ActCertificateRead  Action = "certificate.read" // by the service, to look at it
+
+	ActBindingRead Action = "certificate-binding.read" // username bindings of certificates
+	ActBindingSet  Action = "certificate-binding.set"
 
 	ActMachineToken      Action = "machine.token" // make an enrolment token
 	ActMachineRevoke     Action = "machine.token.revoke"
@@ -197,6 +202,7 @@ var Permissions = map[Action]Permission{
 	ActCredentialExpose: {Role: RoleOwner},
 	ActCredentialDelete: {Role: RoleOwner, Environment: admins},
 	ActCredentialUse:    {Role: RoleUser},
+	ActCredentialCheck:  {Role: RoleUser, Environment: admins},
 
 	ActMachineToken:  {Environment: admins},
 	ActMachineRead:   {Role: RoleUser, Environment: []EnvironmentRole{EnvAdmin, EnvMaker, EnvAuditor}},
@@ -225,6 +231,9 @@ var Permissions = map[Action]Permission{
 	ActVaultCreate: {Tenant: true},
 	ActVaultRead:   {Tenant: true}, // and whoever has a role in the vault
 	ActVaultDelete: {Tenant: true},
+
+	ActBindingRead: {Tenant: true},
+	ActBindingSet:  {Tenant: true},
 
 	ActUserCreate: {Tenant: true},
 	ActUserRead:   {Tenant: true},

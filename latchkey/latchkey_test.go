@@ -331,16 +331,23 @@ func TestErrors(t *testing.T) {
 }
 
 func TestSealedValuesRoundTrip(t *testing.T) {
-	v := CredentialValues{Username: `CONTOSO\bot`, Password: NewSecret("p\"\\\u00e9\n")}
-	b, err := v.EncodeForSealing()
-	if err != nil {
-		t.Fatal(err)
+	for _, v := range []CredentialValues{
+		{Username: `CONTOSO\bot`, Password: NewSecret("p\"\\\u00e9\n")},
+		{Username: "bot@contoso.example", PFX: NewSecret("0\x82\x00\xff")},
+	} {
+		b, err := v.EncodeForSealing()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := DecodeSealed(b)
+		if err != nil || got.Username != v.Username || got.Password.Reveal() != v.Password.Reveal() || got.PFX.Reveal() != v.PFX.Reveal() || got.PFX.IsZero() != v.PFX.IsZero() {
+			t.Errorf("values did not come back: %v", err)
+		}
 	}
-	got, err := DecodeSealed(b)
-	if err != nil || got.Username != v.Username || got.Password.Reveal() != v.Password.Reveal() {
-		t.Errorf("values did not come back: %v", err)
+	if _, err := DecodeSealed([]byte(`{"certificate":"!"}`)); err == nil {
+		t.Error("a damaged file came back")
 	}
-	if reflect.TypeFor[CredentialValues]().NumField() != 2 {
+	if reflect.TypeFor[CredentialValues]().NumField() != 3 {
 		t.Error("a new field of CredentialValues needs encoding")
 	}
 }

@@ -47,6 +47,8 @@ type Policy struct {
 	Handovers []Handover `json:"handovers" nullable:"false" toml:"handovers"`
 	RunAs     string     `json:"runAs,omitempty" toml:"run_as" doc:"operating system user that flows run as"`
 
+	Realm string `json:"realm,omitempty" toml:"-" doc:"realm of the driver kerberos; its servers are in the machine's own configuration"`
+
 	SSHServers []SSHServer `json:"sshServers,omitempty" nullable:"false" toml:"-" doc:"servers of the driver ssh; their addresses and host keys stay on the machine"`
 }
 
@@ -56,6 +58,9 @@ func CheckAgent(os, version string, p Policy) error {
 	f.check("os", checkText(os, MaxName))
 	f.check("version", checkText(version, MaxName))
 	f.check("policy.runAs", checkText(p.RunAs, MaxName))
+	if p.Realm != "" {
+		f.check("policy.realm", CheckRealm(p.Realm))
+	}
 	if len(p.Commands) > maxPolicy || len(p.Drivers) > maxPolicy || len(p.Handovers) > maxPolicy || len(p.SSHServers) > maxPolicy {
 		f.add("policy", "lists must have at most %d items", maxPolicy)
 		return f.err()

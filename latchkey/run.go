@@ -47,14 +47,17 @@ const (
 	RunErrRefused      = "no-longer-allowed"
 	RunErrRestored     = "restored" // the database was restored, or is a copy; the run is not repeated
 
-	// Of the driver ssh. None of them is tried again by itself.
-	RunErrUnreachable = "target-unreachable" // the SSH server was not reached
+	// Of the drivers ssh and kerberos. None of them is tried again by itself.
+	RunErrUnreachable = "target-unreachable" // the SSH server, or a KDC of the realm, was not reached
 	RunErrHostKey     = "host-key-changed"   // the SSH server has another host key than the machine's configuration says
-	RunErrSignIn      = "sign-in-refused"    // the SSH server refused user name and password
-	RunErrExpired     = "password-expired"   // the SSH server wants the password changed first
-	RunErrAccount     = "account-refused"    // the SSH server took the password, but not the account
+	RunErrSignIn      = "sign-in-refused"    // the target refused user name and password
+	RunErrExpired     = "password-expired"   // the target wants the password changed first
+	RunErrAccount     = "account-refused"    // the target does not let the account in, whatever the password
 	RunErrLost        = "connection-lost"    // the SSH server was gone while the flow ran
 	RunErrPending     = "sign-in-pending"    // too many others sign in there with the credential; also the code of such a release
+
+	RunErrCertificate = "certificate-refused" // the realm, or kinit for it, refused the certificate
+	RunErrKerberos    = "kerberos-failed"     // Kerberos does not work between the machine and the realm
 )
 
 // MaxRefusals is how often in a row a target may refuse one version of a secret
@@ -100,7 +103,7 @@ type Run struct {
 
 // A RunError says why a run did not succeed.
 type RunError struct {
-	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, server-lost, timeout, queue-timeout, cancelled, no-longer-allowed or restored; of the driver ssh also target-unreachable, host-key-changed, sign-in-refused, password-expired, account-refused, connection-lost or sign-in-pending"`
+	Code    string `json:"code" doc:"exit-code, start-failed, policy-refused, release-failed, agent-lost, server-lost, timeout, queue-timeout, cancelled, no-longer-allowed or restored; of the drivers ssh and kerberos also target-unreachable, host-key-changed, sign-in-refused, certificate-refused, password-expired, account-refused, connection-lost, sign-in-pending or kerberos-failed"`
 	Message string `json:"message"`
 }
 

@@ -197,7 +197,7 @@ func completeVaultRoles() completion {
 var recorded = []latchkey.Action{
 	latchkey.ActMachineRevoke, latchkey.ActMachineEnrol, latchkey.ActMachineSession, latchkey.ActMachineQuarantine,
 	latchkey.ActRunStart, latchkey.ActRunClaim, latchkey.ActRunFinish,
-	latchkey.ActReleaseGranted, latchkey.ActReleaseDenied, latchkey.ActReleaseDelivered, latchkey.ActReleaseFailed,
+	latchkey.ActCertificateRead, latchkey.ActReleaseGranted, latchkey.ActReleaseDenied, latchkey.ActReleaseDelivered, latchkey.ActReleaseFailed,
 	latchkey.ActVaultAssign, latchkey.ActVaultRemove, latchkey.ActVaultToken,
 	latchkey.ActSecretGet, latchkey.ActSecretList, latchkey.ActSecretSet, latchkey.ActSecretUpdate,
 	latchkey.ActSecretDelete, latchkey.ActSecretRecover, latchkey.ActSecretPurge,

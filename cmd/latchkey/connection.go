@@ -66,9 +66,12 @@ func (a *app) connectionCreate() *cobra.Command {
 		Use: "create NAME --machine MACHINE --credential CREDENTIAL", Short: "bind a credential to a machine", Args: cli.Exactly("NAME"),
 		Long: `Create binds a credential to a machine. With the driver ssh the machine's agent signs in
 to an SSH server that the machine's own configuration names, as the credential's user,
-and flows run there; latchkey machine show says which servers there are.`,
+and flows run there; latchkey machine show says which servers there are. With the driver
+kerberos it signs in to the realm that the configuration names, with the credential's
+password or certificate, and flows run on the machine with the tickets.`,
 		Example: `  latchkey connection create 'ERP on bot1' --machine bot1 --credential 'ERP bot'
-  latchkey connection create 'ERP by SSH' --machine bot1 --credential 'ERP bot' --driver ssh --ssh-server erp`,
+  latchkey connection create 'ERP by SSH' --machine bot1 --credential 'ERP bot' --driver ssh --ssh-server erp
+  latchkey connection create 'Realm on bot1' --machine bot1 --credential 'Realm bot' --driver kerberos`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if machine == "" || credential == "" {
 				return cli.Hint(cli.Usagef("--machine and --credential are needed"), cmd.CommandPath()+" --help")
@@ -97,7 +100,7 @@ and flows run there; latchkey machine show says which servers there are.`,
 	f := cmd.Flags()
 	f.StringVar(&machine, "machine", "", "machine to run on")
 	f.StringVar(&credential, "credential", "", "credential to sign in with")
-	cli.EnumFlag(cmd, &driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names; ssh: it runs on an SSH server, as the credential's user", latchkey.Drivers...)
+	cli.EnumFlag(cmd, &driver, "driver", string(latchkey.DriverNone), "how the agent signs in; none: the flow runs as the user that the machine's configuration names; ssh: it runs on an SSH server, as the credential's user; kerberos: as with none, with tickets of the credential's user", latchkey.Drivers...)
 	f.StringVar(&sshServer, "ssh-server", "", "SSH server of the machine's configuration, and with it the driver ssh; may be left out when there is one only")
 	completeFlag(cmd, "machine", a.completeMachines())
 	completeFlag(cmd, "credential", a.completeCredentials())

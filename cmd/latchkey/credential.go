@@ -12,19 +12,21 @@ import (
 )
 
 func credentialFields(c latchkey.Credential) []cli.Field {
-	return []cli.Field{
+	f := []cli.Field{
 		{"ID", string(c.ID)}, {"Name", c.Name}, {"Description", c.Description}, {"Store", string(c.Store)},
 		{"Usages", cli.Joined(c.Usages)}, {"Exposure", string(c.Exposure)}, {"Shared uid", cli.Yes(c.AllowSharedUID)},
-		{"Only on", cli.Joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]}, {"Password", c.Slots[latchkey.SlotPassword]},
+		{"Only on", cli.Joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]},
+		{"Password", c.Slots[latchkey.SlotPassword]}, {"Certificate", c.Slots[latchkey.SlotCertificate]},
 		{"Your role", string(c.MyRole)}, {"Created", cli.When(c.CreatedAt)},
 	}
+	return append(f, certificateFields(c.Certificate)...)
 }
 
 func (a *app) credentialCommand() *cobra.Command {
-	cmd := cli.Group("credential", "pairs of a user name and a password, by reference", `A credential binds two variables: a text variable with the user name and a secret
-variable with the reference to the password. It never holds a value, and nobody who
-uses it sees one.`, "credentials", "cred")
-	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialDelete())
+	cmd := cli.Group("credential", "pairs of a user name and a password or certificate, by reference", `A credential binds two variables: a text variable with the user name and a secret
+variable with the reference to the password, or to the secret of a Key Vault certificate.
+It never holds a value, and nobody who uses it sees one.`, "credentials", "cred")
+	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialCheck(), a.credentialDelete())
 	return cmd
 }
 
@@ -36,16 +38,21 @@ func (a *app) completeCredentials() completion {
 
 func (a *app) credentialCreate() *cobra.Command {
 	var in latchkey.CredentialCreate
-	var username, password, exposure string
+	var username, password, certificate, exposure string
 	var usages, machines []string
+	var wait bool
 	cmd := &cobra.Command{
-		Use:     "create NAME --username VARIABLE --password VARIABLE",
-		Short:   "make a credential from two variables",
-		Example: `  latchkey credential create "ERP bot" --username new_ERPuser --password new_ERPpassword`,
-		Args:    cli.Exactly("NAME"),
+		Use:   "create NAME --username VARIABLE (--password VARIABLE | --certificate VARIABLE)",
+		Short: "make a credential from two variables",
+		Long: `Create makes a credential from a text variable with the user name and a secret variable:
+with the reference to a password, or to the secret of a certificate in Key Vault, which has
+the certificate's name. The certificate must be kept as PFX, with an exportable key.`,
+		Example: `  latchkey credential create "ERP bot" --username new_ERPuser --password new_ERPpassword
+  latchkey credential create "Web bot" --username new_WebUPN --certificate new_WebCertificate`,
+		Args: cli.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if username == "" || password == "" {
-				return cli.Hint(cli.Usagef("--username and --password are needed: the variables with the user name and the password"), "latchkey variable list")
+			if username == "" || (password == "") == (certificate == "") {
+				return cli.Hint(cli.Usagef("--username and one of --password and --certificate are needed: the variables with the user name and the reference to the secret"), "latchkey variable list")
 			}
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -55,7 +62,10 @@ func (a *app) credentialCreate() *cobra.Command {
 			for _, u := range usages {
 				in.Usages = append(in.Usages, latchkey.Usage(u))
 			}
-			in.Slots = map[latchkey.Slot]string{latchkey.SlotUsername: username, latchkey.SlotPassword: password}
+			if certificate != "" {
+				in.Authentication = latchkey.AuthenticationCertificate
+			}
+			in.Slots = map[latchkey.Slot]string{latchkey.SlotUsername: username, in.Authentication.SecretSlot(): password + certificate}
 			if in.Machines, err = several(machines, func(ref string) (latchkey.MachineID, error) { return machineID(cmd.Context(), c, env, ref) }); err != nil {
 				return err
 			}
@@ -63,19 +73,22 @@ func (a *app) credentialCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.PrintOne(cred, credentialFields(cred)...)
+			return a.checkedCredential(cmd.Context(), c, env, cred, wait)
 		},
 	}
 	f := cmd.Flags()
+	f.BoolVar(&wait, "wait", false, "wait for the check of a certificate")
 	f.StringVar(&in.Description, "description", "", "description")
 	f.StringVar(&username, "username", "", "unique name of the text variable with the user name")
 	f.StringVar(&password, "password", "", "unique name of the secret variable with the password")
+	f.StringVar(&certificate, "certificate", "", "in place of --password: unique name of the secret variable that refers to the secret of a Key Vault certificate")
 	f.StringSliceVar(&usages, "usage", []string{"connection"}, "connection, desktop-flow or both; repeatable")
 	cli.EnumFlag(cmd, &exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment", exposures()...)
 	f.BoolVar(&in.AllowSharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user")
 	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable")
 	completeFlag(cmd, "username", a.completeVariables(latchkey.TypeText))
 	completeFlag(cmd, "password", a.completeVariables(latchkey.TypeSecret))
+	completeFlag(cmd, "certificate", a.completeVariables(latchkey.TypeSecret))
 	completeFlag(cmd, "usage", oneOf(latchkey.UsageConnection, latchkey.UsageDesktopFlow))
 	completeFlag(cmd, "machine", a.completeMachines())
 	return cmd
@@ -89,9 +102,9 @@ func (a *app) credentialList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "PASSWORD", "EXPOSURE", "YOUR ROLE", "ID"},
+			return cli.PrintList(&a.Console, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "SECRET", "EXPIRES", "EXPOSURE", "YOUR ROLE", "ID"},
 				func(c latchkey.Credential) []string {
-					return []string{c.Name, c.Slots[latchkey.SlotUsername], c.Slots[latchkey.SlotPassword], string(c.Exposure), string(c.MyRole), string(c.ID)}
+					return []string{c.Name, c.Slots[latchkey.SlotUsername], c.Slots[c.Authentication.SecretSlot()], expiry(c.Certificate), string(c.Exposure), string(c.MyRole), string(c.ID)}
 				})
 		},
 	}

@@ -96,7 +96,7 @@ func (s *service) addressFinding() latchkey.Finding {
 	if err == nil {
 		var c *x509.Certificate
 		if c, err = x509.ParseCertificate(cert.Certificate[0]); err == nil {
-			return latchkey.CertificateFinding("server", "tls", "The certificate of the API's address", c.NotAfter, time.Now(), certificateEnd)
+			return latchkey.EndOfCertificate("server", "tls", "The certificate of the API's address", c.NotAfter, time.Now(), certificateEnd)
 		}
 	}
 	return latchkey.Finding{Area: "server", Check: "tls", State: latchkey.FindingFailed, Message: "The certificate of the API's address cannot be read: see the server's log."}

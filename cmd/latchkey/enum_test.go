@@ -19,7 +19,7 @@ func TestFlagFaults(t *testing.T) {
 		{"audit list --limit -1", `latchkey: --limit must be a whole number, 0 or more, not "-1"`},
 		{"run list --limit x", `latchkey: --limit must be a whole number, 0 or more, not "x"`},
 		{"credential create c --exposure foo", `latchkey: --exposure must be session, descriptor, file or environment, not "foo"`},
-		{"connection create c --driver foo", `latchkey: --driver must be none or ssh, not "foo"`},
+		{"connection create c --driver foo", `latchkey: --driver must be none, ssh or kerberos, not "foo"`},
 		{"flow create f --handover foo -- /bin/true", `latchkey: --handover must be none, descriptor, file or environment, not "foo"`},
 		{"flow create f --timeout x -- /bin/true", `latchkey: --timeout must be a duration such as 90s, 5m or 1h30m, not "x"`},
 		{"flow show f --revision x", `latchkey: --revision must be a whole number, not "x"`},

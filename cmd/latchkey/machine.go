@@ -18,7 +18,7 @@ import (
 func machineFields(m latchkey.Machine) []cli.Field {
 	return []cli.Field{
 		{"ID", string(m.ID)}, {"Name", m.Name}, {"Description", m.Description}, {"Status", string(m.Status)}, {"Reason", m.StatusReason},
-		{"Shared uid", cli.Yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"System", m.OS}, {"Agent", m.AgentVersion},
+		{"Shared uid", cli.Yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"Kerberos realm", m.Policy.Realm}, {"System", m.OS}, {"Agent", m.AgentVersion},
 		{"Commands", cli.Joined(m.Policy.Commands)}, {"Drivers", cli.Joined(m.Policy.Drivers)}, {"Handovers", cli.Joined(m.Policy.Handovers)}, {"Runs as", m.Policy.RunAs},
 		{"Signing key", m.SignKeyID}, {"Enrolled", cli.When(m.EnrolledAt)}, {"Last seen", cli.WhenPtr(m.LastSeenAt)},
 		{"Running", strconv.Itoa(m.Running)}, {"Queued", strconv.Itoa(m.Queued)},

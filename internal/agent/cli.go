@@ -65,7 +65,7 @@ from an administrator of the environment, then keep "run" running.
 
 What flows may do here is said by policy.toml in the agent's folder. The server is told of
 it and cannot change it.`)}
-	t.root.AddCommand(t.enrolCommand(), t.runCommand(), t.sshCommand(), t.statusCommand(), t.versionCommand())
+	t.root.AddCommand(t.enrolCommand(), t.runCommand(), t.sshCommand(), t.kerberosCommand(), t.statusCommand(), t.versionCommand())
 	return t.root
 }
 
@@ -310,7 +310,7 @@ func (st Status) fields() []cli.Field {
 	for _, s := range st.Policy.SSHServers {
 		fields = append(fields, cli.Field{"SSH server", s.Name + ": " + cli.Joined(s.Commands)})
 	}
-	return fields
+	return append(fields, cli.Field{"Kerberos realm", st.Policy.Realm})
 }
 
 func (t *tool) statusCommand() *cobra.Command {

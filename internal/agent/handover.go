@@ -34,6 +34,7 @@ func ownName(prefix string, machine latchkey.MachineID) string {
 type named struct {
 	name string
 	latchkey.CredentialValues
+	pair    *pair            // of a certificate
 	expires time.Time        // by the server's clock
 	now     func() time.Time // the server's clock
 }
@@ -45,18 +46,28 @@ type handout struct {
 	others     []named
 }
 
+// all returns every credential of the handout.
+func (h handout) all() []named { return append([]named{h.connection}, h.others...) }
+
 // patterns returns what output is masked for.
-func (h handout) patterns() [][]byte {
-	var p [][]byte
-	for _, n := range append([]named{h.connection}, h.others...) {
-		p = append(p, maskPatterns(n.Password.Reveal())...)
+func (h handout) patterns() (p [][]byte) {
+	for _, n := range h.all() {
+		p = append(p, n.patterns()...)
 	}
 	return p
 }
 
+// patterns returns what output is masked for.
+func (n named) patterns() [][]byte {
+	if n.pair == nil {
+		return maskPatterns(n.Password.Reveal())
+	}
+	return n.pair.patterns(n.PFX)
+}
+
 // expired reports whether a value must not be used any more.
 func (h handout) expired() bool {
-	return slices.ContainsFunc(append([]named{h.connection}, h.others...), func(n named) bool {
+	return slices.ContainsFunc(h.all(), func(n named) bool {
 		return n.now != nil && !n.now().Before(n.expires)
 	})
 }
@@ -80,11 +91,23 @@ func (h handout) check(how latchkey.Handover) error {
 // encode returns the handout as the JSON that flows read.
 func (h handout) encode() ([]byte, error) {
 	type values struct {
-		Name     string `json:"name"`
-		Username string `json:"username"`
-		Password string `json:"password"`
+		Name     string  `json:"name"`
+		Username string  `json:"username"`
+		Password *string `json:"password,omitempty"`
+
+		// Of a certificate: PEM, and the files that have it.
+		Certificate     string `json:"certificate,omitempty"`
+		PrivateKey      string `json:"privateKey,omitempty"`
+		CertificateFile string `json:"certificateFile,omitempty"`
+		PrivateKeyFile  string `json:"privateKeyFile,omitempty"`
 	}
-	of := func(n named) values { return values{n.name, n.Username, n.Password.Reveal()} }
+	of := func(n named) values {
+		if p := n.pair; p != nil {
+			return values{n.name, n.Username, nil, string(p.certificate), p.key.Reveal(), p.certificateFile, p.keyFile}
+		}
+		password := n.Password.Reveal()
+		return values{Name: n.name, Username: n.Username, Password: &password}
+	}
 	others := make(map[string]values, len(h.others))
 	for _, n := range h.others {
 		others[n.name] = of(n)
@@ -109,18 +132,58 @@ func hand(how latchkey.Handover, h handout, a account, machine latchkey.MachineI
 	switch how {
 	case latchkey.HandoverNone:
 		return g, nil
-	case latchkey.HandoverEnvironment:
-		g.env = h.environ()
-		return g, nil
-	}
-	text, err := h.encode()
-	if err != nil {
-		return g, err
-	}
-	if how == latchkey.HandoverDescriptor {
+	case latchkey.HandoverDescriptor:
+		text, err := h.encode()
+		if err != nil {
+			return g, err
+		}
 		return handDescriptor(g, text)
 	}
-	return handFile(g, text, a, ownName(filePrefix, machine))
+	files := &memoryFiles{account: a, name: ownName(filePrefix, machine)}
+	g.remove = files.remove
+	err := h.writePairs(files)
+	if err == nil && how == latchkey.HandoverFile {
+		var path string
+		if path, err = h.writeAll(files); err == nil {
+			g.env = []string{envFile + "=" + path}
+		}
+	}
+	if err != nil {
+		return g, errors.Join(err, files.remove())
+	}
+	if how == latchkey.HandoverEnvironment {
+		g.env = h.environ()
+	}
+	return g, nil
+}
+
+// writeAll writes the JSON that flows read into a file.
+func (h handout) writeAll(files *memoryFiles) (path string, err error) {
+	text, err := h.encode()
+	if err != nil {
+		return "", err
+	}
+	defer clear(text)
+	return files.write(text)
+}
+
+// writePairs writes every certificate and key into files of their own.
+func (h handout) writePairs(files *memoryFiles) (err error) {
+	for _, n := range h.all() {
+		if n.pair == nil {
+			continue
+		}
+		if n.pair.certificateFile, err = files.write(n.pair.certificate); err != nil {
+			return err
+		}
+		key := []byte(n.pair.key.Reveal())
+		n.pair.keyFile, err = files.write(key)
+		clear(key)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // handDescriptor hands the text on a pipe, which holds it no longer than until
@@ -161,30 +224,40 @@ func handDescriptor(g given, text []byte) (given, error) {
 	return g, nil
 }
 
-// handFile hands the text in a file in memory, readable by the flow's user only.
-func handFile(g given, text []byte, a account, name string) (given, error) {
-	defer clear(text)
-	dir, err := memoryDir(a.other)
+// memoryFiles are files in memory, each readable by the flow's user only.
+type memoryFiles struct {
+	account account
+	name    string // that theirs begin with
+	paths   []string
+}
+
+// write writes another file.
+func (m *memoryFiles) write(text []byte) (path string, err error) {
+	dir, err := memoryDir(m.account.other)
 	if err != nil {
-		return g, err
+		return "", fmt.Errorf("a password, certificate or key cannot be handed over in a file: %w; use another handover", err)
 	}
-	path := filepath.Join(dir, name+rand.Text())
-	g.remove = func() error { return shred(path) }
+	path = filepath.Join(dir, m.name+rand.Text())
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return g, err
+		return "", err
 	}
-	if a.other {
-		err = f.Chown(int(a.uid), int(a.gid))
+	m.paths = append(m.paths, path)
+	if m.account.other {
+		err = f.Chown(int(m.account.uid), int(m.account.gid))
 	}
 	if err == nil {
 		_, err = f.Write(text)
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return g, errors.Join(err, shred(path))
+	return path, errors.Join(err, f.Close())
+}
+
+// remove overwrites and removes the files.
+func (m *memoryFiles) remove() (err error) {
+	for _, path := range m.paths {
+		err = errors.Join(err, shred(path))
 	}
-	g.env = []string{envFile + "=" + path}
-	return g, nil
+	return err
 }
 
 // maxShred bounds what is overwritten of a file: the flow owns it and may have
@@ -218,12 +291,21 @@ func overwrite(path string, was os.FileInfo) error {
 
 // environ returns the handout as variables of the environment.
 func (h handout) environ() []string {
-	env := []string{"LATCHKEY_USERNAME=" + h.connection.Username, "LATCHKEY_PASSWORD=" + h.connection.Password.Reveal()}
+	env := h.connection.environ("LATCHKEY_")
 	for _, n := range h.others {
-		name := envName(n.name)
-		env = append(env, fmt.Sprintf("LATCHKEY_CREDENTIAL_%s_USERNAME=%s", name, n.Username), fmt.Sprintf("LATCHKEY_CREDENTIAL_%s_PASSWORD=%s", name, n.Password.Reveal()))
+		env = append(env, n.environ("LATCHKEY_CREDENTIAL_"+envName(n.name)+"_")...)
 	}
 	return env
+}
+
+// environ returns a credential as variables: of a certificate the names of the
+// files, which is what programs take.
+func (n named) environ(prefix string) []string {
+	env := []string{prefix + "USERNAME=" + n.Username}
+	if n.pair != nil {
+		return append(env, prefix+"CERTIFICATE_FILE="+n.pair.certificateFile, prefix+"PRIVATE_KEY_FILE="+n.pair.keyFile)
+	}
+	return append(env, prefix+"PASSWORD="+n.Password.Reveal())
 }
 
 // envName returns a name as a part of the name of a variable of the environment.

@@ -51,6 +51,14 @@ func flow(mode string, args []string) int {
 		return exitOf(err)
 	case "leak":
 		return exitOf(leak())
+	case "mtls":
+		return exitOf(mtls(args[0], args[1]))
+	case "tickets":
+		return exitOf(ticketFlow())
+	case "await-renewal":
+		return exitOf(awaitRenewal())
+	case "leak-key":
+		return exitOf(leakKey())
 	case "exit":
 		code, err := strconv.Atoi(args[0])
 		if err != nil {

@@ -47,7 +47,7 @@ func parsePolicy(b []byte) (p policy, err error) {
 	}
 	for _, d := range p.Drivers {
 		if !slices.Contains(latchkey.Drivers, d) {
-			return p, fmt.Errorf("drivers: %q is not known; none and ssh are", d)
+			return p, fmt.Errorf("drivers: %q is not known; none, ssh and kerberos are", d)
 		}
 	}
 	for _, h := range p.Handovers {
@@ -57,7 +57,10 @@ func parsePolicy(b []byte) (p policy, err error) {
 			return p, fmt.Errorf("handovers: %q is not known; descriptor, file and environment are", h)
 		}
 	}
-	return p, p.checkServers()
+	if err := p.checkServers(); err != nil {
+		return p, err
+	}
+	return p, p.checkKerberos()
 }
 
 // refuses returns why a run is not executed on this machine, or "".
@@ -89,7 +92,8 @@ commands = [`)
 	fmt.Fprintf(&b, `]
 
 # How the agent may sign in before it runs a flow. none: it does not. ssh: to one
-# of the SSH servers below, which latchkey-agent ssh add writes.
+# of the SSH servers below, which latchkey-agent ssh add writes. kerberos: to the
+# realm below, which latchkey-agent kerberos add writes.
 drivers = ["none"]
 
 # How flows may get values: on a file descriptor, in a file in memory, or in
@@ -110,7 +114,8 @@ run_as = %q
 func sharedUID(p latchkey.Policy) (bool, error) {
 	if p.RunAs == "" {
 		// Without either no flow runs on the machine itself.
-		return len(p.Commands) > 0 && slices.Contains(p.Drivers, latchkey.DriverNone), nil
+		local := func(d latchkey.Driver) bool { return d != latchkey.DriverSSH }
+		return len(p.Commands) > 0 && slices.ContainsFunc(p.Drivers, local), nil
 	}
 	u, err := user.Lookup(p.RunAs)
 	if err != nil {

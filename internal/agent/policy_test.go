@@ -73,7 +73,7 @@ func TestClip(t *testing.T) {
 // part that a shell evaluates: on no driver does the agent run it.
 func TestServersWord(t *testing.T) {
 	p := policy{Policy: latchkey.Policy{
-		Commands: []string{"/bin/true"}, Drivers: []latchkey.Driver{latchkey.DriverNone, latchkey.DriverSSH},
+		Commands: []string{"/bin/true"}, Drivers: latchkey.Drivers, Realm: "CORP.EXAMPLE",
 		SSHServers: []latchkey.SSHServer{{Name: "erp", Commands: []string{"/bin/true"}}},
 	}}
 	for _, driver := range latchkey.Drivers {

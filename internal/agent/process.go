@@ -26,6 +26,7 @@ type process struct {
 	Env            []string
 	Files          []*os.File // descriptors from 3 on; run closes them
 	Account        account
+	Stdin          io.Reader // nil is none
 	Stdout, Stderr io.Writer
 	Mark           string      // of the environment, by which strays are found
 	Alone          func() bool // whether the agent runs no other flow, so that every stray is this one's
@@ -40,7 +41,7 @@ func (p *process) run(ctx context.Context, started func()) (code int, err error)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command(p.Command[0], p.Command[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = p.Dir, p.Env, p.Stdout, p.Stderr, p.Files
+	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = p.Dir, p.Env, p.Stdin, p.Stdout, p.Stderr, p.Files
 	cmd.WaitDelay = outputGrace
 	prepare(cmd, p.Account)
 	err = cmd.Start()

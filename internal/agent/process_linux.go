@@ -152,6 +152,11 @@ func (a *Agent) endLeftovers(ctx context.Context) {
 		for _, f := range files {
 			err = errors.Join(err, shred(f))
 		}
+		tickets, globErr := filepath.Glob(filepath.Join(dir, ownName(ticketPrefix, a.state.Machine)+"*"))
+		err = errors.Join(err, globErr)
+		for _, d := range tickets {
+			err = errors.Join(err, destroyTickets(d))
+		}
 	}
 	works, globErr := filepath.Glob(filepath.Join(os.TempDir(), ownName(workPrefix, a.state.Machine)+"*"))
 	err = errors.Join(err, globErr)
@@ -187,5 +192,5 @@ func memoryDir(other bool) (string, error) {
 	if dirs := memoryDirs(other); len(dirs) > 0 {
 		return dirs[0], nil
 	}
-	return "", errors.New("this machine has no folder in memory (tmpfs) for the handover file; use descriptor or environment")
+	return "", errors.New("this machine has no folder in memory (tmpfs)")
 }

@@ -20,5 +20,5 @@ func (a *Agent) endLeftovers(context.Context) {}
 
 // memoryDir returns an error: only on Linux is a folder known to be in memory.
 func memoryDir(bool) (string, error) {
-	return "", errors.New("the handover file needs a folder in memory, which only Linux has; use environment")
+	return "", errors.New("only Linux has a folder in memory (tmpfs)")
 }

@@ -48,7 +48,9 @@ func (t *task) releaseOne(ctx context.Context, id latchkey.CredentialID) (n name
 			return err
 		}
 		n.name, n.expires, n.now = sealed.Name, sealed.Expires, s.Now
-		n.CredentialValues, err = s.Open(sealed)
+		if n.CredentialValues, err = s.Open(sealed); err == nil && !n.PFX.IsZero() {
+			n.pair, err = openPair(n.PFX)
+		}
 		return err
 	})
 	if unanswered(err) {

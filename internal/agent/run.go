@@ -78,6 +78,8 @@ func (a *Agent) execute(ctx context.Context, run *latchkey.ClaimedRun) {
 	switch {
 	case run.Driver == latchkey.DriverSSH:
 		result = t.runOverSSH(running)
+	case run.Driver == latchkey.DriverKerberos:
+		result = t.runByKerberos(running)
 	case run.Kind == latchkey.RunTest:
 		result = t.tryLocally(running)
 	default:
@@ -177,6 +179,16 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 	if err != nil {
 		return failed(latchkey.RunErrStart, err)
 	}
+	if values.expired() {
+		return failed(latchkey.RunErrRelease, errors.New("a released credential expired before the flow could start"))
+	}
+	return t.runHere(ctx, account, values, values.patterns(), nil)
+}
+
+// runHere runs the flow on the machine itself, as an account, with the values that
+// it is handed and variables beyond the usual ones, and returns what to report. Its
+// output is masked for patterns.
+func (t *task) runHere(ctx context.Context, account account, values handout, patterns [][]byte, env []string) latchkey.FinishRequest {
 	work, err := account.workDir(t.a.state.Machine)
 	if err != nil {
 		return failed(latchkey.RunErrStart, err)
@@ -186,9 +198,6 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 			t.log.LogAttrs(ctx, slog.LevelError, "folder of a run not removed", slog.String("folder", work), slog.Any("error", err))
 		}
 	}()
-	if values.expired() {
-		return failed(latchkey.RunErrRelease, errors.New("a released credential expired before the flow could start"))
-	}
 	given, err := hand(t.run.Handover, values, account, t.a.state.Machine)
 	if err != nil {
 		return failed(latchkey.RunErrStart, err)
@@ -198,13 +207,13 @@ func (t *task) runFlow(ctx context.Context) latchkey.FinishRequest {
 			t.log.LogAttrs(ctx, slog.LevelError, "handed over file not removed", slog.Any("error", err))
 		}
 	}()
-	stdout, stderr := t.out.writer("stdout", values.patterns()), t.out.writer("stderr", values.patterns())
+	stdout, stderr := t.out.writer("stdout", patterns), t.out.writer("stderr", patterns)
 	values = handout{} // the flow has them now, or will in a moment
 
 	limited, stop := context.WithTimeoutCause(ctx, time.Duration(t.run.Timeout), errTimedOut)
 	defer stop()
 	p := process{
-		Command: t.run.Command, Dir: work, Env: slices.Concat(t.environ(account, work), given.env), Files: given.files, Account: account,
+		Command: t.run.Command, Dir: work, Env: slices.Concat(t.environ(account, work), env, given.env), Files: given.files, Account: account,
 		Stdout: stdout, Stderr: stderr, Mark: runMark(t.run.Run), Alone: t.a.alone,
 	}
 	code, err := p.run(limited, given.start)

@@ -198,7 +198,7 @@ func addServer(dir string, s *sshServer) error {
 		return fmt.Errorf("%s has an SSH server %s already; change it there", file, s.Name)
 	}
 	part := s.text()
-	text := allowSSH(string(old), p) + part
+	text := allowDriver(string(old), p, latchkey.DriverSSH) + part
 	added, err := parsePolicy([]byte(text))
 	if err != nil || added.server(s.Name) == nil || added.RefusesDriver(latchkey.DriverSSH, s.Name) != "" {
 		if err := s.check(); err != nil {
@@ -209,13 +209,13 @@ func addServer(dir string, s *sshServer) error {
 	return writeFile(file, []byte(text))
 }
 
-// allowSSH returns the text of a policy file with ssh among the drivers.
-func allowSSH(text string, p policy) string {
+// allowDriver returns the text of a policy file with a driver among the drivers.
+func allowDriver(text string, p policy, driver latchkey.Driver) string {
 	if !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
 	for _, d := range p.Drivers {
-		if d == latchkey.DriverSSH {
+		if d == driver {
 			return text
 		}
 	}
@@ -227,7 +227,7 @@ func allowSSH(text string, p policy) string {
 	if list != "" {
 		list += ", "
 	}
-	return text[:at[2]] + list + `"ssh"` + text[at[3]:]
+	return text[:at[2]] + list + `"` + string(driver) + `"` + text[at[3]:]
 }
 
 // text returns the server as a part of the policy file.

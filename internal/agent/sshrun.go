@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -18,20 +19,7 @@ import (
 // what to report. A connection test ends after the sign-in.
 func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 	server := t.a.policy.server(t.run.SSHServer) // there, since the policy allows it
-	fail := func(err error) latchkey.FinishRequest {
-		if e, ok := errors.AsType[*runError](err); ok && e.code == latchkey.RunErrSignIn {
-			return failed(e.code, e) // it counts, whatever else ends the run
-		}
-		if context.Cause(ctx) == nil {
-			if e, ok := errors.AsType[*runError](err); ok {
-				return failed(e.code, e)
-			}
-			if pending(err) {
-				return failed(latchkey.RunErrPending, err)
-			}
-		}
-		return t.notReleased(ctx, err)
-	}
+	fail := func(err error) latchkey.FinishRequest { return t.notSignedIn(ctx, err) }
 	conn, v, err := t.connect(ctx, server)
 	if err != nil {
 		return fail(err)
@@ -39,6 +27,9 @@ func (t *task) runOverSSH(ctx context.Context) latchkey.FinishRequest {
 	defer conn.Close()
 	if err = context.Cause(ctx); err == nil && (handout{connection: v}).expired() {
 		err = errors.New("the released credential expired before the agent could sign in")
+	}
+	if err == nil && v.pair != nil {
+		err = errors.New("the driver ssh signs in with a password, and the credential has a certificate")
 	}
 	if err != nil {
 		return fail(err)
@@ -65,21 +56,31 @@ const (
 	signInAsks     = 3                // after so many requests the pauses do not grow any more
 )
 
-// connect connects to a server and has the credential released. While too many
-// others are signing in there with it, it lets go, waits and tries again.
-func (t *task) connect(ctx context.Context, server *sshServer) (net.Conn, named, error) {
+// connect connects to a server and has the credential released.
+func (t *task) connect(ctx context.Context, server *sshServer) (conn net.Conn, v named, err error) {
+	v, err = t.awaitRelease(ctx, func() (io.Closer, error) {
+		conn, err = server.dial(ctx)
+		return conn, err
+	})
+	return conn, v, err
+}
+
+// awaitRelease has the connection's credential released for a sign-in, after the
+// target was reached, if that can be told. While too many others are signing in
+// there with it, it lets go, waits and tries again.
+func (t *task) awaitRelease(ctx context.Context, reach func() (io.Closer, error)) (named, error) {
 	for begun, attempt := time.Now(), 1; ; attempt++ {
-		conn, err := server.dial(ctx)
+		conn, err := reach()
 		if err != nil {
-			return nil, named{}, err
+			return named{}, err
 		}
 		v, err := t.releaseOne(ctx, t.run.Credential)
 		if err == nil {
-			return conn, v, nil
+			return v, nil
 		}
 		_ = conn.Close() // the failure is err
 		if !pending(err) || time.Since(begun) > signInPatience || !backoff(ctx, min(attempt, signInAsks)) {
-			return nil, named{}, err
+			return named{}, err
 		}
 	}
 }

@@ -16,10 +16,12 @@ import (
 )
 
 // A policy is what the machine's policy file says: what flows may do, which the
-// server is told, and the SSH servers, of which it is told the names only.
+// server is told, and the SSH servers and the Kerberos realm, of which it is told
+// the names only.
 type policy struct {
 	latchkey.Policy
-	SSH []*sshServer `toml:"ssh"`
+	SSH      []*sshServer   `toml:"ssh"`
+	Kerberos *kerberosRealm `toml:"kerberos"`
 }
 
 // An sshServer is an SSH server that the agent may sign in to.

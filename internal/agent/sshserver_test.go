@@ -43,7 +43,7 @@ func TestParseServers(t *testing.T) {
 		{"a certificate's type", "ssh-ed25519 AAAA", "ssh-ed25519-cert-v01@openssh.com AAAA", "public keys"},
 		{"commands", "/opt/*", "opt/*", "absolute path"},
 		{"shell", "posix", "powershell", "Windows"},
-		{"driver", `"ssh"]`, `"telnet"]`, "none and ssh"},
+		{"driver", `"ssh"]`, `"telnet"]`, "none, ssh and kerberos"},
 	}
 	for _, tt := range tests {
 		text := strings.Replace(good, tt.from, tt.to, 1)

@@ -67,6 +67,7 @@ type Broker struct {
 const (
 	settingTenant       = "tenant"
 	settingSubscription = "subscription"
+	settingBindings     = "certificate-bindings"
 	sealedKeyCheck      = "master-key-check"
 	sealedServerKey     = "server-key"
 )

@@ -110,6 +110,9 @@ func (b *Broker) wakeChecks() {
 func (b *Broker) runChecks(ctx context.Context) error {
 	for {
 		did, err := b.checkOne(ctx)
+		if err == nil && !did {
+			did, err = b.checkCertificate(ctx)
+		}
 		if err != nil && ctx.Err() == nil {
 			b.log.LogAttrs(ctx, slog.LevelError, "background check failed", slog.Any("error", err))
 		}

@@ -72,6 +72,12 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 		if !slices.Contains(m.Policy.Drivers, n.Driver) {
 			return latchkey.Invalid("driver", "the machine's policy does not allow this driver; %s", m.Policy.DriverRemedy(n.Driver))
 		}
+		if n.Driver == latchkey.DriverSSH && credential.Authentication != latchkey.AuthenticationPassword {
+			return latchkey.Invalid("driver", "the driver ssh signs in with a password, and the credential has a certificate; use kerberos, or none with a flow that is handed the certificate")
+		}
+		if n.Driver == latchkey.DriverKerberos && m.Policy.Realm == "" {
+			return latchkey.Invalid("driver", "the machine's configuration names no Kerberos realm; its administrator can add it with latchkey-agent kerberos add")
+		}
 		if n.SSHServer, err = sshServer(n, m); err != nil {
 			return err
 		}

@@ -256,7 +256,7 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 		case c.Driver == latchkey.DriverNone:
 			err = o.unneeded(l, c, r)
 		default:
-			l.pass(latchkey.StepSignIn, "signed in to the SSH server %s", c.SSHServer)
+			l.signedIn(c)
 		}
 		if err != nil {
 			return t, err
@@ -268,6 +268,15 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 	}
 	t.Steps = l.results(others)
 	return t, nil
+}
+
+// signedIn adds that the agent has signed in.
+func (l testList) signedIn(c latchkey.Connection) {
+	if c.Driver == latchkey.DriverKerberos {
+		l.pass(latchkey.StepSignIn, "signed in to the machine's Kerberos realm")
+		return
+	}
+	l.pass(latchkey.StepSignIn, "signed in to the SSH server %s", c.SSHServer)
 }
 
 // unneeded adds the steps that a passed test did without, since the connection
@@ -321,6 +330,11 @@ func (l testList) release(e latchkey.AuditEvent) {
 		if e.Code == codeRefusedBefore || e.Code == latchkey.RunErrPending {
 			l.pass(latchkey.StepVault, "the vault was read")
 			l.deny(latchkey.StepRelease, denial{code: e.Code, reason: e.Reason, remedy: blockedRemedies[e.Code]})
+			return
+		}
+		if e.Code == codeUnusable {
+			l.pass(latchkey.StepVault, "the vault was read")
+			l.fail(latchkey.StepRelease, e.Code, e.Reason)
 			return
 		}
 		l.deny(latchkey.StepVault, denial{code: e.Code, reason: e.Reason, identity: latchkey.ServiceIdentity})

@@ -32,8 +32,11 @@ func (o *op) credentialIn(env latchkey.EnvironmentID, id latchkey.CredentialID, 
 		return c, err
 	}
 	roles, err := o.Roles(o.who.ID, []string{string(id)})
+	if err != nil {
+		return c, err
+	}
 	c.MyRole = roles[string(id)]
-	return c, err
+	return c, o.addCertificates(&c)
 }
 
 // Credential returns a credential.
@@ -57,10 +60,15 @@ func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env strin
 			ids[i] = string(c.ID)
 		}
 		roles, err := o.Roles(who.ID, ids)
+		if err != nil {
+			return p, err
+		}
+		all := make([]*latchkey.Credential, len(p.Items))
 		for i, c := range p.Items {
 			p.Items[i].MyRole = roles[string(c.ID)]
+			all[i] = &p.Items[i]
 		}
-		return p, err
+		return p, o.addCertificates(all...)
 	})
 }
 
@@ -80,7 +88,8 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		}
 		slots := make(map[latchkey.Slot]latchkey.VariableID)
 		names := make(map[latchkey.Slot]string)
-		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, latchkey.SlotPassword} {
+		secret := n.Authentication.SecretSlot()
+		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, secret} {
 			v, err := o.slotVariable(e, slot, n.Slots[slot])
 			if err != nil {
 				return err
@@ -99,10 +108,21 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
 			return err
 		}
+		if c.Authentication == latchkey.AuthenticationCertificate {
+			if err := o.StartCertificateCheck(c.ID); err != nil {
+				return err
+			}
+			if err := o.addCertificates(&c); err != nil {
+				return err
+			}
+		}
 		return o.record(latchkey.ActCredentialCreate, t, map[string]string{
-			"username": names[latchkey.SlotUsername], "password": names[latchkey.SlotPassword], "exposure": string(c.Exposure),
+			"username": names[latchkey.SlotUsername], string(secret): names[secret], "exposure": string(c.Exposure),
 		})
 	})
+	if err == nil && c.Certificate != nil {
+		b.wakeChecks()
+	}
 	return c, err
 }
 
@@ -120,7 +140,7 @@ func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string
 		return v, err
 	}
 	want := latchkey.TypeText
-	if slot == latchkey.SlotPassword {
+	if slot != latchkey.SlotUsername {
 		want = latchkey.TypeSecret
 	}
 	switch {

@@ -145,6 +145,8 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActCredentialExpose: "change the exposure of",
 	latchkey.ActConnectionForce:  "test with force",
 	latchkey.ActVaultAssign:      "assign roles in",
+	latchkey.ActBindingRead:      "read the username bindings of",
+	latchkey.ActBindingSet:       "set the username bindings of",
 	latchkey.ActVaultRemove:      "remove roles in",
 	latchkey.ActAzureTenantRead:  "list the Azure tenants of",
 	latchkey.ActIdentityAdd:      "add an identity to",

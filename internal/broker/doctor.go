@@ -164,7 +164,7 @@ func (b *Broker) doctorAuthority(context.Context) ([]latchkey.Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the authority's certificate: %w", err)
 	}
-	return []latchkey.Finding{latchkey.CertificateFinding("vaults", "vault-authority", "The certificate of the embedded vaults' authority", c.NotAfter, b.now(), doctorEnd)}, nil
+	return []latchkey.Finding{latchkey.EndOfCertificate("vaults", "vault-authority", "The certificate of the embedded vaults' authority", c.NotAfter, b.now(), doctorEnd)}, nil
 }
 
 // doctorEnvironments looks at every environment without naming what is in it.

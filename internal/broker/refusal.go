@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"latchkey.dev/internal/certauth"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
 )
@@ -17,7 +18,7 @@ const forceEvery = time.Hour
 // signInTarget returns where the connection's credential is used to sign in, or
 // nil: another one is for the flow.
 func signInTarget(c latchkey.Connection, id latchkey.CredentialID) *db.SignInTarget {
-	if c.Driver != latchkey.DriverSSH || c.Credential != id {
+	if c.Driver == latchkey.DriverNone || c.Credential != id {
 		return nil
 	}
 	return &db.SignInTarget{Credential: c.Credential, Machine: c.Target.Machine, SSHServer: c.SSHServer}
@@ -99,7 +100,7 @@ func (e *blockedError) Error() string { return e.msg }
 
 // blockedRemedies are what to do, by code.
 var blockedRemedies = map[string]string{
-	codeRefusedBefore: "set the right password in the vault; or, when the account or the user name was put right, the connection's owner tests the connection with force, once an hour",
+	codeRefusedBefore: "set the right password or certificate in the vault; or, when the account or the user name was put right, the connection's owner tests the connection with force, once an hour",
 
 	latchkey.RunErrPending: "start it again when they have signed in",
 }
@@ -118,13 +119,16 @@ func failureCode(err error) string {
 	if blocked, ok := errors.AsType[*blockedError](err); ok {
 		return blocked.code
 	}
+	if _, ok := errors.AsType[*certauth.Error](err); ok {
+		return codeUnusable
+	}
 	return "vault"
 }
 
 // refusedAtTarget reports whether a run ended because its target refused user
-// name and password.
+// name and password or certificate.
 func refusedAtTarget(req latchkey.FinishRequest) bool {
-	return req.Error != nil && req.Error.Code == latchkey.RunErrSignIn
+	return req.Error != nil && latchkey.SignInRefused(req.Error.Code)
 }
 
 // endSignIn notes how the sign-in of a run went, if it is under way: what an agent

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"latchkey.dev/internal/certauth"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/vault"
@@ -46,6 +47,7 @@ func (b *Broker) Release(ctx context.Context, s AgentSession, id latchkey.RunID,
 	var sealed latchkey.Sealed
 	if failure == nil {
 		sealed, failure = b.sealRelease(s, g, value)
+		b.noteCertificate(ctx, g, value.Version)
 	}
 	// The outcome is recorded also when the agent has gone away meanwhile.
 	if g.target != nil && failure == nil {
@@ -168,8 +170,32 @@ func (b *Broker) sealRelease(s AgentSession, g grant, value vault.Value) (latchk
 		Credential: g.credential.ID, Name: g.credential.Name, Version: value.Version, Exposure: g.credential.Exposure,
 		Expires: b.now().UTC().Truncate(time.Millisecond).Add(releaseTTL),
 	}
-	return sealed, s.Keys.SealRelease(latchkey.CredentialValues{Username: g.username, Password: value.Value}, &sealed)
+	v, err := g.values(value.Value)
+	if err != nil {
+		return sealed, err
+	}
+	return sealed, s.Keys.SealRelease(v, &sealed)
 }
+
+// values returns what the agent gets of a value that was read. It returns a
+// *certauth.Error if that is no certificate, though the credential needs one.
+func (g *grant) values(value latchkey.Secret) (v latchkey.CredentialValues, err error) {
+	v.Username = g.username
+	if g.credential.Authentication != latchkey.AuthenticationCertificate {
+		v.Password = value
+		return v, nil
+	}
+	c, err := certauth.Parse(value)
+	if err != nil {
+		return v, err
+	}
+	v.PFX = c.PFX
+	return v, nil
+}
+
+// codeUnusable is the code of a release that fails since the secret is no
+// certificate with its key.
+const codeUnusable = "certificate-unusable"
 
 // decideRelease decides about a release and records it.
 func decideRelease(o *agentOp, id latchkey.RunID, req latchkey.ReleaseRequest) (g grant, err error) {
@@ -239,18 +265,18 @@ func resolve(o *agentOp, g *grant) (denial, error) {
 		return denial{code: "no-username", reason: fmt.Sprintf("the variable %s, the user name, has no value", username.Name), remedy: "set its value"}, nil
 	}
 	g.username = text
-	password, deleted, err := o.SlotVariable(g.credential.ID, latchkey.SlotPassword)
+	secret, deleted, err := o.SlotVariable(g.credential.ID, g.credential.Authentication.SecretSlot())
 	if err != nil {
 		return denial{}, err
 	}
 	noReference := denial{
-		code: "reference-not-passed", reason: fmt.Sprintf("no reference of the variable %s has passed its check", password.Name),
+		code: "reference-not-passed", reason: fmt.Sprintf("no reference of the variable %s has passed its check", secret.Name),
 		remedy: "see the variable's check for what to do",
 	}
 	if deleted {
 		return noReference, nil
 	}
-	g.reference, err = o.ReferenceInForce(password.ID)
+	g.reference, err = o.ReferenceInForce(secret.ID)
 	if errors.Is(err, db.ErrNotFound) {
 		return noReference, nil
 	}
@@ -302,6 +328,9 @@ func vaultMessage(err error) string {
 	if blocked, ok := errors.AsType[*blockedError](err); ok {
 		return blocked.Error()
 	}
+	if ce, ok := errors.AsType[*certauth.Error](err); ok {
+		return ce.Msg
+	}
 	if ve, ok := errors.AsType[*vault.Error](err); ok {
 		return ve.Msg
 	}
@@ -312,6 +341,12 @@ func vaultMessage(err error) string {
 func (b *Broker) releaseError(ctx context.Context, g grant, err error) error {
 	if blocked, ok := errors.AsType[*blockedError](err); ok {
 		return blocked.answer(g)
+	}
+	if ce, ok := errors.AsType[*certauth.Error](err); ok {
+		return &latchkey.Error{
+			Kind: latchkey.ErrConflict, Code: codeUnusable, Identity: g.username, Check: "certificate", Remedy: ce.Remedy,
+			Msg: fmt.Sprintf("the secret '%s' was read, but %s; %s", g.reference.SecretReference, ce.Msg, ce.Remedy),
+		}
 	}
 	b.log.LogAttrs(ctx, slog.LevelWarn, "release failed", slog.String("release", string(g.id)), slog.Any("error", err))
 	e := &latchkey.Error{

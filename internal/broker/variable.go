@@ -196,7 +196,7 @@ func (b *Broker) UpdateVariable(ctx context.Context, who latchkey.Caller, env, r
 		}
 		return o.record(latchkey.ActVariableUpdate, variableThing(e.ID, v), details(v))
 	})
-	if err == nil && v.Type == latchkey.TypeSecret {
+	if err == nil { // text may be the user name of a certificate
 		b.wakeChecks()
 	}
 	return v, err

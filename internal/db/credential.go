@@ -121,6 +121,9 @@ func (tx *Tx) DeleteCredential(id latchkey.CredentialID) error {
 	if err := tx.execOne(`UPDATE credentials SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
 		return err
 	}
+	if _, err := tx.exec(`DELETE FROM certificate_checks WHERE credential_id = $1`, id); err != nil {
+		return err
+	}
 	return tx.bumpEpochOf("credentials", string(id))
 }
 

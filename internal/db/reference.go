@@ -120,5 +120,8 @@ func (tx *Tx) PutInForce(r Reference) error {
 	if err := tx.execOne(`UPDATE secret_references SET in_force = TRUE WHERE id = $1`, r.ID); err != nil {
 		return err
 	}
+	if err := tx.recheckCertificates(r.Variable); err != nil {
+		return err
+	}
 	return tx.bumpEpochOf("variables", string(r.Variable))
 }

@@ -78,6 +78,9 @@ func (tx *Tx) UpdateVariable(v latchkey.Variable) error {
 	if err := tx.sortGrants(string(v.ID), v.DisplayName); err != nil {
 		return err
 	}
+	if err := tx.recheckCertificates(v.ID); err != nil {
+		return err
+	}
 	return tx.bumpEpochOf("variables", string(v.ID))
 }
 

@@ -113,3 +113,38 @@ func (c *Chain) Start(t testing.TB) latchkey.Run {
 	}
 	return r
 }
+
+// SetCertificate sets a secret of the chain's vault as that of a Key Vault
+// certificate, with the content type of a PFX.
+func (c *Chain) SetCertificate(t testing.TB, name, value string) latchkey.VaultSecret {
+	t.Helper()
+	v, err := c.Broker.SetSecret(t.Context(), c.Admin, c.Vault.Name, name, latchkey.NewSecret(value), latchkey.SecretAttributes{Enabled: true, ContentType: "application/x-pkcs12"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Bind makes a variable with a user name, one that refers to a secret of the
+// chain's vault, and a credential of both: name is part of the names of all three.
+func (c *Chain) Bind(t testing.TB, name, username, secret string, in latchkey.CredentialCreate) latchkey.Credential {
+	t.Helper()
+	user, err := c.Broker.CreateVariable(t.Context(), c.Admin, c.Env, latchkey.VariableCreate{DisplayName: name + " user", Type: latchkey.TypeText, Value: &username})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := c.Reference
+	ref.Secret = secret
+	v, err := c.Broker.CreateVariable(t.Context(), c.Admin, c.Env, latchkey.VariableCreate{DisplayName: name + " secret", Type: latchkey.TypeSecret, Secret: &ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.AwaitCheck(t, v.Name, latchkey.CheckPassed)
+	in.Name = name
+	in.Slots = map[latchkey.Slot]string{latchkey.SlotUsername: user.Name, in.Authentication.SecretSlot(): v.Name}
+	made, err := c.Broker.CreateCredential(t.Context(), c.Admin, c.Env, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}

@@ -34,6 +34,7 @@ func testPolicy() latchkey.Policy {
 		Drivers:   []latchkey.Driver{latchkey.DriverNone},
 		Handovers: []latchkey.Handover{latchkey.HandoverDescriptor, latchkey.HandoverFile},
 		RunAs:     "robot",
+		Realm:     "CORP.EXAMPLE",
 
 		SSHServers: []latchkey.SSHServer{{Name: "erp", Commands: []string{"/opt/*"}}},
 	}

@@ -40,7 +40,7 @@ func (t transcript) policy(p latchkey.Policy) transcript {
 	t = list(t, p.Commands)
 	t = list(t, p.Drivers)
 	t = list(t, p.Handovers)
-	t = t.text(p.RunAs).number(int64(len(p.SSHServers)))
+	t = t.text(p.RunAs).text(p.Realm).number(int64(len(p.SSHServers)))
 	for _, s := range p.SSHServers {
 		t = list(t.text(s.Name), s.Commands)
 	}

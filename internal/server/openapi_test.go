@@ -70,6 +70,7 @@ func TestExamplesAreValid(t *testing.T) {
 		"createFlow": &latchkey.FlowCreate{}, "reviseFlow": &latchkey.FlowCreate{}, "startRun": &latchkey.RunCreate{},
 		"createVault": &latchkey.EmbeddedVaultCreate{}, "assignRole": &latchkey.RoleAssignmentCreate{},
 		"addExternalIdentity": &latchkey.ExternalIdentity{}, "linkAzureTenant": &latchkey.AzureTenantLink{},
+		"setCertificateBindings": &latchkey.CertificateBindings{},
 	}
 	for id, text := range examples {
 		d := json.NewDecoder(strings.NewReader(text))

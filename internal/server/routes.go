@@ -88,6 +88,9 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /environments/{env}/credentials/{id}", "getCredential", "Show a credential", "Nobody ever gets its secret from here."}, s.credential)
 	caller(s, op{t, "PATCH /environments/{env}/credentials/{id}", "updateCredential", "Change a credential", "Exposure, machines and shared-uid are its owner's to change."}, s.updateCredential)
 	caller(s, op{t, "DELETE /environments/{env}/credentials/{id}", "deleteCredential", "Delete a credential", "Nothing may use it."}, s.deleteCredential)
+	caller(s, op{t, "POST /environments/{env}/credentials/{id}/check", "checkCredential", "Look at a credential's certificate again", "The answer says `checking`; ask for the credential to see the result. A certificate is also looked at when the credential is made, when its variables or the username bindings change, after a release of another version, and daily."}, s.checkCredential)
+	caller(s, op{t, "GET /certificate-bindings", "getCertificateBindings", "Show the username bindings of certificates", "For tenant admins."}, s.certificateBindings)
+	caller(s, op{t, "PUT /certificate-bindings", "setCertificateBindings", "Set the username bindings of certificates", "As they are in the tenant's directory. Every certificate is looked at again. For tenant admins."}, s.setCertificateBindings)
 
 	t = "Machines"
 	caller(s, op{t, "GET /environments/{env}/machines/enrolment-tokens", "listEnrolmentTokens", "List enrolment tokens", "Those that can still be used, without their values. For admins of the environment."}, s.listEnrolmentTokens)

@@ -218,6 +218,20 @@ CREATE TABLE credential_slots (
 );
 CREATE INDEX credential_slots_variable ON credential_slots (variable_id);
 
+-- What was found about the certificates of credentials: of a certificate only what
+-- is public. version is the vault's id of the one that was looked at.
+CREATE TABLE certificate_checks (
+    credential_id TEXT PRIMARY KEY REFERENCES credentials (id),
+    state         TEXT NOT NULL CHECK (state IN ('checking', 'passed', 'failed', 'unknown')),
+    result        TEXT NOT NULL,
+    version       TEXT NOT NULL DEFAULT '',
+    checked_at    BIGINT,
+    next_check_at BIGINT,
+    attempts      BIGINT NOT NULL DEFAULT 0,
+    check_token   TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX certificate_checks_due ON certificate_checks (next_check_at) WHERE next_check_at IS NOT NULL;
+
 -- A machine is also a principal with the same id.
 CREATE TABLE machines (
     id                TEXT PRIMARY KEY REFERENCES principals (id),
