@@ -44,19 +44,27 @@ func (f *fixture) connectSSH(t *testing.T) {
 		return err == nil && len(m.Policy.SSHServers) == 1
 	})
 	a.signal(t, syscall.SIGTERM)
+	f.Connection = f.sshConnection(t, "ERP by SSH", f.Username)
+}
+
+// sshConnection makes a credential with the chain's password, and a connection
+// that signs in with it.
+func (f *fixture) sshConnection(t *testing.T, name string, user latchkey.Variable) latchkey.Connection {
+	t.Helper()
 	c, err := f.Broker.CreateCredential(t.Context(), f.Admin, f.Env, latchkey.CredentialCreate{
-		Name: "ERP by SSH", Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureSession,
-		Slots: map[latchkey.Slot]string{latchkey.SlotUsername: f.Username.Name, latchkey.SlotPassword: f.Password.Name},
+		Name: name, Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureSession,
+		Slots: map[latchkey.Slot]string{latchkey.SlotUsername: user.Name, latchkey.SlotPassword: f.Password.Name},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Connection, err = f.Broker.CreateConnection(t.Context(), f.Admin, f.Env, latchkey.ConnectionCreate{
-		Name: "ERP by SSH", Target: latchkey.Target{Machine: f.machine}, Driver: latchkey.DriverSSH, Credential: c.ID,
+	connection, err := f.Broker.CreateConnection(t.Context(), f.Admin, f.Env, latchkey.ConnectionCreate{
+		Name: name, Target: latchkey.Target{Machine: f.machine}, Driver: latchkey.DriverSSH, Credential: c.ID,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return connection
 }
 
 // newSSHServer starts a server with the chain's user.
@@ -222,25 +230,9 @@ func TestSSHTest(t *testing.T) {
 	server := newSSHServer(t)
 	f := sshFixture(t, server, server.Address)
 	f.agent(t)
-	test := func(want string, code string) latchkey.ConnectionTest {
+	test := func(want, code string) latchkey.ConnectionTest {
 		t.Helper()
-		ct, err := f.Broker.TestConnection(t.Context(), f.Admin, f.Env, f.Connection.ID, false, 30*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := string(ct.State) + ":"
-		gotCode := ""
-		for _, r := range ct.Steps {
-			got += " " + string(r.State)
-			gotCode += r.Code
-		}
-		if got != want || gotCode != code {
-			t.Errorf("test %s, code %q; want %s, %q: %+v", got, gotCode, want, code, ct.Steps)
-		}
-		if strings.Contains(fmt.Sprint(ct), latchkeytest.ChainPassword) || strings.Contains(fmt.Sprint(ct), "wrong-one") {
-			t.Error("the test tells the password")
-		}
-		return ct
+		return f.testConnection(t, f.Connection, want, code)
 	}
 	passed := test("passed: passed passed passed passed passed passed", "")
 	f.SetSecret(t, f.Reference.Secret, "wrong-one")
@@ -262,6 +254,68 @@ func TestSSHTest(t *testing.T) {
 	test(refused, latchkey.RunErrHostKey)
 	if r := f.get(t, passed.Run); r.Kind != latchkey.RunTest || r.Releases != 1 {
 		t.Errorf("the test's run is %+v; want a test with one release", r)
+	}
+}
+
+// testConnection tests a connection. want are the states of the test and of its
+// steps, code is that of the one that failed.
+func (f *fixture) testConnection(t *testing.T, c latchkey.Connection, want, code string) latchkey.ConnectionTest {
+	t.Helper()
+	ct, err := f.Broker.TestConnection(t.Context(), f.Admin, f.Env, c.ID, false, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(ct.State) + ":"
+	gotCode := ""
+	for _, r := range ct.Steps {
+		got += " " + string(r.State)
+		gotCode += r.Code
+	}
+	if got != want || gotCode != code {
+		t.Errorf("test %s, code %q; want %s, %q: %+v", got, gotCode, want, code, ct.Steps)
+	}
+	if strings.Contains(fmt.Sprint(ct), latchkeytest.ChainPassword) || strings.Contains(fmt.Sprint(ct), "wrong-one") {
+		t.Error("the test tells the password")
+	}
+	return ct
+}
+
+// TestSSHAccounts signs in with accounts that a real server does not let in. The
+// test of the connection and a run say the same about it.
+func TestSSHAccounts(t *testing.T) {
+	t.Parallel()
+	password := latchkeytest.ChainPassword
+	server := sshd.New(t, sshd.Options{Users: []sshd.User{
+		{Name: "locked", Password: password, Locked: true},
+		{Name: "nopassword", NoPassword: true},
+		{Name: "expired", Password: password, PasswordExpired: true},
+		{Name: "left", Password: password, AccountExpired: true},
+	}})
+	f := sshFixture(t, server, server.Address)
+	f.agent(t)
+	const refused = "the SSH server erp refused %s with the password from the vault. Either the password is wrong, or there is no such account, or it is locked, which the server does not tell; " +
+		"set the right password in the vault, or have the account unlocked. It is not tried again by itself"
+	for _, tt := range []struct{ user, code, text string }{
+		{"locked", latchkey.RunErrSignIn, fmt.Sprintf(refused, "locked")},
+		{"nopassword", latchkey.RunErrSignIn, fmt.Sprintf(refused, "nopassword")},
+		{"expired", latchkey.RunErrExpired, "the password of expired on the SSH server erp has expired; set a new one there and in the vault"},
+		{"left", latchkey.RunErrAccount, "the SSH server erp does not let the account left in, though it did not say that the password is wrong; " +
+			"it says: Your account has expired; please contact your system administrator."},
+	} {
+		t.Run(tt.user, func(t *testing.T) {
+			user, err := f.Broker.CreateVariable(t.Context(), f.Admin, f.Env, latchkey.VariableCreate{DisplayName: tt.user, Type: latchkey.TypeText, Value: &tt.user})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Connection = f.sshConnection(t, tt.user, user)
+			ct := f.testConnection(t, f.Connection, "failed: passed passed passed passed passed failed", tt.code)
+			if last := ct.Steps[len(ct.Steps)-1]; last.Step != latchkey.StepSignIn || last.Message != tt.text {
+				t.Errorf("step %s: %s; want %s: %s", last.Step, last.Message, latchkey.StepSignIn, tt.text)
+			}
+			if r := f.await(t, f.run(t, "exit", "0"), latchkey.RunFailed, tt.code); r.Error.Message != tt.text || r.Releases != 1 || r.ExitCode != nil {
+				t.Errorf("run %s, %d releases, exit code %v; want %s, one release, no exit code", r.Error.Message, r.Releases, r.ExitCode, tt.text)
+			}
+		})
 	}
 }
 

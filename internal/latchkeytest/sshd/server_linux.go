@@ -34,6 +34,7 @@ type User struct {
 	Shell    string // "" is /bin/sh
 
 	Locked          bool // as by passwd -l
+	NoPassword      bool // as by passwd -d
 	PasswordExpired bool // as by chage -M, long ago
 	AccountExpired  bool // as by chage -E
 }
@@ -151,6 +152,9 @@ func (s *Server) accounts(t testing.TB, users []User) {
 			u.Shell = "/bin/sh"
 		}
 		hash, changed, most, expires := crypt(t, u.Password), "19000", "99999", ""
+		if u.NoPassword {
+			hash = ""
+		}
 		if u.Locked {
 			hash = "!" + hash
 		}
