@@ -176,32 +176,39 @@ func TestSSHFlowSees(t *testing.T) {
 }
 
 // TestSSHEnds ends flows on a real server from outside. Nothing of them may go
-// on there.
+// on there, and none is executed again.
 func TestSSHEnds(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
 		end   func(t *testing.T, f *fixture, a *agentProcess, s *sshd.Server, l *link, id latchkey.RunID)
-		state latchkey.RunState // "" is that nobody reports
+		state latchkey.RunState
 		code  string
+		text  string // part of why
 	}{
 		{"cancel", func(t *testing.T, f *fixture, _ *agentProcess, _ *sshd.Server, _ *link, id latchkey.RunID) {
 			if _, err := f.Broker.CancelRun(t.Context(), f.Admin, f.Env, id); err != nil {
 				t.Fatal(err)
 			}
-		}, latchkey.RunCancelled, latchkey.RunErrCancelled},
+		}, latchkey.RunCancelled, latchkey.RunErrCancelled, "the run was cancelled"},
 		{"server killed", func(_ *testing.T, _ *fixture, _ *agentProcess, s *sshd.Server, _ *link, _ latchkey.RunID) { s.Kill() },
-			latchkey.RunFailed, latchkey.RunErrLost},
+			latchkey.RunFailed, latchkey.RunErrLost, "the connection to the SSH server erp was lost"},
 		{"connection cut", func(_ *testing.T, _ *fixture, _ *agentProcess, _ *sshd.Server, l *link, _ latchkey.RunID) { l.cut() },
-			latchkey.RunFailed, latchkey.RunErrLost},
+			latchkey.RunFailed, latchkey.RunErrLost, "the connection to the SSH server erp was lost"},
 		{"agent stopped", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) {
 			if code := a.signal(t, syscall.SIGTERM); code != 0 {
 				t.Errorf("agent ended with %d; want 0", code)
 			}
-		}, latchkey.RunCancelled, latchkey.RunErrCancelled},
-		{"agent killed", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) {
+		}, latchkey.RunCancelled, latchkey.RunErrCancelled, "the agent was stopped while the flow ran"},
+		{"agent killed", func(t *testing.T, f *fixture, a *agentProcess, s *sshd.Server, _ *link, id latchkey.RunID) {
 			a.signal(t, syscall.SIGKILL)
-		}, "", ""},
+			awaitOnly(t, s, 1) // with no agent there
+			b := f.agent(t)
+			f.await(t, f.run(t, "exit", "0"), latchkey.RunSucceeded, "")
+			if r := f.get(t, id); r.State != latchkey.RunRunning || strings.Contains(b.log.String(), string(id)) {
+				t.Errorf("run %s is %s; want it running until its lease ends, and left alone by the next agent: %s", id, r.State, b.log)
+			}
+		}, latchkey.RunFailed, latchkey.RunErrAgentLost, "may have done part of its work and is not repeated"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -215,13 +222,37 @@ func TestSSHEnds(t *testing.T) {
 			if n := len(server.Processes()); n < 4 {
 				t.Errorf("%d processes of the user; want the flow's 4 and more: %v", n, server.Processes())
 			}
+			folder := remoteFolder(t, server)
 			tt.end(t, f, a, server, l, id)
-			if tt.state != "" {
-				f.await(t, id, tt.state, tt.code)
+			r := f.awaitWithin(t, latchkey.RunLease+latchkeytest.Patience, id, tt.state, tt.code)
+			if !strings.Contains(r.Error.Message, tt.text) {
+				t.Errorf("it failed since %s; want %s", r.Error.Message, tt.text)
+			}
+			if got := f.output(t, id, "stdout"); got != "ready\n" || r.Releases != 1 || r.ExitCode != nil {
+				t.Errorf("output %q, %d releases, exit code %v; want it executed once and no exit code", got, r.Releases, r.ExitCode)
 			}
 			awaitOnly(t, server, 1)
+			if _, err := os.Lstat(folder); !os.IsNotExist(err) {
+				t.Errorf("the folder %s is there after the run: %v", folder, err)
+			}
 		})
 	}
+}
+
+// remoteFolder returns the folder that the one flow on a server began in.
+func remoteFolder(t *testing.T, s *sshd.Server) string {
+	t.Helper()
+	for pid, line := range s.Processes() {
+		if strings.Contains(line, "flow tree") {
+			folder, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return folder
+		}
+	}
+	t.Fatalf("no flow on the server: %v", s.Processes())
+	return ""
 }
 
 // TestSSHTest tests connections by their agent and a real server.
