@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -256,6 +257,37 @@ func remoteFolder(t *testing.T, s *sshd.Server) string {
 	}
 	t.Fatalf("no flow on the server: %v", s.Processes())
 	return ""
+}
+
+// TestSSHGoneBefore has the agent be gone when the script on the server would say
+// that the flow begins: it does not, and no folder is left.
+func TestSSHGoneBefore(t *testing.T) {
+	t.Parallel()
+	marker, tmp := filepath.Join(t.TempDir(), "executed"), t.TempDir()
+	text, err := remote{life: usualSigns, run: "run_x", command: []string{"/usr/bin/touch", marker}, env: []string{"LATCHKEY_RUN=run_x"}}.lines("ready")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdout.Close()
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", bootstrap)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + tmp}
+	cmd.Stdin, cmd.Stdout = strings.NewReader(remoteScript+".\n"+text), stdout
+	if err := cmd.Run(); err == nil {
+		t.Error("the script succeeds")
+	}
+	if _, err := os.Lstat(marker); !os.IsNotExist(err) {
+		t.Errorf("the flow was executed: %v", err)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left on the server: %v, %v", left, err)
+	}
 }
 
 // TestSSHTest tests connections by their agent and a real server.
