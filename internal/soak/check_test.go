@@ -248,7 +248,7 @@ func (w *world) checkStarted(s *started, r latchkey.Run, x *execution, h *histor
 	}
 	switch code := code(r); {
 	case r.State == s.want && (code == "" || code != latchkey.RunErrExit || r.ExitCode != nil && *r.ExitCode == s.code):
-	case code == latchkey.RunErrAgentLost:
+	case code == latchkey.RunErrAgentLost && w.excusedLoss(r):
 	case code == latchkey.RunErrRelease && w.excused(r.QueuedAt, *r.FinishedAt):
 	case r.State == latchkey.RunCancelled && r.CancelAsked, r.State == latchkey.RunCancelled && cancelled != nil:
 	case s.cancel && r.State == latchkey.RunTimedOut: // the client gave up cancelling
@@ -310,6 +310,44 @@ func (w *world) count(runs map[latchkey.RunID]latchkey.Run, executions map[latch
 		n["versions"] += len(s.values)
 	}
 	w.tally = n
+}
+
+// done returns what was counted so far.
+func (w *world) done() map[string]int {
+	w.counts.Lock()
+	defer w.counts.Unlock()
+	all := map[string]int{}
+	maps.Copy(all, w.tally)
+	for kind, n := range w.counts.kills {
+		all["killed: "+kind] = n
+	}
+	return all
+}
+
+// checkWork looks whether the round that began with some counts has tested anything:
+// where nothing is done no promise is broken.
+func (w *world) checkWork(before map[string]int) {
+	w.t.Helper()
+	least := map[string]int{}
+	for _, what := range []string{"acknowledged", "executions", "delivered"} {
+		least[what] = len(w.machines) + 1 // each has proved in the end that it works
+	}
+	for _, kind := range w.kinds() {
+		least["killed: "+kind] = 1
+	}
+	for _, m := range missing(least, before, w.done()) {
+		w.fault("the round tests too little: %s", m)
+	}
+}
+
+// missing says of what there is less than at least so much between two counts.
+func missing(least, before, after map[string]int) (all []string) {
+	for what, n := range least {
+		if got := after[what] - before[what]; got < n {
+			all = append(all, fmt.Sprintf("%s %d; want %d at least", what, got, n))
+		}
+	}
+	return all
 }
 
 // summary says in a line what was done.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"latchkey.dev/latchkey"
 )
 
 // TestShows looks for a secret in the forms that it may have in a file: a search
@@ -65,6 +67,43 @@ func TestExcused(t *testing.T) {
 	for _, tt := range tests {
 		if got := w.excused(at(tt.from), at(tt.to)); got != tt.want {
 			t.Errorf("%s: excused = %v; want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestExcusedLoss(t *testing.T) {
+	now := time.Now()
+	at := func(seconds int) *time.Time { t := now.Add(time.Duration(seconds) * time.Second); return &t }
+	w := &world{
+		machines: []machine{{id: "mach_a"}, {id: "mach_b"}},
+		agents:   []*process{{kills: []time.Time{*at(0), *at(100)}}, {}},
+	}
+	tests := []struct {
+		name           string
+		machine        latchkey.MachineID
+		claimed, ended *time.Time
+		want           bool
+	}{
+		{"while it ran", "mach_a", at(90), at(160), true},
+		{"a claim on its way", "mach_a", at(101), at(165), true},
+		{"between", "mach_a", at(10), at(90), false},
+		{"long before its claim", "mach_a", at(110), at(171), false},
+		{"of another machine", "mach_b", at(90), at(160), false},
+		{"never claimed", "mach_a", nil, at(160), false},
+	}
+	for _, tt := range tests {
+		r := latchkey.Run{Machine: tt.machine, ClaimedAt: tt.claimed, FinishedAt: tt.ended}
+		if got := w.excusedLoss(r); got != tt.want {
+			t.Errorf("%s: excused = %v; want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	least := map[string]int{"runs": 2}
+	for n, want := range map[int]int{0: 1, 1: 1, 2: 0} {
+		if got := missing(least, map[string]int{"runs": 5}, map[string]int{"runs": 5 + n}); len(got) != want {
+			t.Errorf("%d more: %q; want %d faults", n, got, want)
 		}
 	}
 }
