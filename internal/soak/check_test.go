@@ -248,7 +248,7 @@ func (w *world) checkStarted(s *started, r latchkey.Run, x *execution, h *histor
 	}
 	switch code := code(r); {
 	case r.State == s.want && (code == "" || code != latchkey.RunErrExit || r.ExitCode != nil && *r.ExitCode == s.code):
-	case code == latchkey.RunErrAgentLost && w.excusedLoss(r):
+	case (code == latchkey.RunErrAgentLost || code == latchkey.RunErrPending) && w.excusedLoss(r):
 	case code == latchkey.RunErrRelease && w.excused(r.QueuedAt, *r.FinishedAt):
 	case r.State == latchkey.RunCancelled && r.CancelAsked, r.State == latchkey.RunCancelled && cancelled != nil:
 	case s.cancel && r.State == latchkey.RunTimedOut: // the client gave up cancelling
@@ -298,6 +298,9 @@ func (w *world) count(runs map[latchkey.RunID]latchkey.Run, executions map[latch
 			state = "lost"
 		}
 		n[state]++
+		if executions[r.ID] != nil && w.ssh != nil && r.Machine == w.machines[len(w.machines)-1].id {
+			n["over SSH"]++
+		}
 	}
 	for _, h := range audit {
 		for _, l := range h.releases {
@@ -331,6 +334,9 @@ func (w *world) checkWork(before map[string]int) {
 	least := map[string]int{}
 	for _, what := range []string{"acknowledged", "executions", "delivered"} {
 		least[what] = len(w.machines) + 1 // each has proved in the end that it works
+	}
+	if w.ssh != nil {
+		least["over SSH"] = 2
 	}
 	for _, kind := range w.kinds() {
 		least["killed: "+kind] = 1

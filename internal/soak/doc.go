@@ -6,7 +6,8 @@
 //   - what anybody was told has happened has happened, and stays so;
 //   - a flow has no secret without a release.granted on record, and the secret
 //     is at least as new as what was current then;
-//   - no process and no file of a run is left on the machine;
+//   - no process and no file of a run is left on the machine, nor on the SSH
+//     server where it ran;
 //   - no file, no log and no argument holds a secret.
 //
 // A round in which nothing of a kind was executed, released or killed fails too.
@@ -14,7 +15,8 @@
 // The programs are the real ones, built for the test, each in processes of its
 // own: two servers on PostgreSQL behind a load balancer with three agents, and
 // beside that one server on SQLite with one agent. As root, flows run as
-// another user. The test is for Linux.
+// another user, and where there is OpenSSH those of one agent run on an SSH server.
+// The test is for Linux.
 //
 //	go test ./internal/soak                                     # two minutes in all
 //	go test ./internal/soak -timeout 0 -args -soak.length 30m   # make soak SOAK=30m

@@ -74,7 +74,11 @@ func (w *world) excusedLoss(r latchkey.Run) bool {
 	if i < 0 || r.ClaimedAt == nil || r.FinishedAt == nil {
 		return false
 	}
-	return w.agents[i].killedWithin(r.ClaimedAt.Add(-claimGrace), *r.FinishedAt)
+	from := r.ClaimedAt.Add(-claimGrace)
+	if code(r) == latchkey.RunErrPending { // others of the agent were signing in, and count until they are lost
+		from = from.Add(-latchkey.RunLease - patience)
+	}
+	return w.agents[i].killedWithin(from, *r.FinishedAt)
 }
 
 // A complaint is an error that a program has logged.

@@ -82,6 +82,9 @@ func (w *world) client(stop <-chan struct{}) {
 // startRun asks once for a run. It returns nil when that was not acknowledged:
 // then the run may exist or not.
 func (w *world) startRun(m machine, what shape) *started {
+	if m.ssh && what.flow != "limit" {
+		what.flow = "none" // nothing is handed to a flow there
+	}
 	w.mu.Lock()
 	w.tickets++
 	s := &started{shape: what, machine: m.id, asked: time.Now(), ticket: fmt.Sprintf("%s-%d", w.id, w.tickets)}

@@ -82,17 +82,20 @@ func TestExcusedLoss(t *testing.T) {
 		name           string
 		machine        latchkey.MachineID
 		claimed, ended *time.Time
+		code           string
 		want           bool
 	}{
-		{"while it ran", "mach_a", at(90), at(160), true},
-		{"a claim on its way", "mach_a", at(101), at(165), true},
-		{"between", "mach_a", at(10), at(90), false},
-		{"long before its claim", "mach_a", at(110), at(171), false},
-		{"of another machine", "mach_b", at(90), at(160), false},
-		{"never claimed", "mach_a", nil, at(160), false},
+		{"while it ran", "mach_a", at(90), at(160), latchkey.RunErrAgentLost, true},
+		{"a claim on its way", "mach_a", at(101), at(165), latchkey.RunErrAgentLost, true},
+		{"between", "mach_a", at(10), at(90), latchkey.RunErrAgentLost, false},
+		{"long before its claim", "mach_a", at(110), at(171), latchkey.RunErrAgentLost, false},
+		{"of another machine", "mach_b", at(90), at(160), latchkey.RunErrAgentLost, false},
+		{"never claimed", "mach_a", nil, at(160), latchkey.RunErrAgentLost, false},
+		{"another one was signing in", "mach_a", at(130), at(161), latchkey.RunErrPending, true},
+		{"nobody was signing in", "mach_b", at(130), at(161), latchkey.RunErrPending, false},
 	}
 	for _, tt := range tests {
-		r := latchkey.Run{Machine: tt.machine, ClaimedAt: tt.claimed, FinishedAt: tt.ended}
+		r := latchkey.Run{Machine: tt.machine, ClaimedAt: tt.claimed, FinishedAt: tt.ended, Error: &latchkey.RunError{Code: tt.code}}
 		if got := w.excusedLoss(r); got != tt.want {
 			t.Errorf("%s: excused = %v; want %v", tt.name, got, tt.want)
 		}

@@ -61,7 +61,7 @@ func TestSoak(t *testing.T) {
 	build(t, bin)
 	for i, engine := range []engine{
 		{name: "SQLite", servers: 1, agents: 1, clients: 5},
-		{name: "PostgreSQL", servers: 2, agents: 3, clients: 10},
+		{name: "PostgreSQL", servers: 2, agents: 3, clients: 10, overSSH: true},
 	} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,6 +84,7 @@ func TestSoak(t *testing.T) {
 type engine struct {
 	name                     string
 	servers, agents, clients int
+	overSSH                  bool // the runs of the last agent, where that can be tested
 }
 
 // build builds the programs into a folder.

@@ -28,6 +28,7 @@ import (
 type secret struct {
 	name       string
 	credential latchkey.CredentialID
+	fixed      bool // it stays the password of an account
 
 	mu     sync.Mutex
 	values []value // in the order in which they were set; guarded by mu
@@ -186,7 +187,11 @@ func (w *world) rotate(stop <-chan struct{}) {
 			return
 		case <-time.After(500*time.Millisecond + mathrand.N(2*time.Second)):
 		}
-		if err := w.set(ctx, w.secrets[mathrand.IntN(len(w.secrets))]); err != nil {
+		s := w.secrets[mathrand.IntN(len(w.secrets))]
+		if s.fixed {
+			continue
+		}
+		if err := w.set(ctx, s); err != nil {
 			w.fault("set a secret: %v", err)
 			return
 		}
