@@ -8,7 +8,9 @@
 //     is at least as new as what was current then;
 //   - no process and no file of a run is left on the machine, nor on the SSH
 //     server where it ran;
-//   - no file, no log and no argument holds a secret.
+//   - no file, no log and no argument holds a secret;
+//   - a backup that is taken meanwhile can be restored, with what was on record
+//     by then and nothing else; and the master key can be changed meanwhile.
 //
 // A round in which nothing of a kind was executed, released or killed fails too.
 //

@@ -110,3 +110,38 @@ func TestMissing(t *testing.T) {
 		}
 	}
 }
+
+func TestAstray(t *testing.T) {
+	now := time.Now()
+	entry := func(id latchkey.AuditID, seconds int) latchkey.AuditEvent {
+		return latchkey.AuditEvent{ID: id, At: now.Add(time.Duration(seconds) * time.Second)}
+	}
+	log := func(entries ...latchkey.AuditEvent) []latchkey.AuditEvent { return entries }
+	// A backup was asked for at 100 and restored at 200.
+	a, b, c, d, own := entry("a", 1), entry("b", 2), entry("c", 99), entry("d", 101), entry("own", 201)
+	changed := b
+	changed.Action = latchkey.ActRunStart
+	tests := []struct {
+		name   string
+		part   []latchkey.AuditEvent
+		strict bool
+		want   int
+	}{
+		{"a beginning", log(a, b, c, own), true, 0},
+		{"all of it", log(a, b, c, d, own), true, 0},
+		{"an early end", log(a, own), true, 1},
+		{"nothing", nil, true, 3},
+		{"a gap", log(a, b, d, own), true, 1},
+		{"a gap of what was under way", log(a, b, d, own), false, 0},
+		{"a gap of what was there", log(a, c, own), false, 1},
+		{"another order", log(b, a, c, own), false, 3},
+		{"another entry", log(a, changed, c, own), true, 1},
+		{"an entry of nothing", log(a, b, c, entry("x", 99), own), true, 1},
+		{"as if not restored", log(a, b, c), true, 1},
+	}
+	for _, tt := range tests {
+		if got := astray(log(a, b, c, d), tt.part, now.Add(100*time.Second), now.Add(200*time.Second), tt.strict); len(got) != tt.want {
+			t.Errorf("%s: %v; want %d faults", tt.name, got, tt.want)
+		}
+	}
+}

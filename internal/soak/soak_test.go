@@ -126,11 +126,13 @@ func (w *world) round(kill time.Duration) {
 	}
 	work.Go(func() { w.rotate(stop) })
 	work.Go(func() { w.keepBooks(stop) })
+	work.Go(func() { w.keepUp(stop) })
 	work.Go(func() { w.sample(stop) })
 	w.eventually("every machine has executed a run", patience, func() bool { return w.working(began) })
 	w.kill(kill)
 	end()
 	w.settle()
+	w.restore()
 	w.drain()
 	w.prove()
 	w.check()

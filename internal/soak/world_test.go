@@ -55,6 +55,7 @@ type world struct {
 	urls     []string // of the servers
 	agents   []*process
 	api      []*client.Client // of each server
+	token    latchkey.Secret  // for them
 	env      latchkey.EnvironmentID
 	machines []machine
 	flows    map[string]latchkey.FlowID // by handover, and "limit"
@@ -71,6 +72,8 @@ type world struct {
 	runs       map[latchkey.RunID]*started
 	tickets    int
 	books      books
+
+	upkeep upkeep
 
 	tally map[string]int // what the last check has counted
 }
@@ -114,6 +117,7 @@ func newWorld(t *testing.T, e engine, dir, bin string, random *rand.Rand) *world
 	w.startServers()
 	w.prepare()
 	w.startAgents()
+	w.beginUpkeep()
 	return w
 }
 
@@ -214,8 +218,9 @@ func (w *world) startServers() {
 	// One that is good for as long as anybody wants to test.
 	made, err := w.api[0].WithToken(latchkey.NewSecret(strings.TrimSpace(string(token)))).CreateToken(w.t.Context(), latchkey.TokenCreate{Name: "soak", ExpiresIn: latchkey.Duration(8000 * time.Hour)})
 	w.must(err)
+	w.token = latchkey.NewSecret(made.Value)
 	for i := range w.api {
-		w.api[i] = w.api[i].WithToken(latchkey.NewSecret(made.Value))
+		w.api[i] = w.api[i].WithToken(w.token)
 	}
 }
 
