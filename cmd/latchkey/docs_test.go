@@ -2,13 +2,22 @@ package main
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"latchkey.dev/latchkey"
 )
 
 const cliDoc = "../../docs/cli.md"
@@ -84,4 +93,53 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(a.rootCommand())
+}
+
+// runErrors returns the values of the constants RunErr… of package latchkey, in
+// alphabetical order.
+func runErrors(t *testing.T) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../../latchkey/run.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(v.Names[0].Name, "RunErr") {
+			return true
+		}
+		code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes = append(codes, code)
+		return true
+	})
+	slices.Sort(codes)
+	return codes
+}
+
+// TestRunErrors compares the codes by which runs fail with the table of the guide
+// and with what the API says of them.
+func TestRunErrors(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(guide), "\n## 8. Runs\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var listed []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllStringSubmatch(section, -1) {
+		listed = append(listed, m[1])
+	}
+	field, _ := reflect.TypeFor[latchkey.RunError]().FieldByName("Code")
+	said := strings.NewReplacer("; of the driver ssh also ", ", ", " or ", ", ").Replace(field.Tag.Get("doc"))
+	want := runErrors(t)
+	for doc, got := range map[string][]string{"section 8 of docs/guide.md": listed, "latchkey.RunError": strings.Split(said, ", ")} {
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s lists other codes than the constants (-want +got):\n%s", doc, diff)
+		}
+	}
 }

@@ -15,12 +15,13 @@ exec 3<&0 </dev/null
 eval "$settings"
 eval "set -- $words"
 [ -f "$1" ] && [ -x "$1" ] || { echo "$ready missing"; exit 1; }
+trap : PIPE # an agent that is gone must not end this before it has cleaned up
 work=$(mktemp -d "${TMPDIR:-/tmp}/latchkey-run-XXXXXX") && cd "$work" || { echo "$ready no-folder"; exit 1; }
 
 # The flow gets a process group of its own, by which it is ended.
 group=
 if command -v setsid >/dev/null 2>&1; then group=setsid; else set -m; fi
-echo "$ready started"
+echo "$ready started" || { cd / && rm -rf "$work"; exit 1; }
 (
 	exec 3<&-
 	eval "$vars"

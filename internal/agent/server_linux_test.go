@@ -1,12 +1,17 @@
 package agent
 
 import (
+	"bytes"
 	"database/sql"
+	"errors"
+	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +19,7 @@ import (
 	_ "modernc.org/sqlite" // driver "sqlite"
 
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/latchkey"
 )
@@ -74,41 +80,125 @@ func TestServerEmpty(t *testing.T) {
 	eventually(t, latchkeytest.Patience, "the trouble to be over", func() bool { return !strings.Contains(f.status(t), "Trouble:") })
 }
 
-// TestServerRestored brings the server back with a database from before a run. The
-// agent ends the flow that the server knows nothing of, and works on.
+// TestServerRestored brings the server back with a database from before some
+// runs: one from a backup, and a copy that it notices by itself. The agent ends the
+// flows that this server has given up or knows nothing of, and works on.
 func TestServerRestored(t *testing.T) {
 	t.Parallel()
+	for name, put := range map[string]func(t *testing.T, f *fixture, url string) (restore func()){
+		"from a backup": func(t *testing.T, f *fixture, url string) func() {
+			var text bytes.Buffer
+			if _, err := broker.Backup(t.Context(), broker.BackupConfig{DB: f.DB, Out: &text}); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				_, err := broker.Restore(t.Context(), broker.RestoreConfig{
+					Database: db.Config{URL: url, Log: slog.New(slog.DiscardHandler)}, Key: f.Key,
+					Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text.Bytes())), nil },
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"a copy": func(t *testing.T, f *fixture, url string) func() {
+			raw, err := sql.Open("sqlite", f.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			if _, err := raw.ExecContext(t.Context(), "VACUUM INTO $1", url); err != nil {
+				t.Fatal(err)
+			}
+			return func() {}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testServerRestored(t, put)
+		})
+	}
+}
+
+func testServerRestored(t *testing.T, put func(t *testing.T, f *fixture, url string) (restore func())) {
 	f := newFixture(t)
-	a := f.agent(t)
-	f.await(t, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
-	raw, err := sql.Open("sqlite", f.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer raw.Close()
-	backup := filepath.Join(t.TempDir(), "restored.db")
-	if _, err := raw.ExecContext(t.Context(), "VACUUM INTO $1", backup); err != nil {
-		t.Fatal(err)
-	}
-	// Since the backup: a new session, and a run.
-	if code := a.signal(t, syscall.SIGTERM); code != 0 {
-		t.Fatalf("the agent ended with %d", code)
-	}
-	a = f.agent(t)
+	a := f.agent(t, "--slots", "2")
 	marker := "restored-" + filepath.Base(t.TempDir()) + t.Name()
-	id := f.run(t, "tick", "600", "100ms", marker)
-	f.awaitOutput(t, id, "line 3\n")
-	restored := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: backup, Key: f.Key})
-	f.replace(restored.Handler(t))
-	eventually(t, 40*time.Second, "the end of the flow", func() bool { return len(processes(t, marker)) == 0 })
-	eventually(t, latchkeytest.Patience, "the agent's log to say what happened", func() bool {
-		return strings.Contains(a.log.String(), "the run is not claimed by this machine with this claim")
-	})
-	f.Broker, f.Admin = restored.Broker, restored.Admin
-	if m, err := f.Broker.Machine(t.Context(), f.Admin, f.Env, f.machine); err != nil || m.Status == latchkey.MachineQuarantined {
-		t.Errorf("machine = %+v, %v; want it in use", m, err)
+	held, cancelled := f.run(t, "tick", "600", "100ms", marker), f.run(t, "tick", "600", "100ms", marker)
+	f.awaitOutput(t, held, "line 3\n")
+	f.awaitOutput(t, cancelled, "line 3\n")
+	once, times := f.once(t, latchkey.HandoverNone)
+	waiting := f.start(t, once, nil)
+	url := filepath.Join(t.TempDir(), "restored.db")
+	restore := put(t, f, url)
+
+	// Since then: a run has ended and one was executed, another began, the agent
+	// has opened a session, and a machine was enrolled.
+	if _, err := f.Broker.CancelRun(t.Context(), f.Admin, f.Env, cancelled); err != nil {
+		t.Fatal(err)
 	}
-	f.awaitWithin(t, latchkeytest.Patience, f.run(t, "tick", "1", "1ms"), latchkey.RunSucceeded, "")
+	f.await(t, cancelled, latchkey.RunCancelled, latchkey.RunErrCancelled)
+	f.await(t, waiting, latchkey.RunSucceeded, "")
+	var refused atomic.Bool
+	f.proxy.set(func(p *proxy) {
+		p.hook = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			if filepath.Base(r.URL.Path) == "sessions" || !refused.CompareAndSwap(false, true) {
+				return false
+			}
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+	})
+	eventually(t, latchkeytest.Patience, "the second session", func() bool { return strings.Count(a.log.String(), "session opened") == 2 })
+	later := f.run(t, "tick", "600", "100ms", marker)
+	f.awaitOutput(t, later, "line 3\n")
+	newer := *f
+	newer.dir = filepath.Join(t.TempDir(), "agent")
+	newer.enrol(t, "--name", "host2", "--allow-command", f.program)
+
+	restore()
+	restored := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Key: f.Key})
+	f.replace(restored.Handler(t))
+	f.Broker, f.Admin = restored.Broker, restored.Admin
+	for _, id := range []latchkey.RunID{held, cancelled, waiting} {
+		if r := f.await(t, id, latchkey.RunFailed, latchkey.RunErrRestored); !strings.Contains(r.Error.Message, "it is not repeated") {
+			t.Errorf("run %s: %s; want that it is not repeated", id, r.Error.Message)
+		}
+	}
+	if _, err := f.Broker.Run(t.Context(), f.Admin, f.Env, later); !errors.Is(err, latchkey.ErrNotFound) {
+		t.Errorf("the run from after the backup: %v; want %v", err, latchkey.ErrNotFound)
+	}
+	eventually(t, latchkeytest.Patience, "the end of the flows", func() bool { return len(processes(t, marker)) == 0 })
+	logged := func(id latchkey.RunID, text string) {
+		t.Helper()
+		eventually(t, latchkeytest.Patience, "the agent's log to say of a run: "+text, func() bool {
+			for line := range strings.Lines(a.log.String()) {
+				if strings.Contains(line, string(id)) && strings.Contains(line, text) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	logged(held, "the server has given it up")
+	logged(later, "the run is not claimed by this machine with this claim")
+	logged(later, "the server has given it up")
+
+	// The same agent works on, in a session that it opened by itself.
+	f.await(t, f.start(t, f.flow(t, latchkey.HandoverEnvironment, time.Minute, "leak"), nil), latchkey.RunSucceeded, "")
+	if n := strings.Count(a.log.String(), "session opened"); n < 3 || times() != 1 {
+		t.Errorf("%d sessions, and the run that waited was executed %d times; want a new one after the restore, and once: %s", n, times(), a.log)
+	}
+	if m, err := f.Broker.Machine(t.Context(), f.Admin, f.Env, f.machine); err != nil || m.Status != latchkey.MachineOnline || m.Running+m.Queued != 0 {
+		t.Errorf("machine = %+v, %v; want it online with nothing to do", m, err)
+	}
+	if _, err := f.Broker.Authenticate(t.Context(), f.AdminToken); err != nil {
+		t.Errorf("the API token of before: %v", err)
+	}
+	b := newer.agent(t)
+	if code := b.end(t, latchkeytest.Patience); code != 1 || !strings.Contains(b.log.String(), "the server does not know this machine, or it was removed; enrol it anew") {
+		t.Errorf("the agent of a machine enrolled since ended with %d: %s; want 1, and that it is to be enrolled anew", code, b.log)
+	}
 }
 
 // TestClones copies a machine's keys and runs both agents, in every order.

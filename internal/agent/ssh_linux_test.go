@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -44,19 +45,27 @@ func (f *fixture) connectSSH(t *testing.T) {
 		return err == nil && len(m.Policy.SSHServers) == 1
 	})
 	a.signal(t, syscall.SIGTERM)
+	f.Connection = f.sshConnection(t, "ERP by SSH", f.Username)
+}
+
+// sshConnection makes a credential with the chain's password, and a connection
+// that signs in with it.
+func (f *fixture) sshConnection(t *testing.T, name string, user latchkey.Variable) latchkey.Connection {
+	t.Helper()
 	c, err := f.Broker.CreateCredential(t.Context(), f.Admin, f.Env, latchkey.CredentialCreate{
-		Name: "ERP by SSH", Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureSession,
-		Slots: map[latchkey.Slot]string{latchkey.SlotUsername: f.Username.Name, latchkey.SlotPassword: f.Password.Name},
+		Name: name, Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureSession,
+		Slots: map[latchkey.Slot]string{latchkey.SlotUsername: user.Name, latchkey.SlotPassword: f.Password.Name},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Connection, err = f.Broker.CreateConnection(t.Context(), f.Admin, f.Env, latchkey.ConnectionCreate{
-		Name: "ERP by SSH", Target: latchkey.Target{Machine: f.machine}, Driver: latchkey.DriverSSH, Credential: c.ID,
+	connection, err := f.Broker.CreateConnection(t.Context(), f.Admin, f.Env, latchkey.ConnectionCreate{
+		Name: name, Target: latchkey.Target{Machine: f.machine}, Driver: latchkey.DriverSSH, Credential: c.ID,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return connection
 }
 
 // newSSHServer starts a server with the chain's user.
@@ -168,36 +177,46 @@ func TestSSHFlowSees(t *testing.T) {
 }
 
 // TestSSHEnds ends flows on a real server from outside. Nothing of them may go
-// on there.
+// on there, and none is executed again.
 func TestSSHEnds(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
 		end   func(t *testing.T, f *fixture, a *agentProcess, s *sshd.Server, l *link, id latchkey.RunID)
-		state latchkey.RunState // "" is that nobody reports
+		state latchkey.RunState
 		code  string
+		text  string // part of why
 	}{
 		{"cancel", func(t *testing.T, f *fixture, _ *agentProcess, _ *sshd.Server, _ *link, id latchkey.RunID) {
 			if _, err := f.Broker.CancelRun(t.Context(), f.Admin, f.Env, id); err != nil {
 				t.Fatal(err)
 			}
-		}, latchkey.RunCancelled, latchkey.RunErrCancelled},
+		}, latchkey.RunCancelled, latchkey.RunErrCancelled, "the run was cancelled"},
 		{"server killed", func(_ *testing.T, _ *fixture, _ *agentProcess, s *sshd.Server, _ *link, _ latchkey.RunID) { s.Kill() },
-			latchkey.RunFailed, latchkey.RunErrLost},
+			latchkey.RunFailed, latchkey.RunErrLost, "the connection to the SSH server erp was lost"},
 		{"connection cut", func(_ *testing.T, _ *fixture, _ *agentProcess, _ *sshd.Server, l *link, _ latchkey.RunID) { l.cut() },
-			latchkey.RunFailed, latchkey.RunErrLost},
+			latchkey.RunFailed, latchkey.RunErrLost, "the connection to the SSH server erp was lost"},
 		{"agent stopped", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) {
 			if code := a.signal(t, syscall.SIGTERM); code != 0 {
 				t.Errorf("agent ended with %d; want 0", code)
 			}
-		}, latchkey.RunCancelled, latchkey.RunErrCancelled},
-		{"agent killed", func(t *testing.T, _ *fixture, a *agentProcess, _ *sshd.Server, _ *link, _ latchkey.RunID) {
+		}, latchkey.RunCancelled, latchkey.RunErrCancelled, "the agent was stopped while the flow ran"},
+		{"agent killed", func(t *testing.T, f *fixture, a *agentProcess, s *sshd.Server, _ *link, id latchkey.RunID) {
 			a.signal(t, syscall.SIGKILL)
-		}, "", ""},
+			awaitOnly(t, s, 1) // with no agent there
+			b := f.agent(t)
+			f.await(t, f.run(t, "exit", "0"), latchkey.RunSucceeded, "")
+			if r := f.get(t, id); r.State != latchkey.RunRunning || strings.Contains(b.log.String(), string(id)) {
+				t.Errorf("run %s is %s; want it running until its lease ends, and left alone by the next agent: %s", id, r.State, b.log)
+			}
+		}, latchkey.RunFailed, latchkey.RunErrAgentLost, "may have done part of its work and is not repeated"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && tt.code == latchkey.RunErrAgentLost {
+				t.Skip("takes longer than a lease")
+			}
 			server := newSSHServer(t)
 			l := newLink(t, server.Address)
 			f := sshFixture(t, server, l.address())
@@ -207,12 +226,67 @@ func TestSSHEnds(t *testing.T) {
 			if n := len(server.Processes()); n < 4 {
 				t.Errorf("%d processes of the user; want the flow's 4 and more: %v", n, server.Processes())
 			}
+			folder := remoteFolder(t, server)
 			tt.end(t, f, a, server, l, id)
-			if tt.state != "" {
-				f.await(t, id, tt.state, tt.code)
+			r := f.awaitWithin(t, latchkey.RunLease+latchkeytest.Patience, id, tt.state, tt.code)
+			if !strings.Contains(r.Error.Message, tt.text) {
+				t.Errorf("it failed since %s; want %s", r.Error.Message, tt.text)
+			}
+			if got := f.output(t, id, "stdout"); got != "ready\n" || r.Releases != 1 || r.ExitCode != nil {
+				t.Errorf("output %q, %d releases, exit code %v; want it executed once and no exit code", got, r.Releases, r.ExitCode)
 			}
 			awaitOnly(t, server, 1)
+			if _, err := os.Lstat(folder); !os.IsNotExist(err) {
+				t.Errorf("the folder %s is there after the run: %v", folder, err)
+			}
 		})
+	}
+}
+
+// remoteFolder returns the folder that the one flow on a server began in.
+func remoteFolder(t *testing.T, s *sshd.Server) string {
+	t.Helper()
+	for pid, line := range s.Processes() {
+		if strings.Contains(line, "flow tree") {
+			folder, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return folder
+		}
+	}
+	t.Fatalf("no flow on the server: %v", s.Processes())
+	return ""
+}
+
+// TestSSHGoneBefore has the agent be gone when the script on the server would say
+// that the flow begins: it does not, and no folder is left.
+func TestSSHGoneBefore(t *testing.T) {
+	t.Parallel()
+	marker, tmp := filepath.Join(t.TempDir(), "executed"), t.TempDir()
+	text, err := remote{life: usualSigns, run: "run_x", command: []string{"/usr/bin/touch", marker}, env: []string{"LATCHKEY_RUN=run_x"}}.lines("ready")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdout.Close()
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", bootstrap)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + tmp}
+	cmd.Stdin, cmd.Stdout = strings.NewReader(remoteScript+".\n"+text), stdout
+	if err := cmd.Run(); err == nil {
+		t.Error("the script succeeds")
+	}
+	if _, err := os.Lstat(marker); !os.IsNotExist(err) {
+		t.Errorf("the flow was executed: %v", err)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left on the server: %v, %v", left, err)
 	}
 }
 
@@ -222,25 +296,9 @@ func TestSSHTest(t *testing.T) {
 	server := newSSHServer(t)
 	f := sshFixture(t, server, server.Address)
 	f.agent(t)
-	test := func(want string, code string) latchkey.ConnectionTest {
+	test := func(want, code string) latchkey.ConnectionTest {
 		t.Helper()
-		ct, err := f.Broker.TestConnection(t.Context(), f.Admin, f.Env, f.Connection.ID, false, 30*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := string(ct.State) + ":"
-		gotCode := ""
-		for _, r := range ct.Steps {
-			got += " " + string(r.State)
-			gotCode += r.Code
-		}
-		if got != want || gotCode != code {
-			t.Errorf("test %s, code %q; want %s, %q: %+v", got, gotCode, want, code, ct.Steps)
-		}
-		if strings.Contains(fmt.Sprint(ct), latchkeytest.ChainPassword) || strings.Contains(fmt.Sprint(ct), "wrong-one") {
-			t.Error("the test tells the password")
-		}
-		return ct
+		return f.testConnection(t, f.Connection, want, code)
 	}
 	passed := test("passed: passed passed passed passed passed passed", "")
 	f.SetSecret(t, f.Reference.Secret, "wrong-one")
@@ -262,6 +320,68 @@ func TestSSHTest(t *testing.T) {
 	test(refused, latchkey.RunErrHostKey)
 	if r := f.get(t, passed.Run); r.Kind != latchkey.RunTest || r.Releases != 1 {
 		t.Errorf("the test's run is %+v; want a test with one release", r)
+	}
+}
+
+// testConnection tests a connection. want are the states of the test and of its
+// steps, code is that of the one that failed.
+func (f *fixture) testConnection(t *testing.T, c latchkey.Connection, want, code string) latchkey.ConnectionTest {
+	t.Helper()
+	ct, err := f.Broker.TestConnection(t.Context(), f.Admin, f.Env, c.ID, false, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(ct.State) + ":"
+	gotCode := ""
+	for _, r := range ct.Steps {
+		got += " " + string(r.State)
+		gotCode += r.Code
+	}
+	if got != want || gotCode != code {
+		t.Errorf("test %s, code %q; want %s, %q: %+v", got, gotCode, want, code, ct.Steps)
+	}
+	if strings.Contains(fmt.Sprint(ct), latchkeytest.ChainPassword) || strings.Contains(fmt.Sprint(ct), "wrong-one") {
+		t.Error("the test tells the password")
+	}
+	return ct
+}
+
+// TestSSHAccounts signs in with accounts that a real server does not let in. The
+// test of the connection and a run say the same about it.
+func TestSSHAccounts(t *testing.T) {
+	t.Parallel()
+	password := latchkeytest.ChainPassword
+	server := sshd.New(t, sshd.Options{Users: []sshd.User{
+		{Name: "locked", Password: password, Locked: true},
+		{Name: "nopassword", NoPassword: true},
+		{Name: "expired", Password: password, PasswordExpired: true},
+		{Name: "left", Password: password, AccountExpired: true},
+	}})
+	f := sshFixture(t, server, server.Address)
+	f.agent(t)
+	const refused = "the SSH server erp refused %s with the password from the vault. Either the password is wrong, or there is no such account, or it is locked, which the server does not tell; " +
+		"set the right password in the vault, or have the account unlocked. It is not tried again by itself"
+	for _, tt := range []struct{ user, code, text string }{
+		{"locked", latchkey.RunErrSignIn, fmt.Sprintf(refused, "locked")},
+		{"nopassword", latchkey.RunErrSignIn, fmt.Sprintf(refused, "nopassword")},
+		{"expired", latchkey.RunErrExpired, "the password of expired on the SSH server erp has expired; set a new one there and in the vault"},
+		{"left", latchkey.RunErrAccount, "the SSH server erp does not let the account left in, though it did not say that the password is wrong; " +
+			"it says: Your account has expired; please contact your system administrator."},
+	} {
+		t.Run(tt.user, func(t *testing.T) {
+			user, err := f.Broker.CreateVariable(t.Context(), f.Admin, f.Env, latchkey.VariableCreate{DisplayName: tt.user, Type: latchkey.TypeText, Value: &tt.user})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Connection = f.sshConnection(t, tt.user, user)
+			ct := f.testConnection(t, f.Connection, "failed: passed passed passed passed passed failed", tt.code)
+			if last := ct.Steps[len(ct.Steps)-1]; last.Step != latchkey.StepSignIn || last.Message != tt.text {
+				t.Errorf("step %s: %s; want %s: %s", last.Step, last.Message, latchkey.StepSignIn, tt.text)
+			}
+			if r := f.await(t, f.run(t, "exit", "0"), latchkey.RunFailed, tt.code); r.Error.Message != tt.text || r.Releases != 1 || r.ExitCode != nil {
+				t.Errorf("run %s, %d releases, exit code %v; want %s, one release, no exit code", r.Error.Message, r.Releases, r.ExitCode, tt.text)
+			}
+		})
 	}
 }
 

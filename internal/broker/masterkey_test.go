@@ -1,7 +1,11 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,7 +51,8 @@ func load(t *testing.T, path string) *seal.Key {
 }
 
 // TestRotateMasterKey changes the master key beside two servers that read and
-// write all the time. The change is killed again and again, and goes on.
+// write all the time. The change is killed again and again, and goes on. Each
+// backup that is taken meanwhile is one state.
 func TestRotateMasterKey(t *testing.T) {
 	latchkeytest.EachDB(t, func(t *testing.T, url string) {
 		path := filepath.Join(t.TempDir(), "master.key")
@@ -88,6 +93,16 @@ func TestRotateMasterKey(t *testing.T) {
 		}
 		defer wg.Wait()
 		defer stop()
+		backups := make([][]byte, 4)
+		wg.Go(func() {
+			for i := range backups {
+				b := &busyWriter{change: func() { changeAll(t, second, c, i) }}
+				if _, err := broker.Backup(t.Context(), broker.BackupConfig{DB: second.DB, Out: b}); err != nil {
+					t.Errorf("backup %d: %v", i, err)
+				}
+				backups[i] = b.Bytes()
+			}
+		})
 
 		d, err := db.OpenExisting(t.Context(), db.Config{URL: s.URL})
 		if err != nil {
@@ -146,6 +161,9 @@ func TestRotateMasterKey(t *testing.T) {
 		if n[old].Sealed != 0 || !n[old].Known || n[added].Sealed < 223 || !n[added].Seals {
 			t.Errorf("in the end %+v; want all under %s", n, added)
 		}
+		for i, text := range backups {
+			checkBackup(t, text, load(t, path), i)
+		}
 		sealing, retired, err := broker.RetireKeys(t.Context(), d, load(t, path), "tester")
 		if err != nil || sealing != added || len(retired) != 1 || retired[0] != old {
 			t.Errorf("RetireKeys = %s, %q, %v", sealing, retired, err)
@@ -168,6 +186,98 @@ func TestRotateMasterKey(t *testing.T) {
 			t.Errorf("audit has %q; want %q", got, want)
 		}
 	})
+}
+
+// A busyWriter takes a backup, and has something changed each time that another
+// table begins.
+type busyWriter struct {
+	bytes.Buffer
+	change func()
+}
+
+// Write implements [io.Writer].
+func (w *busyWriter) Write(b []byte) (int, error) {
+	if bytes.HasPrefix(b, []byte(`{"table":`)) {
+		w.change()
+	}
+	return w.Buffer.Write(b)
+}
+
+// changeAll makes things, each with rows of several tables, while backup i is taken.
+func changeAll(t *testing.T, s *latchkeytest.Service, c *latchkeytest.Chain, i int) {
+	if _, err := s.Broker.SetSecret(t.Context(), s.Admin, c.Vault.Name, fmt.Sprintf("during-%d", i), latchkey.NewSecret("x"), latchkey.SecretAttributes{Enabled: true}); err != nil {
+		t.Errorf("write beside a backup: %v", err)
+	}
+	text := "x"
+	if _, err := s.Broker.CreateVariable(t.Context(), s.Admin, c.Env, latchkey.VariableCreate{DisplayName: fmt.Sprintf("during %d %s", i, rand.Text()), Type: latchkey.TypeText, Value: &text}); err != nil {
+		t.Errorf("make a variable beside a backup: %v", err)
+	}
+}
+
+// checkBackup restores backup i and looks whether it is one state of the database:
+// everything sealed opens, references resolve, what one transaction wrote is there
+// together or not at all, and nothing that was written while it was taken.
+func checkBackup(t *testing.T, text []byte, key *seal.Key, i int) {
+	t.Helper()
+	url := filepath.Join(t.TempDir(), "restored.db")
+	r, err := broker.Restore(t.Context(), restoreConfig(url, text, key))
+	if err != nil {
+		t.Fatalf("restore backup %d: %v", i, err)
+	}
+	raw, err := sql.Open("sqlite", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	count := func(query string, args ...any) (n int64) {
+		t.Helper()
+		if err := raw.QueryRowContext(t.Context(), "SELECT count(*) FROM "+query, args...).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	rows := map[string]int64{}
+	for line := range bytes.Lines(text) {
+		var end struct {
+			End  string
+			Rows int64
+		}
+		if bytes.HasPrefix(line, []byte(`{"end":`)) {
+			if err := json.Unmarshal(line, &end); err != nil {
+				t.Fatal(err)
+			}
+			rows[end.End] = end.Rows
+		}
+	}
+	for table, n := range rows {
+		switch table {
+		case "audit", "settings", "machine_sessions": // a restore changes them
+			continue
+		}
+		if got := count(table); got != n {
+			t.Errorf("backup %d: %d rows of %s restored; want %d", i, got, table, n)
+		}
+	}
+	if want := rows["sealed_settings"] + rows["machine_sessions"] + rows["vault_secret_versions"]; r.Sealed.Bad != 0 || r.Sealed.Count != want || rows["vault_secret_versions"] < 220 {
+		t.Errorf("backup %d: %+v; want %d sealed values, 220 secrets among them, all to open", i, r.Sealed, want)
+	}
+	for what, query := range map[string]string{
+		"references that lead nowhere":    `pragma_foreign_key_check`,
+		"secrets without their entry":     `vault_secret_versions WHERE version NOT IN (SELECT json_extract(entry, '$.details.version') FROM audit WHERE action = 'secret.set' AND outcome = 'ok')`,
+		"entries without their secret":    `audit WHERE action = 'secret.set' AND outcome = 'ok' AND json_extract(entry, '$.details.version') NOT IN (SELECT version FROM vault_secret_versions)`,
+		"variables without an owner":      `variables WHERE id NOT IN (SELECT subject_id FROM grants WHERE role = 'owner')`,
+		"grants on nothing":               `grants WHERE subject_kind = 'variable' AND subject_id NOT IN (SELECT id FROM variables)`,
+		"variables without their entry":   `variables WHERE id NOT IN (SELECT subject_id FROM audit WHERE action = 'variable.create')`,
+		"entries without their variable":  `audit WHERE action = 'variable.create' AND subject_id NOT IN (SELECT id FROM variables)`,
+		"secrets from while it was taken": fmt.Sprintf(`vault_secret_versions WHERE name_key = 'during-%d'`, i),
+	} {
+		if n := count(query); n != 0 {
+			t.Errorf("backup %d has %d %s", i, n, what)
+		}
+	}
+	if n := count(`grants WHERE subject_kind = 'variable'`); i > 0 && n < 30 {
+		t.Errorf("backup %d has %d grants on variables; want those that were made while the one before was taken", i, n)
+	}
 }
 
 // TestServerWithoutTheNewKey tests a server whose key file somebody forgot: it

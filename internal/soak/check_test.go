@@ -153,6 +153,7 @@ func (w *world) check() {
 	}
 	w.checkBooks(events)
 	w.checkVault()
+	w.checkUpkeep()
 	w.checkComplaints()
 	w.checkMachine()
 	w.count(runs, executions, audit)
@@ -248,7 +249,7 @@ func (w *world) checkStarted(s *started, r latchkey.Run, x *execution, h *histor
 	}
 	switch code := code(r); {
 	case r.State == s.want && (code == "" || code != latchkey.RunErrExit || r.ExitCode != nil && *r.ExitCode == s.code):
-	case code == latchkey.RunErrAgentLost:
+	case (code == latchkey.RunErrAgentLost || code == latchkey.RunErrPending) && w.excusedLoss(r):
 	case code == latchkey.RunErrRelease && w.excused(r.QueuedAt, *r.FinishedAt):
 	case r.State == latchkey.RunCancelled && r.CancelAsked, r.State == latchkey.RunCancelled && cancelled != nil:
 	case s.cancel && r.State == latchkey.RunTimedOut: // the client gave up cancelling
@@ -298,6 +299,9 @@ func (w *world) count(runs map[latchkey.RunID]latchkey.Run, executions map[latch
 			state = "lost"
 		}
 		n[state]++
+		if executions[r.ID] != nil && w.ssh != nil && r.Machine == w.machines[len(w.machines)-1].id {
+			n["over SSH"]++
+		}
 	}
 	for _, h := range audit {
 		for _, l := range h.releases {
@@ -305,11 +309,53 @@ func (w *world) count(runs map[latchkey.RunID]latchkey.Run, executions map[latch
 			n["delivered"] += len(l.delivered)
 		}
 	}
+	n["backups"], n["master keys"] = w.upkeep.taken, w.upkeep.keys
 	n["variables and credentials"] = len(w.books.variables) + len(w.books.credentials) + len(w.books.deleted)
 	for _, s := range w.secrets {
 		n["versions"] += len(s.values)
 	}
 	w.tally = n
+}
+
+// done returns what was counted so far.
+func (w *world) done() map[string]int {
+	w.counts.Lock()
+	defer w.counts.Unlock()
+	all := map[string]int{}
+	maps.Copy(all, w.tally)
+	for kind, n := range w.counts.kills {
+		all["killed: "+kind] = n
+	}
+	return all
+}
+
+// checkWork looks whether the round that began with some counts has tested anything:
+// where nothing is done no promise is broken.
+func (w *world) checkWork(before map[string]int) {
+	w.t.Helper()
+	least := map[string]int{"backups": 2, "master keys": 1}
+	for _, what := range []string{"acknowledged", "executions", "delivered"} {
+		least[what] = len(w.machines) + 1 // each has proved in the end that it works
+	}
+	if w.ssh != nil {
+		least["over SSH"] = 2
+	}
+	for _, kind := range w.kinds() {
+		least["killed: "+kind] = 1
+	}
+	for _, m := range missing(least, before, w.done()) {
+		w.fault("the round tests too little: %s", m)
+	}
+}
+
+// missing says of what there is less than at least so much between two counts.
+func missing(least, before, after map[string]int) (all []string) {
+	for what, n := range least {
+		if got := after[what] - before[what]; got < n {
+			all = append(all, fmt.Sprintf("%s %d; want %d at least", what, got, n))
+		}
+	}
+	return all
 }
 
 // summary says in a line what was done.

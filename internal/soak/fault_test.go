@@ -4,6 +4,7 @@ package soak
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,24 @@ func (w *world) excused(from, to time.Time) bool {
 		}
 	}
 	return false
+}
+
+// claimGrace is how long after its agent was killed a claim may still be made
+// that the agent had asked for.
+const claimGrace = 5 * time.Second
+
+// excusedLoss reports whether a run may have ended as it did since its agent was
+// killed while it had the run. Nothing else loses one: agents ask again.
+func (w *world) excusedLoss(r latchkey.Run) bool {
+	i := slices.IndexFunc(w.machines, func(m machine) bool { return m.id == r.Machine })
+	if i < 0 || r.ClaimedAt == nil || r.FinishedAt == nil {
+		return false
+	}
+	from := r.ClaimedAt.Add(-claimGrace)
+	if code(r) == latchkey.RunErrPending { // others of the agent were signing in, and count until they are lost
+		from = from.Add(-latchkey.RunLease - patience)
+	}
+	return w.agents[i].killedWithin(from, *r.FinishedAt)
 }
 
 // A complaint is an error that a program has logged.

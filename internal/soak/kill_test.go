@@ -54,28 +54,66 @@ func (w *world) await(program, text string, while time.Duration) *process {
 	}
 }
 
-// kill kills at random moments, or at moments that it aims at, until over.
-func (w *world) kill(over <-chan time.Time) {
-	r := w.random
+// Kinds of what is killed.
+const (
+	killServer   = "server"
+	killAgent    = "agent"
+	killAnswers  = "answers" // to agents
+	killBackend  = "backend" // one process of PostgreSQL
+	killPostgres = "PostgreSQL"
+)
+
+// kinds returns what there is to kill.
+func (w *world) kinds() []string {
+	all := []string{killServer, killAgent, killAnswers}
+	if w.cluster != nil {
+		all = append(all, killBackend, killPostgres)
+	}
+	return all
+}
+
+// kind returns what a number below 100 has killed.
+func (w *world) kind(n int) string {
+	switch {
+	case n >= 88:
+		return killAnswers
+	case w.cluster != nil && n < 15:
+		return killBackend
+	case w.cluster != nil && n < 27:
+		return killPostgres
+	case n%2 == 0:
+		return killServer
+	}
+	return killAgent
+}
+
+// kill kills at random moments, or at moments that it aims at, for a while, and
+// something of each kind in any case.
+func (w *world) kill(while time.Duration) {
+	r, end := w.random, time.Now().Add(while)
 	// The fewer there are to kill, the rarer, so that work gets done.
 	most := 8 * time.Second / time.Duration(len(w.servers)+len(w.agents))
-	for {
-		select {
-		case <-over:
-			return
-		case <-time.After(between(r, 200*time.Millisecond, most)):
-		}
+	first := w.kinds()
+	r.Shuffle(len(first), func(i, j int) { first[i], first[j] = first[j], first[i] })
+	for i := 0; ; i++ {
 		// Every choice is made here, so that the same seed makes the same choices.
-		aim, aimed, wait := aims[r.IntN(len(aims))], r.IntN(3) > 0, between(r, 0, 40*time.Millisecond)
+		rest, aim, aimed, wait := between(r, 200*time.Millisecond, most), aims[r.IntN(len(aims))], r.IntN(3) > 0, between(r, 0, 40*time.Millisecond)
 		victim, second, pause, n := r.IntN(100), r.IntN(8) == 0, between(r, 0, 1200*time.Millisecond), r.IntN(1000)
+		kind := w.kind(victim)
+		if i < len(first) {
+			kind = first[i]
+		} else if time.Now().Add(rest).After(end) {
+			return
+		}
+		time.Sleep(rest)
 		var hit *process
 		if aimed {
 			hit = w.await(aim.program, aim.text, 1500*time.Millisecond)
 		}
 		time.Sleep(wait)
-		w.strike(victim, hit, pause, n)
+		w.strike(kind, hit, pause, n)
 		if second {
-			w.strike((victim+50)%100, nil, pause/2, n/2)
+			w.strike(w.kind((victim+50)%100), nil, pause/2, n/2)
 		}
 	}
 }
@@ -84,51 +122,48 @@ func between(r *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)))
 }
 
-// strike kills one thing: hit, when there is one of the kind that victim says.
-func (w *world) strike(victim int, hit *process, pause time.Duration, n int) {
-	switch {
-	case victim >= 88:
+// strike kills one thing of a kind: hit, when that is of this kind.
+func (w *world) strike(kind string, hit *process, pause time.Duration, n int) {
+	w.t.Helper()
+	switch kind {
+	case killAnswers:
 		// As if servers were killed after a commit and before the answer, which
 		// is too short a time to hit.
 		w.losing.Store(true)
 		time.Sleep(100 * time.Millisecond)
 		w.losing.Store(false)
-		w.counts.add("answers")
-	case w.cluster != nil && victim < 15:
+	case killBackend:
 		end := w.beginOutage()
-		if w.cluster.KillBackend(n) {
-			w.counts.add("backend")
-			// Until the server has noticed, it still answers.
-			time.Sleep(200 * time.Millisecond)
-		}
+		w.eventually("a connection to PostgreSQL", patience, func() bool { return w.cluster.KillBackend(n) })
+		// Until the server has noticed, it still answers.
+		time.Sleep(200 * time.Millisecond)
 		if err := w.cluster.Ready(nil); err != nil {
 			w.fault("PostgreSQL does not recover: %v", err)
 		}
 		end()
-	case w.cluster != nil && victim < 27:
+	case killPostgres:
 		end := w.beginOutage()
 		if err := w.cluster.Kill(); err != nil {
 			w.fault("kill PostgreSQL: %v", err)
 		}
-		w.counts.add("PostgreSQL")
 		time.Sleep(pause / 2)
 		if err := w.cluster.Start(); err != nil {
 			w.fault("PostgreSQL does not start again: %v", err)
 		}
 		end()
-	case victim%2 == 0:
-		w.strikeOne("server", w.servers, hit, pause, n)
-	default:
-		w.strikeOne("agent", w.agents, hit, pause, n)
+	case killServer:
+		w.strikeOne(kind, w.servers, hit, pause, n)
+	case killAgent:
+		w.strikeOne(kind, w.agents, hit, pause, n)
 	}
+	w.counts.add(kind)
 }
 
 func (w *world) strikeOne(kind string, all []*process, hit *process, pause time.Duration, n int) {
+	w.t.Helper()
 	p := all[n%len(all)]
 	if hit != nil && strings.HasPrefix(hit.name, kind) {
 		p = hit
 	}
-	if p.kill(pause) {
-		w.counts.add(kind)
-	}
+	w.eventually(p.name+" runs", patience, func() bool { return p.kill(pause) })
 }

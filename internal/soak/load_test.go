@@ -44,12 +44,17 @@ var shapes = []shape{
 	{name: "limit", flow: "limit", pause: 30000, tree: true, want: latchkey.RunTimedOut},
 }
 
+// proof is a run that must succeed whatever was before.
+var proof = shape{name: "proof", flow: "file", want: latchkey.RunSucceeded}
+
 // A started is a run that a client was told has been queued.
 type started struct {
 	shape
-	run    latchkey.RunID
-	ticket string
-	lines  int
+	run     latchkey.RunID
+	machine latchkey.MachineID
+	asked   time.Time
+	ticket  string
+	lines   int
 
 	// What clients were told of it, guarded by world.mu.
 	cancelled *latchkey.Run // the answer to cancelling it
@@ -68,7 +73,7 @@ func (w *world) client(stop <-chan struct{}) {
 			return
 		case <-time.After(rand.N(60 * time.Millisecond)):
 		}
-		if s := w.startRun(); s != nil {
+		if s := w.startRun(w.machines[rand.IntN(len(w.machines))], shapes[rand.IntN(len(shapes))]); s != nil {
 			w.follow(s)
 		}
 	}
@@ -76,10 +81,13 @@ func (w *world) client(stop <-chan struct{}) {
 
 // startRun asks once for a run. It returns nil when that was not acknowledged:
 // then the run may exist or not.
-func (w *world) startRun() *started {
+func (w *world) startRun(m machine, what shape) *started {
+	if m.ssh && what.flow != "limit" {
+		what.flow = "none" // nothing is handed to a flow there
+	}
 	w.mu.Lock()
 	w.tickets++
-	s := &started{shape: shapes[rand.IntN(len(shapes))], ticket: fmt.Sprintf("%s-%d", w.id, w.tickets)}
+	s := &started{shape: what, machine: m.id, asked: time.Now(), ticket: fmt.Sprintf("%s-%d", w.id, w.tickets)}
 	w.mu.Unlock()
 	s.lines = rand.IntN(s.shape.lines + 1)
 	pause := rand.IntN(s.pause + 1)
@@ -92,10 +100,9 @@ func (w *world) startRun() *started {
 	if s.tree {
 		inputs["CHILDREN"] = "1"
 	}
-	machine := w.machines[rand.IntN(len(w.machines))]
 	var r latchkey.Run
 	err := w.try(func(ctx context.Context) (err error) {
-		r, err = w.anyServer().StartRun(ctx, envName, latchkey.RunCreate{Flow: w.flows[s.flow], Connection: machine.connection, Inputs: inputs})
+		r, err = w.anyServer().StartRun(ctx, envName, latchkey.RunCreate{Flow: w.flows[s.flow], Connection: m.connection, Inputs: inputs})
 		return err
 	})
 	if err != nil {
@@ -201,6 +208,42 @@ func code(r latchkey.Run) string {
 		return ""
 	}
 	return r.Error.Code
+}
+
+// working reports whether every machine has executed a run that was asked for after
+// a time, and for which a secret was released.
+func (w *world) working(since time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	done := map[latchkey.MachineID]bool{}
+	for _, s := range w.runs {
+		if s.asked.After(since) && s.end != nil && s.end.State == latchkey.RunSucceeded && s.end.Releases > 0 {
+			done[s.machine] = true
+		}
+	}
+	return len(done) == len(w.machines)
+}
+
+// prove has every machine execute a run when nothing is killed any more.
+func (w *world) prove() {
+	w.t.Helper()
+	var runs []*started
+	for _, m := range w.machines {
+		s := w.startRun(m, proof)
+		if s == nil {
+			w.t.Fatalf("no run can be started on %s, and everything is up", m.id)
+		}
+		runs = append(runs, s)
+	}
+	for _, s := range runs {
+		w.eventually("run "+string(s.run)+" has ended", patience, func() bool {
+			r, err := w.api[0].Run(w.t.Context(), envName, s.run)
+			if err == nil {
+				w.told(s, r)
+			}
+			return err == nil && r.State.Done()
+		})
+	}
 }
 
 // drain waits until every run has ended. One whose agent or server was killed at

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type process struct {
 	began   bool          // an agent has ended what its predecessor left
 	pause   time.Duration // before it is started again
 	partial []byte        // the end of its log that is no whole line yet
+	kills   []time.Time   // by us
 }
 
 // start starts a process and keeps it running.
@@ -100,7 +102,15 @@ func (p *process) kill(pause time.Duration) bool {
 		return false
 	}
 	p.killed, p.pause = true, pause
+	p.kills = append(p.kills, time.Now())
 	return p.running.Kill() == nil
+}
+
+// killedWithin reports whether the process was killed at some time between two.
+func (p *process) killedWithin(from, to time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.kills, func(at time.Time) bool { return !at.Before(from) && !at.After(to) })
 }
 
 // up reports whether the process runs, and has said that it does its work.

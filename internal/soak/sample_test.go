@@ -125,6 +125,11 @@ func (w *world) checkMachine() {
 				left = append(left, fmt.Sprintf("%s of run %s %q", id, run, ofProcess(id, "cmdline")))
 			}
 		}
+		if w.ssh != nil {
+			for id, line := range w.ssh.Processes() {
+				left = append(left, fmt.Sprintf("%d on the SSH server %q", id, line))
+			}
+		}
 		if len(left) == 0 || time.Now().After(deadline) {
 			break
 		}

@@ -11,10 +11,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"latchkey.dev/latchkey"
 )
 
 var (
-	length = flag.Duration("soak.length", 35*time.Second, "for how long processes are killed")
+	length = flag.Duration("soak.length", 0, "for how long processes are killed; 0 is as long as fits into two minutes with all else")
 	seed   = flag.Uint64("soak.seed", 0, "what the killer's choices follow from; 0 is a new one")
 )
 
@@ -22,10 +24,19 @@ var (
 // check waits until the leases of lost runs are over.
 const roundLength = 5 * time.Minute
 
+// A short soak takes two minutes in all, unless the machine is too slow for it. The
+// leases of lost runs and the checks follow after the killing.
+const (
+	shortSoak    = 2 * time.Minute
+	afterKilling = latchkey.RunLease + 8*time.Second
+	shortKilling = 20 * time.Second // at least
+)
+
 func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes two minutes")
 	}
+	began := time.Now()
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
@@ -50,12 +61,16 @@ func TestSoak(t *testing.T) {
 	build(t, bin)
 	for i, engine := range []engine{
 		{name: "SQLite", servers: 1, agents: 1, clients: 5},
-		{name: "PostgreSQL", servers: 2, agents: 3, clients: 10},
+		{name: "PostgreSQL", servers: 2, agents: 3, clients: 10, overSSH: true},
 	} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, engine, filepath.Join(dir, engine.name), bin, rand.New(rand.NewPCG(*seed, uint64(i))))
-			for left := *length; left > 0; left -= roundLength {
+			left := *length
+			if left == 0 {
+				left = max(shortSoak-afterKilling-time.Since(began), shortKilling)
+			}
+			for ; left > 0; left -= roundLength {
 				w.round(min(left, roundLength))
 				if t.Failed() {
 					return
@@ -69,6 +84,7 @@ func TestSoak(t *testing.T) {
 type engine struct {
 	name                     string
 	servers, agents, clients int
+	overSSH                  bool // the runs of the last agent, where that can be tested
 }
 
 // build builds the programs into a folder.
@@ -97,20 +113,29 @@ func build(t *testing.T, bin string) {
 // round kills for a while and then checks everything.
 func (w *world) round(kill time.Duration) {
 	w.t.Helper()
-	began := time.Now()
+	began, before := time.Now(), w.done()
 	stop := make(chan struct{})
 	var work sync.WaitGroup
+	end := sync.OnceFunc(func() {
+		close(stop)
+		work.Wait()
+	})
+	defer end()
 	for range w.clients {
 		work.Go(func() { w.client(stop) })
 	}
 	work.Go(func() { w.rotate(stop) })
 	work.Go(func() { w.keepBooks(stop) })
+	work.Go(func() { w.keepUp(stop) })
 	work.Go(func() { w.sample(stop) })
-	w.kill(time.After(kill))
-	close(stop)
-	work.Wait()
+	w.eventually("every machine has executed a run", patience, func() bool { return w.working(began) })
+	w.kill(kill)
+	end()
 	w.settle()
+	w.restore()
 	w.drain()
+	w.prove()
 	w.check()
+	w.checkWork(before)
 	w.t.Logf("%s in %v", w.summary(), time.Since(began).Round(time.Second))
 }

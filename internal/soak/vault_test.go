@@ -28,6 +28,7 @@ import (
 type secret struct {
 	name       string
 	credential latchkey.CredentialID
+	fixed      bool // it stays the password of an account
 
 	mu     sync.Mutex
 	values []value // in the order in which they were set; guarded by mu
@@ -71,8 +72,36 @@ type vaultFace struct {
 		base string
 		http *http.Client
 	}
-	mu    sync.Mutex
-	token client.VaultToken // guarded by mu
+
+	mu      sync.Mutex // guards what follows
+	token   client.VaultToken
+	got     time.Time // the token
+	rekeyed time.Time // when the master key was changed last; in the future while it is
+}
+
+// keyGrace is how long after the master key was changed a server may not know it.
+const keyGrace = 5 * time.Second
+
+// rekey notes that the master key is being changed, until the returned function is
+// called.
+func (f *vaultFace) rekey() (end func()) {
+	note := func(at time.Time) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.rekeyed = at
+	}
+	note(time.Now().Add(time.Hour))
+	return func() { note(time.Now().Add(keyGrace)) }
+}
+
+// forget forgets the token, which was refused, and reports whether that may be
+// since it was signed with a master key that its server does not have: another
+// server has taken a new one up already, or the old one is retired.
+func (f *vaultFace) forget() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.token = client.VaultToken{}
+	return f.got.Before(f.rekeyed)
 }
 
 func (f *vaultFace) init(w *world) {
@@ -107,7 +136,7 @@ func (w *world) bearer(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		w.vault.token = t
+		w.vault.token, w.vault.got = t, time.Now()
 	}
 	return w.vault.token.Token, nil
 }
@@ -115,10 +144,20 @@ func (w *world) bearer(ctx context.Context) (string, error) {
 // A bundle is a secret as Key Vault answers it.
 type bundle struct{ ID, Value string }
 
-// ask makes a request to the vault's face of a server.
+// ask makes a request to the vault's face of a server, with another token when the
+// one that it had is over.
 func (w *world) ask(ctx context.Context, server int, method, target string, body any) (b bundle, status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
+	for {
+		if b, status, err = w.askOnce(ctx, server, method, target, body); status != http.StatusUnauthorized || !w.vault.forget() {
+			return b, status, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func (w *world) askOnce(ctx context.Context, server int, method, target string, body any) (b bundle, status int, err error) {
 	token, err := w.bearer(ctx)
 	if err != nil {
 		return b, 0, err
@@ -186,7 +225,11 @@ func (w *world) rotate(stop <-chan struct{}) {
 			return
 		case <-time.After(500*time.Millisecond + mathrand.N(2*time.Second)):
 		}
-		if err := w.set(ctx, w.secrets[mathrand.IntN(len(w.secrets))]); err != nil {
+		s := w.secrets[mathrand.IntN(len(w.secrets))]
+		if s.fixed {
+			continue
+		}
+		if err := w.set(ctx, s); err != nil {
 			w.fault("set a secret: %v", err)
 			return
 		}

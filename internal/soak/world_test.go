@@ -23,6 +23,7 @@ import (
 
 	"latchkey.dev/client"
 	"latchkey.dev/internal/latchkeytest/pg"
+	"latchkey.dev/internal/latchkeytest/sshd"
 	"latchkey.dev/internal/latchkeytest/tied"
 	"latchkey.dev/latchkey"
 )
@@ -30,7 +31,8 @@ import (
 const (
 	envName   = "soak"
 	vaultName = "soak"
-	slots     = 3 // of each agent
+	account   = "bot" // on the SSH server
+	slots     = 3     // of each agent
 	patience  = 60 * time.Second
 )
 
@@ -47,11 +49,13 @@ type world struct {
 	runAs    string
 	random   *rand.Rand // the killer's
 	starter  *tied.Starter
-	cluster  *pg.Cluster // nil on SQLite
+	cluster  *pg.Cluster  // nil on SQLite
+	ssh      *sshd.Server // where the runs of the last machine go, or nil
 	servers  []*process
 	urls     []string // of the servers
 	agents   []*process
 	api      []*client.Client // of each server
+	token    latchkey.Secret  // for them
 	env      latchkey.EnvironmentID
 	machines []machine
 	flows    map[string]latchkey.FlowID // by handover, and "limit"
@@ -69,6 +73,8 @@ type world struct {
 	tickets    int
 	books      books
 
+	upkeep upkeep
+
 	tally map[string]int // what the last check has counted
 }
 
@@ -76,6 +82,7 @@ type world struct {
 type machine struct {
 	id         latchkey.MachineID
 	connection latchkey.ConnectionID
+	ssh        bool // by which runs go to the SSH server
 }
 
 // counts is how often what was killed.
@@ -110,6 +117,7 @@ func newWorld(t *testing.T, e engine, dir, bin string, random *rand.Rand) *world
 	w.startServers()
 	w.prepare()
 	w.startAgents()
+	w.beginUpkeep()
 	return w
 }
 
@@ -208,10 +216,11 @@ func (w *world) startServers() {
 	token, err := os.ReadFile(w.path("server1", "admin-token"))
 	w.must(err)
 	// One that is good for as long as anybody wants to test.
-	t, err := w.api[0].WithToken(latchkey.NewSecret(strings.TrimSpace(string(token)))).CreateToken(w.t.Context(), latchkey.TokenCreate{Name: "soak", ExpiresIn: latchkey.Duration(8000 * time.Hour)})
+	made, err := w.api[0].WithToken(latchkey.NewSecret(strings.TrimSpace(string(token)))).CreateToken(w.t.Context(), latchkey.TokenCreate{Name: "soak", ExpiresIn: latchkey.Duration(8000 * time.Hour)})
 	w.must(err)
+	w.token = latchkey.NewSecret(made.Value)
 	for i := range w.api {
-		w.api[i] = w.api[i].WithToken(latchkey.NewSecret(t.Value))
+		w.api[i] = w.api[i].WithToken(w.token)
 	}
 }
 
@@ -245,11 +254,15 @@ func (w *world) prepare() {
 	vault, err := api.CreateVault(ctx, latchkey.EmbeddedVaultCreate{Name: vaultName})
 	w.must(err)
 	w.vault.init(w)
-	user := "bot"
+	user := account
 	username, err := api.CreateVariable(ctx, envName, latchkey.VariableCreate{DisplayName: "user", Type: latchkey.TypeText, Value: &user})
 	w.must(err)
-	for name, usage := range map[string]latchkey.Usage{"connection": latchkey.UsageConnection, "other": latchkey.UsageDesktopFlow} {
-		s := &secret{name: name}
+	for name, c := range map[string]latchkey.CredentialCreate{
+		"connection": {Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureEnvironment},
+		"other":      {Usages: []latchkey.Usage{latchkey.UsageDesktopFlow}, Exposure: latchkey.ExposureEnvironment},
+		"ssh":        {Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureSession},
+	} {
+		s := &secret{name: name, fixed: name == "ssh"}
 		w.secrets = append(w.secrets, s)
 		w.must(w.set(ctx, s))
 		ref := latchkey.SecretReference{SubscriptionID: vault.SubscriptionID, ResourceGroup: vault.ResourceGroup, Vault: vault.Name, Secret: name}
@@ -259,12 +272,11 @@ func (w *world) prepare() {
 			v, err := api.Variable(ctx, envName, password.Name)
 			return err == nil && v.Check.Usable()
 		})
-		c, err := api.CreateCredential(ctx, envName, latchkey.CredentialCreate{
-			Name: name, Usages: []latchkey.Usage{usage}, Exposure: latchkey.ExposureEnvironment, AllowSharedUID: w.runAs == "",
-			Slots: map[latchkey.Slot]string{latchkey.SlotUsername: username.Name, latchkey.SlotPassword: password.Name},
-		})
+		c.Name, c.AllowSharedUID = name, w.runAs == ""
+		c.Slots = map[latchkey.Slot]string{latchkey.SlotUsername: username.Name, latchkey.SlotPassword: password.Name}
+		made, err := api.CreateCredential(ctx, envName, c)
 		w.must(err)
-		s.credential = c.ID
+		s.credential = made.ID
 	}
 	for name, f := range map[string]latchkey.FlowCreate{
 		"none":        {Handover: latchkey.HandoverNone},
@@ -286,46 +298,79 @@ func (w *world) prepare() {
 	}
 }
 
+// startSSH starts the SSH server, where there can be one. What flows leave on it is
+// found where it is looked for on the machine.
+func (w *world) startSSH() {
+	w.t.Helper()
+	if reason := sshd.Missing(); reason != "" && os.Getenv("LATCHKEY_TEST_SSHD") != "required" {
+		w.t.Logf("no runs over SSH: %s", reason)
+		return
+	}
+	w.ssh = sshd.New(w.t, sshd.Options{
+		Users:  []sshd.User{{Name: account, Password: w.secret("ssh").values[0].text}},
+		Config: []string{"SetEnv TMPDIR=" + w.path("tmp")}, Dir: w.path("sshd"),
+	})
+}
+
 // startAgents enrols the machines and starts their agents.
 func (w *world) startAgents() {
 	w.t.Helper()
-	ctx, api := w.t.Context(), w.api[0]
 	addresses := make([]string, len(w.urls))
 	for i, u := range w.urls {
 		addresses[i] = strings.TrimPrefix(u, "http://")
 	}
 	server := "http://" + w.balance(addresses)
-	for i := range w.engine.agents {
-		name := fmt.Sprintf("agent%d", i+1)
-		token, err := api.CreateEnrolmentToken(ctx, envName, latchkey.EnrolmentTokenCreate{})
-		w.must(err)
-		enrol := w.program("latchkey-agent", "enrol", "--dir", w.path(name), "--server", server, "--name", name, "--token-file", "-",
-			"--allow-command", filepath.Join(w.bin, "flow"), "--run-as", w.runAs)
-		enrol.Stdin = strings.NewReader(token.Token)
-		if out, err := enrol.CombinedOutput(); err != nil {
-			w.t.Fatalf("enrol %s: %v\n%s", name, err, out)
-		}
-		var state struct{ Machine latchkey.MachineID }
-		b, err := os.ReadFile(w.path(name, "agent.json"))
-		w.must(err)
-		w.must(json.Unmarshal(b, &state))
-		var connection latchkey.ConnectionID
-		for m, err := range api.Machines(ctx, envName) {
-			w.must(err)
-			if m.ID != state.Machine {
-				continue
-			}
-			c, err := api.CreateConnection(ctx, envName, latchkey.ConnectionCreate{
-				Name: name, Target: latchkey.Target{Machine: m.ID}, Driver: latchkey.DriverNone, Credential: w.secret("connection").credential,
-			})
-			w.must(err)
-			connection = c.ID
-		}
-		w.machines = append(w.machines, machine{state.Machine, connection})
-		w.agents = append(w.agents, w.start(name, func() *exec.Cmd {
-			return w.program("latchkey-agent", "run", "--dir", w.path(name), "--slots", fmt.Sprint(slots), "--log-format", "json", "--log-level", "debug")
-		}))
+	if w.overSSH {
+		w.startSSH()
 	}
+	for i := range w.engine.agents {
+		w.startAgent(fmt.Sprintf("agent%d", i+1), server, w.ssh != nil && i == w.engine.agents-1)
+	}
+}
+
+// startAgent enrols a machine, starts its agent, and makes a connection to it.
+func (w *world) startAgent(name, server string, overSSH bool) {
+	w.t.Helper()
+	ctx, api := w.t.Context(), w.api[0]
+	flow := filepath.Join(w.bin, "flow")
+	agent := func(stdin string, args ...string) {
+		w.t.Helper()
+		cmd := w.program("latchkey-agent", args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			w.t.Fatalf("%s of %s: %v\n%s", args[0], name, err, out)
+		}
+	}
+	token, err := api.CreateEnrolmentToken(ctx, envName, latchkey.EnrolmentTokenCreate{})
+	w.must(err)
+	enrol := []string{"enrol", "--dir", w.path(name), "--server", server, "--name", name, "--token-file", "-"}
+	if overSSH {
+		agent(token.Token, enrol...)
+		agent("", "ssh", "add", "--dir", w.path(name), "--host-key", w.ssh.HostKey, "--allow-command", flow, "erp", w.ssh.Address)
+	} else {
+		agent(token.Token, append(enrol, "--allow-command", flow, "--run-as", w.runAs)...)
+	}
+	w.agents = append(w.agents, w.start(name, func() *exec.Cmd {
+		return w.program("latchkey-agent", "run", "--dir", w.path(name), "--slots", fmt.Sprint(slots), "--log-format", "json", "--log-level", "debug")
+	}))
+	var state struct{ Machine latchkey.MachineID }
+	b, err := os.ReadFile(w.path(name, "agent.json"))
+	w.must(err)
+	w.must(json.Unmarshal(b, &state))
+	// Its agent tells the server which SSH servers there are.
+	w.eventually(name+" is heard of", patience, func() bool {
+		m, err := api.Machine(ctx, envName, state.Machine)
+		return err == nil && m.Status == latchkey.MachineOnline && (len(m.Policy.SSHServers) > 0) == overSSH
+	})
+	connection := latchkey.ConnectionCreate{
+		Name: name, Target: latchkey.Target{Machine: state.Machine}, Driver: latchkey.DriverNone, Credential: w.secret("connection").credential,
+	}
+	if overSSH {
+		connection.Driver, connection.Credential = latchkey.DriverSSH, w.secret("ssh").credential
+	}
+	c, err := api.CreateConnection(ctx, envName, connection)
+	w.must(err)
+	w.machines = append(w.machines, machine{state.Machine, c.ID, overSSH})
 }
 
 // settle waits until everything is up again.

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"latchkey.dev/internal/latchkeytest/tied"
 )
 
 // program is where Debian installs the server.
@@ -34,6 +36,7 @@ type User struct {
 	Shell    string // "" is /bin/sh
 
 	Locked          bool // as by passwd -l
+	NoPassword      bool // as by passwd -d
 	PasswordExpired bool // as by chage -M, long ago
 	AccountExpired  bool // as by chage -E
 }
@@ -42,6 +45,10 @@ type User struct {
 type Options struct {
 	Users  []User
 	Config []string // lines of sshd_config(5), before the others
+
+	// Dir is a new folder for the server's files, below one that its users reach;
+	// it stays. "" is one that goes with the test.
+	Dir string
 
 	// LockAfter, if not 0, is how many wrong passwords lock an account, by
 	// pam_faillock(8).
@@ -68,12 +75,13 @@ type Server struct {
 	uids []int // of the users, in their order
 	log  *lines
 
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	starter *tied.Starter
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when it has ended
 }
 
-// missing says why no server can run here, or "".
-func missing() string {
+// Missing says why no server can run here, or "".
+func Missing() string {
 	switch _, err := os.Stat(program); {
 	case os.Geteuid() != 0:
 		return "only root can run an SSH server with accounts of its own"
@@ -87,13 +95,20 @@ func missing() string {
 // LATCHKEY_TEST_SSHD is "required".
 func New(t testing.TB, o Options) *Server {
 	t.Helper()
-	if reason := missing(); reason != "" {
+	if reason := Missing(); reason != "" {
 		if os.Getenv("LATCHKEY_TEST_SSHD") == "required" {
 			t.Fatal(reason)
 		}
 		t.Skip(reason)
 	}
-	s := &Server{dir: folder(t), log: new(lines)}
+	s := &Server{dir: o.Dir, log: new(lines), starter: tied.New()}
+	t.Cleanup(s.starter.Close)
+	if s.dir == "" {
+		s.dir = filepath.Join(folder(t), "server")
+	}
+	if err := errors.Join(os.Mkdir(s.dir, 0o755), os.Chmod(s.dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
 	// Numbers that nobody has, so that every process of them is this server's.
 	first := 200_000 + 10*mathrand.N(100_000)
 	for i := range o.Users {
@@ -151,6 +166,9 @@ func (s *Server) accounts(t testing.TB, users []User) {
 			u.Shell = "/bin/sh"
 		}
 		hash, changed, most, expires := crypt(t, u.Password), "19000", "99999", ""
+		if u.NoPassword {
+			hash = ""
+		}
 		if u.Locked {
 			hash = "!" + hash
 		}
@@ -249,8 +267,8 @@ func (s *Server) tryStart(t testing.TB, address string) bool {
 	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
 	s.cmd.WaitDelay = time.Second
 	s.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setsid: true}
+	if err := s.starter.Start(s.cmd); err != nil {
 		t.Fatalf("start sshd: %v", err)
 	}
 	done := make(chan struct{})
