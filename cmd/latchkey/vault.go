@@ -121,8 +121,9 @@ func (a *app) vaultDelete() *cobra.Command {
 
 func (a *app) vaultRoleCommand() *cobra.Command {
 	cmd := group("role", "who may do what in an embedded vault", `Role assignments of an embedded vault, named as in Azure: Key Vault Administrator,
-Key Vault Secrets Officer, Key Vault Secrets User and Key Vault Reader, for the whole
-vault or one secret.`, "roles")
+Secrets Officer, Secrets User, Certificates Officer, Certificate User, Crypto Officer,
+Crypto User and Reader, for the whole vault or one object in it. The secret and the key
+of a certificate have its name and are objects of their own.`, "roles")
 	list := &cobra.Command{
 		Use: "list VAULT", Short: "list the role assignments of a vault", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -130,13 +131,13 @@ vault or one secret.`, "roles")
 			if err != nil {
 				return err
 			}
-			return printList(a, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "SECRET"},
+			return printList(a, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "ON"},
 				func(r latchkey.RoleAssignment) []string {
-					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Secret, "(all)")}
+					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Object().String(), "(all)")}
 				})
 		},
 	}
-	var secret string
+	var in latchkey.RoleAssignmentCreate
 	assign := &cobra.Command{
 		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: exactly("VAULT", "PRINCIPAL", "ROLE"),
 		Example:           `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
@@ -146,23 +147,27 @@ vault or one secret.`, "roles")
 			if err != nil {
 				return err
 			}
-			r, err := c.AssignRole(cmd.Context(), args[0], latchkey.RoleAssignmentCreate{
-				Principal: latchkey.PrincipalID(args[1]), Role: latchkey.VaultRole(args[2]), Secret: secret,
-			})
+			in.Principal, in.Role = latchkey.PrincipalID(args[1]), latchkey.VaultRole(args[2])
+			r, err := c.AssignRole(cmd.Context(), args[0], in)
 			if err != nil {
 				return err
 			}
 			return a.printOne(r, field{"ID", string(r.ID)}, field{"Principal", firstOf(r.PrincipalName, string(r.Principal))},
-				field{"Role", string(r.Role)}, field{"Secret", r.Secret})
+				field{"Role", string(r.Role)}, field{"On", r.Object().String()})
 		},
 	}
-	assign.Flags().StringVar(&secret, "secret", "", "name of the secret to limit it to")
-	completeFlagAfter(assign, "secret", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) == 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return a.completeSecrets(1, false, firstArgument)(cmd, args[:1], typed)
-	})
+	f := assign.Flags()
+	f.StringVar(&in.Secret, "secret", "", "name of the secret to limit it to")
+	f.StringVar(&in.Certificate, "certificate", "", "name of the certificate to limit it to")
+	f.StringVar(&in.Key, "key", "", "name of the key to limit it to")
+	for flag, collection := range map[string]string{"secret": "secrets", "certificate": "certificates", "key": "certificates"} {
+		completeFlagAfter(assign, flag, func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return a.completeVaultObjects(1, "/"+collection, firstArgument)(cmd, args[:1], typed)
+		})
+	}
 	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeRoleAssignments()}
 	sure := sureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {

@@ -50,13 +50,14 @@ type Broker struct {
 	serverKey    ed25519.PrivateKey
 	ca           *authority
 
-	passwords chan struct{} // bounds concurrent password hashes
-	checks    chan struct{} // wakes the loop that checks references
-	waiting   *waiters      // wakes long polls
-	reads     *sharedReads  // concurrent vault reads of one secret
-	standing  *standing     // what releases are granted from
-	ledger    *ledger       // puts releases on record
-	counts    Counts        // for metrics
+	passwords    chan struct{} // bounds concurrent password hashes
+	certificates chan struct{} // bounds concurrent work on certificates
+	checks       chan struct{} // wakes the loop that checks references
+	waiting      *waiters      // wakes long polls
+	reads        *sharedReads  // concurrent vault reads of one secret
+	standing     *standing     // what releases are granted from
+	ledger       *ledger       // puts releases on record
+	counts       Counts        // for metrics
 }
 
 // Names of settings.
@@ -79,12 +80,13 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	}
 	b := &Broker{
 		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, vaultURL: c.VaultURL, now: c.Now,
-		passwords: make(chan struct{}, maxPasswordHashes),
-		checks:    make(chan struct{}, 1),
-		waiting:   newWaiters(),
-		reads:     newSharedReads(),
-		standing:  newStanding(),
-		ledger:    &ledger{db: c.DB},
+		passwords:    make(chan struct{}, maxPasswordHashes),
+		certificates: make(chan struct{}, maxCertificateWork),
+		checks:       make(chan struct{}, 1),
+		waiting:      newWaiters(),
+		reads:        newSharedReads(),
+		standing:     newStanding(),
+		ledger:       &ledger{db: c.DB},
 	}
 	err := b.db.Update(ctx, func(tx *db.Tx) error {
 		if err := tx.NotRestoring(); err != nil {
@@ -231,6 +233,7 @@ func (b *Broker) Work(ctx context.Context) error {
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", leases.round) })
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
+	g.Go(func() error { return b.every(ctx, renewInterval, "renew certificates", b.renew) })
 	g.Go(func() error { return b.every(ctx, forgetInterval, "forget decisions", b.forgetSome) })
 	g.Go(func() error { return b.every(ctx, placeInterval, "note how far the database has come", b.db.NotePlace) })
 	g.Go(func() error { return b.every(ctx, keyInterval, "follow the master key", b.followKey) })
@@ -240,6 +243,7 @@ func (b *Broker) Work(ctx context.Context) error {
 const (
 	leaseInterval   = time.Second
 	purgeInterval   = 10 * time.Minute
+	renewInterval   = time.Minute
 	forgetInterval  = time.Minute
 	keyInterval     = 2 * time.Second
 	placeInterval   = 10 * time.Second
