@@ -344,3 +344,13 @@ func firstArgument(_ *cobra.Command, args []string) string { return args[0] }
 func (a *app) completeIn(collection string) completion {
 	return positions(a.completeVaults(), a.completeVaultObjects(1, "/"+collection, firstArgument))
 }
+
+// completeThenFile offers a vault, what is in a collection of it, and then files.
+func (a *app) completeThenFile(collection string) completion {
+	return positions(a.completeVaults(), a.completeVaultObjects(1, "/"+collection, firstArgument), completeFiles)
+}
+
+// completeFiles leaves it to the shell, which offers files.
+func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}

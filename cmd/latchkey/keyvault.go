@@ -23,9 +23,9 @@ import (
 // program speaks.
 const keyVaultVersion = "2025-07-01"
 
-// maxVaultAnswer bounds what is read of one answer: 25 secrets with all their
-// tags are well below.
-const maxVaultAnswer = 4 << 20
+// maxVaultAnswer bounds what is read of one answer: the backup of an object with
+// all its versions fits.
+const maxVaultAnswer = 33 << 20
 
 // What is kept of a failure that a vault explains.
 const (

@@ -20,10 +20,10 @@ func vaultFields(v latchkey.EmbeddedVault) []field {
 }
 
 func (a *app) vaultCommand() *cobra.Command {
-	cmd := group("vault", "embedded vaults and the secrets in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
+	cmd := group("vault", "embedded vaults, and the secrets and certificates in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
 changed and read through Key Vault's own interface, with any Azure SDK or with the
-commands below secret; every read is on record before it is answered.`, "vaults")
-	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultEnvCommand())
+commands below secret and certificate; every read is on record before it is answered.`, "vaults")
+	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultCertificateCommand(), a.vaultEnvCommand())
 	return cmd
 }
 
@@ -104,14 +104,14 @@ func (a *app) vaultShow() *cobra.Command {
 }
 
 func (a *app) vaultDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault that has no secrets and that no variable refers to", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
+	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault that has no secrets and certificates and that no variable refers to", Args: exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
 	sure := sureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), *sure, "delete the vault "+args[0]+" and every secret in it"); err != nil {
+		if err := a.confirm(cmd.Context(), *sure, "delete the vault "+args[0]); err != nil {
 			return err
 		}
 		return c.DeleteVault(cmd.Context(), args[0])

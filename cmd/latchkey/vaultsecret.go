@@ -25,7 +25,8 @@ func (a *app) vaultSecretCommand() *cobra.Command {
 	cmd := group("secret", "secrets in an embedded vault", `Secrets in an embedded vault. Values come from a prompt, a pipe or a file, never from
 an argument, and are shown with --reveal only.`, "secrets")
 	cmd.AddCommand(a.secretSet(), a.secretShow(), a.secretList(), a.secretVersions(), a.secretUpdate(), a.secretDelete(),
-		a.secretPlain("recover VAULT SECRET", "bring a deleted secret back", http.MethodPost, "deletedsecrets", "/recover"), a.secretPurge())
+		a.secretPlain("recover VAULT SECRET", "bring a deleted secret back", http.MethodPost, "deletedsecrets", "/recover"), a.secretPurge(),
+		a.objectBackup("secret", "secrets"), a.objectRestore("secret", "secrets"))
 	return cmd
 }
 
