@@ -30,7 +30,7 @@ type CertificatePolicy struct {
 	Key      *CertificateKey              `json:"key_props,omitempty"`
 	Secret   *CertificateSecret           `json:"secret_props,omitempty"`
 	X509     *CertificateX509             `json:"x509_props,omitempty"`
-	Lifetime []LifetimeAction             `json:"lifetime_actions,omitempty"`
+	Lifetime []LifetimeAction             `json:"lifetime_actions"` // empty: none; nil: not given
 	Issuer   *CertificateIssuer           `json:"issuer,omitempty"`
 	ID       string                       `json:"id,omitempty"`         // in answers
 	Attrs    *CertificatePolicyAttributes `json:"attributes,omitempty"` // in answers
@@ -61,8 +61,8 @@ type CertificateSecret struct {
 type CertificateX509 struct {
 	Subject          *string                      `json:"subject,omitempty"`
 	Names            *CertificateNames            `json:"sans,omitempty"`
-	ExtendedKeyUsage []string                     `json:"ekus,omitempty"`
-	KeyUsage         []string                     `json:"key_usage,omitempty"`
+	ExtendedKeyUsage []string                     `json:"ekus"`      // as lifetime_actions
+	KeyUsage         []string                     `json:"key_usage"` // as lifetime_actions
 	Months           *int                         `json:"validity_months,omitempty"`
 	BasicConstraints *CertificateBasicConstraints `json:"basic_constraints,omitempty"`
 }

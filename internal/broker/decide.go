@@ -146,6 +146,16 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActConnectionForce:  "test with force",
 	latchkey.ActVaultAssign:      "assign roles in",
 	latchkey.ActVaultRemove:      "remove roles in",
+
+	latchkey.ActCertificateCreate: "create",
+	latchkey.ActCertificateIssue:  "merge",
+	latchkey.ActCertificateCancel: "cancel what is pending of",
+	latchkey.ActIssuerGet:         "see the certificate issuers of",
+	latchkey.ActIssuerSet:         "set certificate issuers of",
+	latchkey.ActIssuerDelete:      "remove certificate issuers of",
+	latchkey.ActContactsGet:       "see the certificate contacts of",
+	latchkey.ActContactsSet:       "set the certificate contacts of",
+	latchkey.ActContactsDelete:    "remove the certificate contacts of",
 }
 
 // phrase says what an action does with a thing.

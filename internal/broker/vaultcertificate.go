@@ -309,6 +309,9 @@ func (b *Broker) addVersion(o *vaultOp, last db.StoredCertificate, r db.StoredOp
 	if err != nil {
 		return c, err
 	}
+	if len(text) > latchkey.MaxSecretBytes {
+		return c, latchkey.Invalid("value", "must be smaller: with its chain, the certificate's secret would be more than %d bytes", latchkey.MaxSecretBytes)
+	}
 	box, err := b.seal(o.Tx, []byte(text), sealBinding(o.v.ID, c.Name, c.Version)...)
 	if err != nil {
 		return c, err
@@ -413,7 +416,7 @@ func openImport(in CertificateImport) (bundle certs.Bundle, err error) {
 		bundle, err = certs.ParsePEM(text)
 	} else {
 		var pfx []byte
-		if pfx, err = base64.StdEncoding.DecodeString(certs.Clean(text)); err == nil {
+		if pfx, err = base64.StdEncoding.DecodeString(text); err == nil {
 			bundle, err = certs.ParsePFX(pfx, in.Password.Reveal())
 		}
 	}
@@ -443,8 +446,11 @@ func importPolicy(in CertificateImport, bundle certs.Bundle) (latchkey.Certifica
 		p.Secret = &latchkey.CertificateSecret{ContentType: new(latchkey.ContentTypePEM)}
 	}
 	p.Fill()
-	err := p.Validate()
-	return p, err
+	// What the certificate says, others have decided.
+	given := p
+	given.X509 = &latchkey.CertificateX509{Months: x509.Months}
+	given.Fill()
+	return p, given.Validate()
 }
 
 // MergeCertificate completes the pending version of a certificate with what its

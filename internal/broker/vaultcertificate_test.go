@@ -152,6 +152,46 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
+// TestPolicyStays changes one part of policies that have nothing where a default
+// would be: it must not come in.
+func TestPolicyStays(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		t, ctx := o.t, o.t.Context()
+		o.safe("erp")
+		p := ecPolicy("self", "", latchkey.LifetimeTrigger{})
+		p.X509.ExtendedKeyUsage, p.X509.KeyUsage = []string{}, []string{}
+		o.certificate("web", p)
+		_, value, err := o.Secret(ctx, o.admin, "erp", "web", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.ImportCertificate(ctx, o.admin, "erp", "copy", CertificateImport{Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		none := &latchkey.CertificatePolicy{Lifetime: []latchkey.LifetimeAction{}}
+		if _, err := o.UpdateCertificate(ctx, o.admin, "erp", "copy", "", CertificateUpdate{Policy: none}); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"web", "copy"} {
+			u := CertificateUpdate{Policy: &latchkey.CertificatePolicy{Key: &latchkey.CertificateKey{Curve: new("P-384")}}}
+			if _, err := o.UpdateCertificate(ctx, o.admin, "erp", name, "", u); err != nil {
+				t.Fatal(err)
+			}
+			c, err := o.Certificate(ctx, o.admin, "erp", name, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x := c.Policy.X509; len(c.Policy.Lifetime)+len(x.ExtendedKeyUsage)+len(x.KeyUsage) > 0 || *c.Policy.Key.Curve != "P-384" {
+				t.Errorf("%s: policy = %+v, %+v; want no actions and no usages, and P-384", name, c.Policy.Lifetime, x)
+			}
+		}
+		o.pass(364 * day)
+		if n := len(o.versionsOf("web")); n != 1 {
+			t.Errorf("%d versions; want 1, since nothing renews it", n)
+		}
+	})
+}
+
 // TestNearExpiry has certificates come to their end that are not renewed.
 func TestNearExpiry(t *testing.T) {
 	eachOffice(t, func(o *office) {

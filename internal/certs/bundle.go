@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"slices"
-	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
 
@@ -281,15 +280,4 @@ func checkNumbers(der []byte, depth int) error {
 		}
 	}
 	return nil
-}
-
-// Clean returns the base64 of a PFX without the white space that programs break
-// it with.
-func Clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" \t\r\n", r) {
-			return -1
-		}
-		return r
-	}, s)
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -468,6 +469,40 @@ func FuzzSubject(f *testing.F) {
 		}
 		if again, err := certs.ParseSubject(text); err != nil || string(again) != string(der) {
 			t.Errorf("%q becomes %q, and that %x, %v; want %x", s, text, again, err, der)
+		}
+	})
+}
+
+// FuzzPolicy makes a request by what a client says of a policy.
+func FuzzPolicy(f *testing.F) {
+	key := ecKey()
+	f.Add(`{"issuer":{"name":"self"},"x509_props":{"subject":"CN=x","sans":{"upns":["a@b"],"ipAddresses":["::1"],"uris":["a:b"]},"ekus":["2.5.29.37.0"],"key_usage":["decipherOnly"]}}`)
+	f.Add(`{"key_props":{"kty":"EC"},"secret_props":{},"lifetime_actions":[{"trigger":{"days_before_expiry":3},"action":{"action_type":"AutoRenew"}}]}`)
+	f.Add(`{"key_props":null,"x509_props":{"validity_months":null},"issuer":{}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var p latchkey.CertificatePolicy
+		if json.Unmarshal([]byte(text), &p) != nil {
+			return
+		}
+		p.Fill()
+		if p.Validate() != nil {
+			return
+		}
+		for _, a := range p.Lifetime {
+			a.At(time.Unix(0, 0), time.Unix(1, 0))
+		}
+		der, err := certs.Request(key, &p)
+		if err != nil {
+			if !errors.Is(err, latchkey.ErrInvalid) {
+				t.Errorf("Request by a policy that is valid = %v; want one, or invalid", err)
+			}
+			return
+		}
+		if _, err := x509.ParseCertificateRequest(der); err != nil {
+			t.Errorf("a request that cannot be read: %v", err)
+		}
+		if _, err := certs.SelfSign(key, &p, time.Now()); err != nil {
+			t.Errorf("SelfSign = %v", err)
 		}
 	})
 }

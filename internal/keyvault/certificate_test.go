@@ -214,6 +214,9 @@ func TestKeyStays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if version == second.ID.Version() && (got.PreviousVersion == nil || *got.PreviousVersion != first.ID.Version()) {
+				t.Errorf("%s: the version before the second = %v; want %s", name, got.PreviousVersion, first.ID.Version())
+			}
 			value := *got.Value
 			if contentType == "application/x-pkcs12" {
 				pfx, err := base64.StdEncoding.DecodeString(value)
