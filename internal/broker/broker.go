@@ -50,14 +50,15 @@ type Broker struct {
 	serverKey    ed25519.PrivateKey
 	ca           *authority
 
-	passwords    chan struct{} // bounds concurrent password hashes
-	certificates chan struct{} // bounds concurrent work on certificates
-	checks       chan struct{} // wakes the loop that checks references
-	waiting      *waiters      // wakes long polls
-	reads        *sharedReads  // concurrent vault reads of one secret
-	standing     *standing     // what releases are granted from
-	ledger       *ledger       // puts releases on record
-	counts       Counts        // for metrics
+	passwords chan struct{} // bounds concurrent password hashes
+	keys      chan struct{} // bounds concurrent making of certificates' keys
+	imports   chan struct{} // bounds concurrent opening of PFX
+	checks    chan struct{} // wakes the loop that checks references
+	waiting   *waiters      // wakes long polls
+	reads     *sharedReads  // concurrent vault reads of one secret
+	standing  *standing     // what releases are granted from
+	ledger    *ledger       // puts releases on record
+	counts    Counts        // for metrics
 }
 
 // Names of settings.
@@ -80,13 +81,14 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	}
 	b := &Broker{
 		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, vaultURL: c.VaultURL, now: c.Now,
-		passwords:    make(chan struct{}, maxPasswordHashes),
-		certificates: make(chan struct{}, maxCertificateWork),
-		checks:       make(chan struct{}, 1),
-		waiting:      newWaiters(),
-		reads:        newSharedReads(),
-		standing:     newStanding(),
-		ledger:       &ledger{db: c.DB},
+		passwords: make(chan struct{}, maxPasswordHashes),
+		keys:      make(chan struct{}, maxCertificateWork),
+		imports:   make(chan struct{}, maxCertificateWork),
+		checks:    make(chan struct{}, 1),
+		waiting:   newWaiters(),
+		reads:     newSharedReads(),
+		standing:  newStanding(),
+		ledger:    &ledger{db: c.DB},
 	}
 	err := b.db.Update(ctx, func(tx *db.Tx) error {
 		if err := tx.NotRestoring(); err != nil {

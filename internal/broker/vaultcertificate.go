@@ -20,16 +20,18 @@ func certificateObject(name string) latchkey.VaultObject {
 	return latchkey.VaultObject{In: latchkey.VaultCertificates, Name: name}
 }
 
-// maxCertificateWork bounds how many keys are made and PFX opened at the same
-// time: each takes a processor.
+// maxCertificateWork bounds how many keys are made, and how many PFX opened, at
+// the same time: each takes a processor.
 const maxCertificateWork = 2
 
 // certificateWorkTime bounds how long a request waits for its turn and its work.
 const certificateWorkTime = 20 * time.Second
 
 // certificateWork does what takes long, in its turn. Work that does not end in
-// time keeps its turn until it does.
-func certificateWork[T any](ctx context.Context, b *Broker, f func() (T, error)) (T, error) {
+// time keeps its turn until it does: a PFX can be made so that opening it takes
+// years, which nothing but time shows (see package certs). Turns at opening PFX
+// are therefore not those at making keys.
+func certificateWork[T any](ctx context.Context, turns chan struct{}, f func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, certificateWorkTime)
 	defer cancel()
 	type outcome struct {
@@ -38,9 +40,9 @@ func certificateWork[T any](ctx context.Context, b *Broker, f func() (T, error))
 	}
 	done := make(chan outcome, 1)
 	select {
-	case b.certificates <- struct{}{}:
+	case turns <- struct{}{}:
 		go func() {
-			defer func() { <-b.certificates }()
+			defer func() { <-turns }()
 			result, err := f()
 			done <- outcome{result, err}
 		}()
@@ -210,7 +212,7 @@ func (b *Broker) CreateCertificate(ctx context.Context, who latchkey.Caller, vau
 	if !policy.IssuedBy(latchkey.IssuerSelf) && !policy.IssuedBy(latchkey.IssuerUnknown) {
 		return r, latchkey.Invalid("policy.issuer.name", "must be Self or Unknown: embedded vaults ask no other issuer; with Unknown, have the request signed and merge the certificate")
 	}
-	m, err := certificateWork(ctx, b, func() (made, error) { return makeVersion(&policy, old, oldExportable, b.now()) })
+	m, err := certificateWork(ctx, b.keys, func() (made, error) { return makeVersion(&policy, old, oldExportable, b.now()) })
 	if err != nil {
 		return r, err
 	}
@@ -374,7 +376,7 @@ func (b *Broker) ImportCertificate(ctx context.Context, who latchkey.Caller, vau
 	if err != nil {
 		return c, err
 	}
-	bundle, err := certificateWork(ctx, b, func() (certs.Bundle, error) { return openImport(in) })
+	bundle, err := certificateWork(ctx, b.imports, func() (certs.Bundle, error) { return openImport(in) })
 	if err != nil {
 		return c, err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -188,6 +189,28 @@ func TestPolicyStays(t *testing.T) {
 		o.pass(364 * day)
 		if n := len(o.versionsOf("web")); n != 1 {
 			t.Errorf("%d versions; want 1, since nothing renews it", n)
+		}
+	})
+}
+
+// TestEndlessImport has work on certificates that does not end: it is given up,
+// and keeps its turn.
+func TestEndlessImport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := make(chan struct{}, 1)
+		end := make(chan struct{})
+		begin := time.Now()
+		for _, what := range []string{"the work itself", "waiting for a turn"} {
+			_, err := certificateWork(t.Context(), turns, func() (int, error) { <-end; return 1, nil })
+			wantCode(t, what, err, latchkey.ErrUnavailable, "busy")
+		}
+		if took := time.Since(begin); took != 2*certificateWorkTime {
+			t.Errorf("both were given up after %s; want %s", took, 2*certificateWorkTime)
+		}
+		close(end)
+		synctest.Wait()
+		if n, err := certificateWork(t.Context(), turns, func() (int, error) { return 2, nil }); n != 2 || err != nil {
+			t.Errorf("afterwards = %d, %v; want the result", n, err)
 		}
 	})
 }

@@ -11,7 +11,8 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// Codes of refusals of embedded vaults, as Azure Key Vault names them.
+// Codes of refusals of embedded vaults, as Azure Key Vault names them where that
+// is known.
 const (
 	codeVaultNotFound              = "VaultNotFound"
 	codeSecretNotFound             = "SecretNotFound"

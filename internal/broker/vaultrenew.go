@@ -120,7 +120,7 @@ func (b *Broker) renewOne(ctx context.Context, d db.DueCertificate) error {
 	var m made
 	why := "its policy renews it, but its issuer is not the vault"
 	if wanted {
-		m, err = certificateWork(ctx, b, func() (made, error) { return makeVersion(&policy, old, oldExportable, b.now()) })
+		m, err = certificateWork(ctx, b.keys, func() (made, error) { return makeVersion(&policy, old, oldExportable, b.now()) })
 		if errors.Is(err, latchkey.ErrInvalid) {
 			wanted, why = false, "it cannot be renewed: "+err.Error() // as its policy was changed since
 		} else if err != nil {
