@@ -5,7 +5,7 @@ export FUZZTIME ?= 10s
 export SOAK ?= 30m
 export BENCH ?= .
 
-.PHONY: help test check build bench fuzz soak packages units image clean
+.PHONY: help test check conformance build bench fuzz soak packages units image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -15,6 +15,9 @@ test: ## run every check and every test; as root, first install what they use
 
 check: ## run the checks without the tests
 	@scripts/test check
+
+conformance: ## run Microsoft's own tests of Key Vault clients against the embedded vault
+	@go -C tools/conformance run . ../..
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...

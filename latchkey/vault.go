@@ -65,62 +65,164 @@ func (c *EmbeddedVaultCreate) Validate(defaultSubscription string) error {
 type VaultRole string
 
 const (
-	VaultAdministrator  VaultRole = "Key Vault Administrator"
-	VaultSecretsOfficer VaultRole = "Key Vault Secrets Officer"
-	VaultSecretsUser    VaultRole = "Key Vault Secrets User"
-	VaultReader         VaultRole = "Key Vault Reader"
+	VaultAdministrator       VaultRole = "Key Vault Administrator"
+	VaultSecretsOfficer      VaultRole = "Key Vault Secrets Officer"
+	VaultSecretsUser         VaultRole = "Key Vault Secrets User"
+	VaultCertificatesOfficer VaultRole = "Key Vault Certificates Officer"
+	VaultCertificateUser     VaultRole = "Key Vault Certificate User"
+	VaultCryptoOfficer       VaultRole = "Key Vault Crypto Officer"
+	VaultCryptoUser          VaultRole = "Key Vault Crypto User"
+	VaultReader              VaultRole = "Key Vault Reader"
 )
 
-var vaultRoles = []VaultRole{VaultAdministrator, VaultSecretsOfficer, VaultSecretsUser, VaultReader}
+// VaultRoles are the roles in embedded vaults, of those that allow an action the
+// one that allows least first.
+var VaultRoles = []VaultRole{
+	VaultReader, VaultSecretsUser, VaultCryptoUser, VaultCertificateUser,
+	VaultSecretsOfficer, VaultCryptoOfficer, VaultCertificatesOfficer, VaultAdministrator,
+}
 
 // A VaultAction is a data action of an embedded vault, named as in Azure.
 type VaultAction string
 
 const (
-	VaultGetSecret     VaultAction = "Microsoft.KeyVault/vaults/secrets/getSecret/action"
-	VaultReadMetadata  VaultAction = "Microsoft.KeyVault/vaults/secrets/readMetadata/action"
-	VaultSetSecret     VaultAction = "Microsoft.KeyVault/vaults/secrets/setSecret/action"
-	VaultUpdateSecret  VaultAction = "Microsoft.KeyVault/vaults/secrets/update/action"
-	VaultDeleteSecret  VaultAction = "Microsoft.KeyVault/vaults/secrets/delete"
-	VaultBackupSecret  VaultAction = "Microsoft.KeyVault/vaults/secrets/backup/action"
-	VaultRestoreSecret VaultAction = "Microsoft.KeyVault/vaults/secrets/restore/action"
-	VaultRecoverSecret VaultAction = "Microsoft.KeyVault/vaults/secrets/recover/action"
-	VaultPurgeSecret   VaultAction = "Microsoft.KeyVault/vaults/secrets/purge/action"
+	VaultGetSecret     VaultAction = secretAction + "getSecret/action"
+	VaultReadMetadata  VaultAction = secretAction + "readMetadata/action"
+	VaultSetSecret     VaultAction = secretAction + "setSecret/action"
+	VaultUpdateSecret  VaultAction = secretAction + "update/action"
+	VaultDeleteSecret  VaultAction = secretAction + "delete"
+	VaultBackupSecret  VaultAction = secretAction + "backup/action"
+	VaultRestoreSecret VaultAction = secretAction + "restore/action"
+	VaultRecoverSecret VaultAction = secretAction + "recover/action"
+	VaultPurgeSecret   VaultAction = secretAction + "purge/action"
+
+	VaultReadCertificate    VaultAction = certificateAction + "read"
+	VaultCreateCertificate  VaultAction = certificateAction + "create/action"
+	VaultImportCertificate  VaultAction = certificateAction + "import/action"
+	VaultUpdateCertificate  VaultAction = certificateAction + "update/action"
+	VaultDeleteCertificate  VaultAction = certificateAction + "delete"
+	VaultBackupCertificate  VaultAction = certificateAction + "backup/action"
+	VaultRestoreCertificate VaultAction = certificateAction + "restore/action"
+	VaultRecoverCertificate VaultAction = certificateAction + "recover/action"
+	VaultPurgeCertificate   VaultAction = certificateAction + "purge/action"
+
+	VaultReadIssuer    VaultAction = issuerAction + "read"
+	VaultWriteIssuer   VaultAction = issuerAction + "write"
+	VaultDeleteIssuer  VaultAction = issuerAction + "delete"
+	VaultWriteContacts VaultAction = "Microsoft.KeyVault/vaults/certificatecontacts/write"
+
+	VaultReadKey VaultAction = keyAction + "read"
 )
 
-// Allows reports whether the role includes a data action. Administrator and
-// Secrets Officer include every action on secrets; assigning roles is the
-// Administrator's alone.
+const (
+	secretAction      = "Microsoft.KeyVault/vaults/secrets/"
+	certificateAction = "Microsoft.KeyVault/vaults/certificates/"
+	issuerAction      = "Microsoft.KeyVault/vaults/certificatecas/"
+	keyAction         = "Microsoft.KeyVault/vaults/keys/"
+)
+
+// Allows reports whether the role includes a data action, as Azure's built-in
+// role of this name does. Assigning roles is the Administrator's alone.
 func (r VaultRole) Allows(a VaultAction) bool {
+	of := func(prefix string) bool { return strings.HasPrefix(string(a), prefix) }
 	switch r {
-	case VaultAdministrator, VaultSecretsOfficer:
+	case VaultAdministrator:
 		return true
+	case VaultSecretsOfficer:
+		return of(secretAction)
 	case VaultSecretsUser:
 		return a == VaultGetSecret || a == VaultReadMetadata
+	case VaultCertificatesOfficer:
+		return of(certificateAction) || of(issuerAction) || a == VaultWriteContacts
+	case VaultCertificateUser:
+		return a == VaultReadCertificate || a == VaultGetSecret || a == VaultReadMetadata || a == VaultReadKey
+	case VaultCryptoOfficer:
+		return of(keyAction)
+	case VaultCryptoUser:
+		return a == VaultReadKey
 	case VaultReader:
-		return a == VaultReadMetadata
+		return a == VaultReadMetadata || a == VaultReadCertificate || a == VaultReadIssuer || a == VaultReadKey
 	}
 	return false
 }
 
+// A VaultCollection is a kind of objects in a vault, by its name in paths and
+// ARM ids.
+type VaultCollection string
+
+const (
+	VaultSecrets      VaultCollection = "secrets"
+	VaultCertificates VaultCollection = "certificates"
+	VaultKeys         VaultCollection = "keys"
+)
+
+// A VaultObject names an object in a vault. The zero value is the vault itself.
+type VaultObject struct {
+	In   VaultCollection
+	Name string
+}
+
+// String returns the object's part of an ARM id, or "" for the vault.
+func (o VaultObject) String() string {
+	if o.Name == "" {
+		return ""
+	}
+	return string(o.In) + "/" + o.Name
+}
+
 // A RoleAssignment gives a principal a role in an embedded vault, or on one
-// secret of it.
+// object in it.
 type RoleAssignment struct {
 	ID            RoleAssignmentID `json:"id"`
 	Principal     PrincipalID      `json:"principal"`
 	PrincipalName string           `json:"principalName"`
 	Role          VaultRole        `json:"role"`
-	Secret        string           `json:"secret,omitempty" doc:"name of the secret it is limited to; empty is the whole vault"`
+	Secret        string           `json:"secret,omitempty" doc:"name of the secret it is limited to"`
+	Certificate   string           `json:"certificate,omitempty" doc:"name of the certificate it is limited to"`
+	Key           string           `json:"key,omitempty" doc:"name of the key it is limited to; without secret, certificate and key it is for the whole vault"`
 	CreatedBy     PrincipalID      `json:"createdBy"`
 	CreatedAt     time.Time        `json:"createdAt"`
 }
 
+// Object returns what the assignment is limited to.
+func (a *RoleAssignment) Object() VaultObject { return object(a.Secret, a.Certificate, a.Key) }
+
+// LimitTo limits the assignment to an object.
+func (a *RoleAssignment) LimitTo(o VaultObject) {
+	a.Secret, a.Certificate, a.Key = "", "", ""
+	switch o.In {
+	case VaultSecrets:
+		a.Secret = o.Name
+	case VaultCertificates:
+		a.Certificate = o.Name
+	case VaultKeys:
+		a.Key = o.Name
+	}
+}
+
+func object(secret, certificate, key string) VaultObject {
+	switch {
+	case secret != "":
+		return VaultObject{VaultSecrets, secret}
+	case certificate != "":
+		return VaultObject{VaultCertificates, certificate}
+	case key != "":
+		return VaultObject{VaultKeys, key}
+	}
+	return VaultObject{}
+}
+
 // A RoleAssignmentCreate asks for a new role assignment.
 type RoleAssignmentCreate struct {
-	Principal PrincipalID `json:"principal" doc:"id of a user or service principal, or a user's login; sp_latchkey is the service itself"`
-	Role      VaultRole   `json:"role" doc:"Key Vault Administrator, Key Vault Secrets Officer, Key Vault Secrets User or Key Vault Reader"`
-	Secret    string      `json:"secret,omitempty" doc:"name of the secret to limit it to; empty is the whole vault"`
+	Principal   PrincipalID `json:"principal" doc:"id of a user or service principal, or a user's login; sp_latchkey is the service itself"`
+	Role        VaultRole   `json:"role" doc:"Key Vault Administrator, Key Vault Secrets Officer, Key Vault Secrets User, Key Vault Certificates Officer, Key Vault Certificate User, Key Vault Crypto Officer, Key Vault Crypto User or Key Vault Reader"`
+	Secret      string      `json:"secret,omitempty" doc:"name of the secret to limit it to"`
+	Certificate string      `json:"certificate,omitempty" doc:"name of the certificate to limit it to; its secret and key, of the same name, are objects of their own"`
+	Key         string      `json:"key,omitempty" doc:"name of the key to limit it to; without secret, certificate and key it is for the whole vault"`
 }
+
+// Object returns what the assignment shall be limited to.
+func (c *RoleAssignmentCreate) Object() VaultObject { return object(c.Secret, c.Certificate, c.Key) }
 
 // Validate returns every fault.
 func (c *RoleAssignmentCreate) Validate() error {
@@ -128,11 +230,22 @@ func (c *RoleAssignmentCreate) Validate() error {
 	if c.Principal == "" || len(c.Principal) > MaxName {
 		f.add("principal", "must be the id of a principal or the login of a user")
 	}
-	if !slices.Contains(vaultRoles, c.Role) {
-		f.add("role", "must be one of Key Vault Administrator, Key Vault Secrets Officer, Key Vault Secrets User, Key Vault Reader")
+	if !slices.Contains(VaultRoles, c.Role) {
+		var names []string
+		for _, r := range VaultRoles {
+			names = append(names, string(r))
+		}
+		f.add("role", "must be one of %s", strings.Join(names, ", "))
 	}
-	if c.Secret != "" {
-		f.check("secret", CheckSecretName(c.Secret))
+	limits := 0
+	for _, limit := range [][2]string{{"secret", c.Secret}, {"certificate", c.Certificate}, {"key", c.Key}} {
+		if limit[1] != "" {
+			limits++
+			f.check(limit[0], CheckSecretName(limit[1]))
+		}
+	}
+	if limits > 1 {
+		f.add("secret", "is one of secret, certificate and key, of which an assignment has at most one")
 	}
 	return f.err()
 }
@@ -199,6 +312,7 @@ type VaultSecret struct {
 	UpdatedAt       time.Time
 	PreviousVersion string
 	RetentionDays   int
+	Managed         bool // it is a certificate's: its key and certificates
 
 	// Of a deleted secret.
 	DeletedAt *time.Time

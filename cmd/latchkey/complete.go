@@ -189,6 +189,10 @@ func completeVaultRoles() completion {
 		described(string(latchkey.VaultAdministrator), "everything in the vault"),
 		described(string(latchkey.VaultSecretsOfficer), "everything with secrets, but not roles"),
 		described(string(latchkey.VaultSecretsUser), "reads values"),
+		described(string(latchkey.VaultCertificatesOfficer), "everything with certificates, but not their private keys"),
+		described(string(latchkey.VaultCertificateUser), "reads certificates, and values with their private keys"),
+		described(string(latchkey.VaultCryptoOfficer), "everything with keys: sees those of certificates"),
+		described(string(latchkey.VaultCryptoUser), "sees the public keys of certificates"),
 		described(string(latchkey.VaultReader), "sees names, not values"))
 }
 
@@ -200,7 +204,12 @@ var recorded = []latchkey.Action{
 	latchkey.ActCertificateRead, latchkey.ActReleaseGranted, latchkey.ActReleaseDenied, latchkey.ActReleaseDelivered, latchkey.ActReleaseFailed,
 	latchkey.ActVaultAssign, latchkey.ActVaultRemove, latchkey.ActVaultToken,
 	latchkey.ActSecretGet, latchkey.ActSecretList, latchkey.ActSecretSet, latchkey.ActSecretUpdate,
-	latchkey.ActSecretDelete, latchkey.ActSecretRecover, latchkey.ActSecretPurge,
+	latchkey.ActSecretDelete, latchkey.ActSecretRecover, latchkey.ActSecretPurge, latchkey.ActSecretBackup, latchkey.ActSecretRestore,
+	latchkey.ActCertificateGet, latchkey.ActCertificateList, latchkey.ActCertificateCreate, latchkey.ActCertificateIssue,
+	latchkey.ActCertificateImport, latchkey.ActCertificateCancel, latchkey.ActCertificateUpdate, latchkey.ActCertificateDelete,
+	latchkey.ActCertificateRecover, latchkey.ActCertificatePurge, latchkey.ActCertificateBackup, latchkey.ActCertificateRestore,
+	latchkey.ActCertificateRenew, latchkey.ActCertificateNearExpiry, latchkey.ActIssuerGet, latchkey.ActIssuerSet, latchkey.ActIssuerDelete,
+	latchkey.ActContactsGet, latchkey.ActContactsSet, latchkey.ActContactsDelete, latchkey.ActKeyGet, latchkey.ActKeyList,
 	latchkey.ActTokenCreate, latchkey.ActTokenRevoke, latchkey.ActSignIn,
 	latchkey.ActBackupCreate, latchkey.ActBackupRestore,
 	latchkey.ActMasterKeyAdd, latchkey.ActMasterKeyUse, latchkey.ActMasterKeyRewrap, latchkey.ActMasterKeyRetire,
@@ -262,22 +271,17 @@ func (a *app) completeVaultIDs() completion {
 	}
 }
 
-// completeSecrets offers the secrets of the vault that name returns: those that
-// exist, or those that are deleted.
-func (a *app) completeSecrets(position int, deleted bool, name func(*cobra.Command, []string) string) completion {
+// completeVaultObjects offers what a path lists of the vault that name returns.
+func (a *app) completeVaultObjects(position int, path string, name func(*cobra.Command, []string) string) completion {
 	return completeWith(position, func(cmd *cobra.Command, args []string) iter.Seq2[string, error] {
-		path := "/secrets"
-		if deleted {
-			path = "/deletedsecrets"
-		}
 		return a.vaultTexts(cmd.Context(), name(cmd, args), path, func(b secretBundle) string { return described(b.name(), b.ContentType) })
 	})
 }
 
-// completeVersions offers the versions of the secret that the arguments name.
-func (a *app) completeVersions() completion {
+// completeVersions offers the versions of the object that the arguments name.
+func (a *app) completeVersions(collection string) completion {
 	return completeWith(2, func(cmd *cobra.Command, args []string) iter.Seq2[string, error] {
-		path, err := secretPath("secrets", args[1], "")
+		path, err := secretPath(collection, args[1], "")
 		if err != nil {
 			return noTexts
 		}
@@ -302,10 +306,21 @@ func (a *app) vaultTexts(ctx context.Context, name, path string, text func(secre
 	}
 }
 
-// firstArgument is the vault of most commands about secrets.
+// firstArgument is the vault of most commands about what is in one.
 func firstArgument(_ *cobra.Command, args []string) string { return args[0] }
 
-// completeSecretOf offers a vault, and then its secrets.
-func (a *app) completeSecretOf(deleted bool) completion {
-	return positions(a.completeVaults(), a.completeSecrets(1, deleted, firstArgument))
+// completeIn offers a vault, and then what is in a collection of it, such as
+// deletedsecrets.
+func (a *app) completeIn(collection string) completion {
+	return positions(a.completeVaults(), a.completeVaultObjects(1, "/"+collection, firstArgument))
+}
+
+// completeThenFile offers a vault, what is in a collection of it, and then files.
+func (a *app) completeThenFile(collection string) completion {
+	return positions(a.completeVaults(), a.completeVaultObjects(1, "/"+collection, firstArgument), completeFiles)
+}
+
+// completeFiles leaves it to the shell, which offers files.
+func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
 }

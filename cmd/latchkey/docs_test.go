@@ -134,7 +134,7 @@ func TestRunErrors(t *testing.T) {
 		listed = append(listed, m[1])
 	}
 	field, _ := reflect.TypeFor[latchkey.RunError]().FieldByName("Code")
-	said := strings.NewReplacer("; of the driver ssh also ", ", ", " or ", ", ").Replace(field.Tag.Get("doc"))
+	said := strings.NewReplacer("; of the drivers ssh and kerberos also ", ", ", " or ", ", ").Replace(field.Tag.Get("doc"))
 	want := runErrors(t)
 	for doc, got := range map[string][]string{"section 8 of docs/guide.md": listed, "latchkey.RunError": strings.Split(said, ", ")} {
 		slices.Sort(got)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,9 +24,9 @@ import (
 // program speaks.
 const keyVaultVersion = "2025-07-01"
 
-// maxVaultAnswer bounds what is read of one answer: 25 secrets with all their
-// tags are well below.
-const maxVaultAnswer = 4 << 20
+// maxVaultAnswer bounds what is read of one answer: the backup of an object with
+// all its versions fits.
+const maxVaultAnswer = 33 << 20
 
 // What is kept of a failure that a vault explains.
 const (
@@ -72,7 +73,7 @@ func (b secretBundle) version() string {
 }
 
 func (b secretBundle) idParts() [2]string {
-	for _, mark := range []string{"/secrets/", "/deletedsecrets/"} {
+	for _, mark := range []string{"/secrets/", "/deletedsecrets/", "/certificates/"} {
 		if _, rest, ok := strings.Cut(b.ID, mark); ok {
 			name, version, _ := strings.Cut(rest, "/")
 			return [2]string{name, version}
@@ -244,10 +245,11 @@ func boundedText(s string, most int) string {
 	return cli.Clean(s)
 }
 
-// secretPath returns the path of a secret, and of one version if it is not "".
+// secretPath returns the path of a secret or certificate, and of one version if
+// it is not "".
 func secretPath(collection, name, version string) (string, error) {
 	if err := latchkey.CheckSecretName(name); err != nil {
-		return "", latchkey.Invalid("secret", "%v", err)
+		return "", latchkey.Invalid(strings.TrimSuffix(strings.TrimPrefix(collection, "deleted"), "s"), "%v", err)
 	}
 	path := "/" + collection + "/" + name
 	if version != "" {
@@ -281,15 +283,21 @@ func (v *keyVault) get(ctx context.Context, name, version string) (secretBundle,
 }
 
 // list calls yield for each entry of a list.
-func (v *keyVault) list(ctx context.Context, path string) func(yield func(secretBundle, error) bool) {
-	return func(yield func(secretBundle, error) bool) {
+func (v *keyVault) list(ctx context.Context, path string) iter.Seq2[secretBundle, error] {
+	return listVault[secretBundle](ctx, v, path)
+}
+
+// listVault returns the entries of a list of a vault.
+func listVault[T any](ctx context.Context, v *keyVault, path string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
 		for path != "" {
 			var page struct {
-				Value    []secretBundle `json:"value"`
-				NextLink string         `json:"nextLink"`
+				Value    []T    `json:"value"`
+				NextLink string `json:"nextLink"`
 			}
 			if err := v.do(ctx, http.MethodGet, path, nil, &page); err != nil {
-				yield(secretBundle{}, err)
+				yield(none, err)
 				return
 			}
 			for _, b := range page.Value {
@@ -298,7 +306,7 @@ func (v *keyVault) list(ctx context.Context, path string) func(yield func(secret
 				}
 			}
 			if page.NextLink != "" && !strings.HasPrefix(page.NextLink, v.base+"/") {
-				yield(secretBundle{}, errors.New("the vault's next page is at another address"))
+				yield(none, errors.New("the vault's next page is at another address"))
 				return
 			}
 			path = page.NextLink

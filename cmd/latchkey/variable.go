@@ -59,7 +59,7 @@ func (v *variableFlags) add(a *app, cmd *cobra.Command) {
 	f.StringVar(&v.ref.Vault, "vault", "", "name of the secret's vault; alone with --secret-name it is an embedded vault")
 	f.StringVar(&v.ref.Secret, "secret-name", "", "name of the secret, without a version")
 	completeFlag(cmd, "vault", a.completeVaults())
-	completeFlag(cmd, "secret-name", a.completeSecrets(0, false, func(*cobra.Command, []string) string { return v.ref.Vault }))
+	completeFlag(cmd, "secret-name", a.completeVaultObjects(0, "/secrets", func(*cobra.Command, []string) string { return v.ref.Vault }))
 }
 
 // changed returns a flag as it is typed, if it was given.

@@ -21,10 +21,10 @@ func vaultFields(v latchkey.EmbeddedVault) []cli.Field {
 }
 
 func (a *app) vaultCommand() *cobra.Command {
-	cmd := cli.Group("vault", "embedded vaults and the secrets in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
+	cmd := cli.Group("vault", "embedded vaults, and the secrets and certificates in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
 changed and read through Key Vault's own interface, with any Azure SDK or with the
-commands below secret; every read is on record before it is answered.`, "vaults")
-	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultEnvCommand())
+commands below secret and certificate; every read is on record before it is answered.`, "vaults")
+	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultCertificateCommand(), a.vaultEnvCommand())
 	return cmd
 }
 
@@ -105,14 +105,14 @@ func (a *app) vaultShow() *cobra.Command {
 }
 
 func (a *app) vaultDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault that has no secrets and that no variable refers to", Args: cli.Exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
+	cmd := &cobra.Command{Use: "delete VAULT", Short: "remove an embedded vault that has no secrets and certificates and that no variable refers to", Args: cli.Exactly("VAULT"), ValidArgsFunction: a.completeVaults()}
 	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
 			return err
 		}
-		if err := a.Confirm(cmd.Context(), *sure, "delete the vault "+args[0]+" and every secret in it"); err != nil {
+		if err := a.Confirm(cmd.Context(), *sure, "delete the vault "+args[0]); err != nil {
 			return err
 		}
 		return c.DeleteVault(cmd.Context(), args[0])
@@ -122,8 +122,9 @@ func (a *app) vaultDelete() *cobra.Command {
 
 func (a *app) vaultRoleCommand() *cobra.Command {
 	cmd := cli.Group("role", "who may do what in an embedded vault", `Role assignments of an embedded vault, named as in Azure: Key Vault Administrator,
-Key Vault Secrets Officer, Key Vault Secrets User and Key Vault Reader, for the whole
-vault or one secret.`, "roles")
+Secrets Officer, Secrets User, Certificates Officer, Certificate User, Crypto Officer,
+Crypto User and Reader, for the whole vault or one object in it. The secret and the key
+of a certificate have its name and are objects of their own.`, "roles")
 	list := &cobra.Command{
 		Use: "list VAULT", Short: "list the role assignments of a vault", Args: cli.Exactly("VAULT"), ValidArgsFunction: a.completeVaults(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -131,13 +132,13 @@ vault or one secret.`, "roles")
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "SECRET"},
+			return cli.PrintList(&a.Console, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "ON"},
 				func(r latchkey.RoleAssignment) []string {
-					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Secret, "(all)")}
+					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Object().String(), "(all)")}
 				})
 		},
 	}
-	var secret string
+	var in latchkey.RoleAssignmentCreate
 	assign := &cobra.Command{
 		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: cli.Exactly("VAULT", "PRINCIPAL", "ROLE"),
 		Example:           `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
@@ -147,23 +148,27 @@ vault or one secret.`, "roles")
 			if err != nil {
 				return err
 			}
-			r, err := c.AssignRole(cmd.Context(), args[0], latchkey.RoleAssignmentCreate{
-				Principal: latchkey.PrincipalID(args[1]), Role: latchkey.VaultRole(args[2]), Secret: secret,
-			})
+			in.Principal, in.Role = latchkey.PrincipalID(args[1]), latchkey.VaultRole(args[2])
+			r, err := c.AssignRole(cmd.Context(), args[0], in)
 			if err != nil {
 				return err
 			}
 			return a.PrintOne(r, cli.Field{"ID", string(r.ID)}, cli.Field{"Principal", firstOf(r.PrincipalName, string(r.Principal))},
-				cli.Field{"Role", string(r.Role)}, cli.Field{"Secret", r.Secret})
+				cli.Field{"Role", string(r.Role)}, cli.Field{"On", r.Object().String()})
 		},
 	}
-	assign.Flags().StringVar(&secret, "secret", "", "name of the secret to limit it to")
-	completeFlagAfter(assign, "secret", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) == 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return a.completeSecrets(1, false, firstArgument)(cmd, args[:1], typed)
-	})
+	f := assign.Flags()
+	f.StringVar(&in.Secret, "secret", "", "name of the secret to limit it to")
+	f.StringVar(&in.Certificate, "certificate", "", "name of the certificate to limit it to")
+	f.StringVar(&in.Key, "key", "", "name of the key to limit it to")
+	for flag, collection := range map[string]string{"secret": "secrets", "certificate": "certificates", "key": "certificates"} {
+		completeFlagAfter(assign, flag, func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return a.completeVaultObjects(1, "/"+collection, firstArgument)(cmd, args[:1], typed)
+		})
+	}
 	remove := &cobra.Command{Use: "remove VAULT ASSIGNMENT", Short: "take a role assignment away, by its id", Args: cli.Exactly("VAULT", "ASSIGNMENT"), ValidArgsFunction: a.completeRoleAssignments()}
 	sure := cli.SureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {

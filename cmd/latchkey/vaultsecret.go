@@ -26,7 +26,8 @@ func (a *app) vaultSecretCommand() *cobra.Command {
 	cmd := cli.Group("secret", "secrets in an embedded vault", `Secrets in an embedded vault. Values come from a prompt, a pipe or a file, never from
 an argument, and are shown with --reveal only.`, "secrets")
 	cmd.AddCommand(a.secretSet(), a.secretShow(), a.secretList(), a.secretVersions(), a.secretUpdate(), a.secretDelete(),
-		a.secretPlain("recover VAULT SECRET", "bring a deleted secret back", http.MethodPost, "deletedsecrets", "/recover"), a.secretPurge())
+		a.secretPlain("recover VAULT SECRET", "bring a deleted secret back", http.MethodPost, "deletedsecrets", "/recover"), a.secretPurge(),
+		a.objectBackup("secret", "secrets"), a.objectRestore("secret", "secrets"))
 	return cmd
 }
 
@@ -56,7 +57,7 @@ for twice on a terminal. From a pipe it is read whole, without its last line bre
 from --file every byte counts.`,
 		Example: `  latchkey vault secret set erp password
   pwgen 24 1 | latchkey vault secret set erp password`,
-		Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeIn("secrets"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return a.inVault(ctx, args[0], func(v *keyVault) error {
@@ -98,7 +99,7 @@ func (a *app) secretShow() *cobra.Command {
 		Short: "show a secret's newest version; its value with --reveal only",
 		Long: `Show shows what is known about a version. With --reveal it reads the value, on record,
 and prints it: bare to a pipe, with a line break on a terminal.`,
-		Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeIn("secrets"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return a.inVault(ctx, args[0], func(v *keyVault) error {
@@ -121,7 +122,7 @@ and prints it: bare to a pipe, with a line break on a terminal.`,
 		},
 	}
 	cmd.Flags().StringVar(&version, "version", "", "version; default: the newest")
-	completeFlagAfter(cmd, "version", a.completeVersions())
+	completeFlagAfter(cmd, "version", a.completeVersions("secrets"))
 	cmd.Flags().BoolVar(&reveal, "reveal", false, "print the value")
 	return cmd
 }
@@ -176,7 +177,7 @@ func (a *app) secretList() *cobra.Command {
 
 func (a *app) secretVersions() *cobra.Command {
 	return &cobra.Command{
-		Use: "versions VAULT SECRET", Short: "list the versions of a secret", Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Use: "versions VAULT SECRET", Short: "list the versions of a secret", Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeIn("secrets"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := secretPath("secrets", args[1], "")
 			if err != nil {
@@ -196,7 +197,7 @@ func (a *app) secretUpdate() *cobra.Command {
 	var version string
 	var enabled bool
 	cmd := &cobra.Command{
-		Use: "update VAULT SECRET", Short: "enable or disable a version", Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(false),
+		Use: "update VAULT SECRET", Short: "enable or disable a version", Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeIn("secrets"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("enabled") {
 				return cli.Usagef("say --enabled or --enabled=false")
@@ -219,7 +220,7 @@ func (a *app) secretUpdate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&version, "version", "", "version; default: the newest")
-	completeFlagAfter(cmd, "version", a.completeVersions())
+	completeFlagAfter(cmd, "version", a.completeVersions("secrets"))
 	cmd.Flags().BoolVar(&enabled, "enabled", false, "whether it can be read")
 	return cmd
 }
@@ -227,7 +228,7 @@ func (a *app) secretUpdate() *cobra.Command {
 // secretPlain returns a command that is one request about one secret.
 func (a *app) secretPlain(use, short, method, collection, rest string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeSecretOf(collection == "deletedsecrets"),
+		Use: use, Short: short, Args: cli.Exactly("VAULT", "SECRET"), ValidArgsFunction: a.completeIn(collection),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := secretPath(collection, args[1], "")
 			if err != nil {

@@ -55,6 +55,8 @@ type Broker struct {
 	ca           *authority
 
 	passwords chan struct{} // bounds concurrent password hashes
+	keys      chan struct{} // bounds concurrent making of certificates' keys
+	imports   chan struct{} // bounds concurrent opening of PFX
 	checks    chan struct{} // wakes the loop that checks references
 	waiting   *waiters      // wakes long polls
 	reads     *sharedReads  // concurrent vault reads of one secret
@@ -85,6 +87,8 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	b := &Broker{
 		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, vaultURL: c.VaultURL, version: c.Version, now: c.Now,
 		passwords: make(chan struct{}, maxPasswordHashes),
+		keys:      make(chan struct{}, maxCertificateWork),
+		imports:   make(chan struct{}, maxCertificateWork),
 		checks:    make(chan struct{}, 1),
 		waiting:   newWaiters(),
 		reads:     newSharedReads(),
@@ -236,6 +240,7 @@ func (b *Broker) Work(ctx context.Context) error {
 	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", leases.round) })
 	g.Go(func() error { return b.watchStorage(ctx) })
 	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
+	g.Go(func() error { return b.every(ctx, renewInterval, "renew certificates", b.renew) })
 	g.Go(func() error { return b.every(ctx, forgetInterval, "forget decisions", b.forgetSome) })
 	g.Go(func() error { return b.every(ctx, placeInterval, "note how far the database has come", b.db.NotePlace) })
 	g.Go(func() error { return b.every(ctx, keyInterval, "follow the master key", b.followKey) })
@@ -245,6 +250,7 @@ func (b *Broker) Work(ctx context.Context) error {
 const (
 	leaseInterval   = time.Second
 	purgeInterval   = 10 * time.Minute
+	renewInterval   = time.Minute
 	forgetInterval  = time.Minute
 	keyInterval     = 2 * time.Second
 	placeInterval   = 10 * time.Second

@@ -230,10 +230,10 @@ func factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 	}
 	f.embedded = true
 	o := &op{Tx: tx, who: latchkey.Caller{ID: p.ID, Kind: p.Kind, Name: p.Name}}
-	if f.allowed, err = o.vaultCan(p.ID, vault, r.Secret, latchkey.VaultGetSecret); err != nil {
+	if f.allowed, err = o.vaultCan(p.ID, vault, secretObject(r.Secret), latchkey.VaultGetSecret); err != nil {
 		return f, err
 	}
-	f.service, err = o.vaultCan(latchkey.ServiceIdentity, vault, r.Secret, latchkey.VaultGetSecret)
+	f.service, err = o.vaultCan(latchkey.ServiceIdentity, vault, secretObject(r.Secret), latchkey.VaultGetSecret)
 	return f, err
 }
 

@@ -159,7 +159,7 @@ func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string
 			return v, err
 		}
 		if embedded {
-			if ok, err := o.vaultCan(o.who.ID, vault, v.InForce.Secret, latchkey.VaultGetSecret); err != nil || ok {
+			if ok, err := o.vaultCan(o.who.ID, vault, secretObject(v.InForce.Secret), latchkey.VaultGetSecret); err != nil || ok {
 				return v, err
 			}
 		}

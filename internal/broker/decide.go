@@ -151,6 +151,16 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActAzureTenantRead:  "list the Azure tenants of",
 	latchkey.ActIdentityAdd:      "add an identity to",
 	latchkey.ActIdentityRemove:   "remove an identity of",
+
+	latchkey.ActCertificateCreate: "create",
+	latchkey.ActCertificateIssue:  "merge",
+	latchkey.ActCertificateCancel: "cancel what is pending of",
+	latchkey.ActIssuerGet:         "see the certificate issuers of",
+	latchkey.ActIssuerSet:         "set certificate issuers of",
+	latchkey.ActIssuerDelete:      "remove certificate issuers of",
+	latchkey.ActContactsGet:       "see the certificate contacts of",
+	latchkey.ActContactsSet:       "set the certificate contacts of",
+	latchkey.ActContactsDelete:    "remove the certificate contacts of",
 }
 
 // phrase says what an action does with a thing.

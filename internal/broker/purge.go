@@ -14,7 +14,7 @@ const (
 	sessionRetention = 24 * time.Hour      // of agents' sessions that have ended
 )
 
-// purge removes deleted secrets whose retention has ended, and tokens and
+// purge removes deleted secrets and certificates whose retention has ended, and tokens and
 // sessions that ended long ago, a batch each.
 func (b *Broker) purge(ctx context.Context) error {
 	return b.db.Update(ctx, func(tx *db.Tx) error {
@@ -28,6 +28,19 @@ func (b *Broker) purge(ctx context.Context) error {
 			}
 			o := &op{tx, serviceCaller}
 			if err := o.record(latchkey.ActSecretPurge, thing{kind: latchkey.KindVaultSecret, id: string(d.Vault), name: d.Name}, nil); err != nil {
+				return err
+			}
+		}
+		certificates, err := tx.DuePurges(purgeBatch)
+		if err != nil {
+			return err
+		}
+		for _, d := range certificates {
+			if err := tx.PurgeCertificate(d.Vault, d.Name); err != nil {
+				return err
+			}
+			o := &op{tx, serviceCaller}
+			if err := o.record(latchkey.ActCertificatePurge, thing{kind: latchkey.KindVaultCertificate, id: string(d.Vault), name: d.VaultName + "/" + d.Name}, nil); err != nil {
 				return err
 			}
 		}

@@ -106,8 +106,8 @@ func (b *Broker) CreateVault(ctx context.Context, who latchkey.Caller, c latchke
 	return v, err
 }
 
-// DeleteVault deletes an embedded vault that has no secrets and that no
-// variable refers to.
+// DeleteVault deletes an embedded vault that has no secrets and certificates and
+// that no variable refers to.
 func (b *Broker) DeleteVault(ctx context.Context, who latchkey.Caller, name string) error {
 	return b.update(ctx, who, func(o *op) error {
 		v, access, err := o.vault(name)
@@ -117,13 +117,13 @@ func (b *Broker) DeleteVault(ctx context.Context, who latchkey.Caller, name stri
 		if !access.Can(latchkey.ActVaultDelete) {
 			return o.refuse(latchkey.ActVaultDelete, vaultThing(v), "not-authorized", need(latchkey.ActVaultDelete))
 		}
-		secrets, variables, err := o.VaultUse(v)
+		secrets, certificates, variables, err := o.VaultUse(v)
 		if err != nil {
 			return err
 		}
-		if secrets > 0 || variables > 0 {
-			return latchkey.Conflict("in-use", "the vault has %s, deleted ones included, and %s to it; delete and purge the first and change the second",
-				count(secrets, "secret"), count(variables, "reference"))
+		if secrets > 0 || certificates > 0 || variables > 0 {
+			return latchkey.Conflict("in-use", "the vault has %s and %s, deleted ones included, and %s to it; delete and purge what is in it and change the references",
+				count(secrets, "secret"), count(certificates, "certificate"), count(variables, "reference"))
 		}
 		if err := o.DeleteVault(v.ID); err != nil {
 			return err
@@ -142,10 +142,15 @@ func embeddedVault(tx *db.Tx, ref latchkey.VaultReference) (latchkey.EmbeddedVau
 	return v, err == nil, err
 }
 
-// vaultCan reports whether a principal may do a data action on a secret of an
-// embedded vault; secret "" asks about the whole vault.
-func (o *op) vaultCan(who latchkey.PrincipalID, v latchkey.EmbeddedVault, secret string, a latchkey.VaultAction) (bool, error) {
-	roles, err := o.VaultRoles(who, v.ID, secret)
+// secretObject names a secret in a vault.
+func secretObject(name string) latchkey.VaultObject {
+	return latchkey.VaultObject{In: latchkey.VaultSecrets, Name: name}
+}
+
+// vaultCan reports whether a principal may do a data action on an object in an
+// embedded vault.
+func (o *op) vaultCan(who latchkey.PrincipalID, v latchkey.EmbeddedVault, object latchkey.VaultObject, a latchkey.VaultAction) (bool, error) {
+	roles, err := o.VaultRoles(who, v.ID, object)
 	return slices.ContainsFunc(roles, func(r latchkey.VaultRole) bool { return r.Allows(a) }), err
 }
 
@@ -170,7 +175,7 @@ func (o *op) roleKeeper(vault string, action latchkey.Action) (latchkey.Embedded
 	if err != nil || access.Tenant {
 		return v, err
 	}
-	roles, err := o.VaultRoles(o.who.ID, v.ID, "")
+	roles, err := o.VaultRoles(o.who.ID, v.ID, latchkey.VaultObject{})
 	if err != nil {
 		return v, err
 	}
@@ -180,7 +185,7 @@ func (o *op) roleKeeper(vault string, action latchkey.Action) (latchkey.Embedded
 	return v, nil
 }
 
-// AssignRole gives a principal a role in an embedded vault or on one secret.
+// AssignRole gives a principal a role in an embedded vault or on one object in it.
 func (b *Broker) AssignRole(ctx context.Context, who latchkey.Caller, vault string, c latchkey.RoleAssignmentCreate) (a latchkey.RoleAssignment, err error) {
 	if err := c.Validate(); err != nil {
 		return a, err
@@ -194,7 +199,9 @@ func (b *Broker) AssignRole(ctx context.Context, who latchkey.Caller, vault stri
 		if err != nil {
 			return asField(found(err, latchkey.KindUser), "principal", "there is no such principal")
 		}
-		a, err = o.assign(v, latchkey.RoleAssignment{Principal: p.ID, PrincipalName: p.Name, Role: c.Role, Secret: c.Secret})
+		a = latchkey.RoleAssignment{Principal: p.ID, PrincipalName: p.Name, Role: c.Role}
+		a.LimitTo(c.Object())
+		a, err = o.assign(v, a)
 		return err
 	})
 	return a, err
@@ -213,7 +220,7 @@ func (o *op) assign(v latchkey.EmbeddedVault, a latchkey.RoleAssignment) (latchk
 }
 
 func assignmentDetails(a latchkey.RoleAssignment) map[string]string {
-	return map[string]string{"principal": string(a.Principal), "name": a.PrincipalName, "role": string(a.Role), "secret": a.Secret}
+	return map[string]string{"principal": string(a.Principal), "name": a.PrincipalName, "role": string(a.Role), "object": a.Object().String()}
 }
 
 // RemoveRole takes a role assignment of an embedded vault away.

@@ -2,8 +2,6 @@ package broker
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,92 +11,10 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// Codes of refusals of embedded vaults, as Azure Key Vault names them.
-const (
-	codeVaultNotFound         = "VaultNotFound"
-	codeSecretNotFound        = "SecretNotFound"
-	codeDeletedSecretNotFound = "DeletedSecretNotFound"
-	codeSecretDisabled        = "SecretDisabled"
-	codeDeletedButRecoverable = "ObjectIsDeletedButRecoverable"
-	codeForbiddenByRbac       = "ForbiddenByRbac"
-)
-
-// maxVersions bounds the versions of one secret.
-const maxVersions = 10_000
-
-// A vaultOp is an operation on a secret of an embedded vault, or on the vault
-// when name is "".
-type vaultOp struct {
-	op
-	v    latchkey.EmbeddedVault
-	name string
-}
-
-// onVault runs an operation of the data plane: the caller's roles are decided
-// and the operation is on record in the transaction in which f does it, before
-// anything is answered.
-func (b *Broker) onVault(ctx context.Context, who latchkey.Caller, vault, name string, a latchkey.VaultAction, audited latchkey.Action, f func(*vaultOp) error) error {
-	return b.update(ctx, who, func(base *op) error {
-		v, err := base.Vault(vault)
-		if errors.Is(err, db.ErrNotFound) {
-			return &latchkey.Error{Kind: latchkey.ErrNotFound, Code: codeVaultNotFound, Msg: "there is no such vault"}
-		}
-		if err != nil {
-			return err
-		}
-		o := &vaultOp{*base, v, name}
-		if name != "" {
-			if err := latchkey.CheckSecretName(name); err != nil {
-				return latchkey.Invalid("name", "%v", err)
-			}
-		}
-		ok, err := o.vaultCan(who.ID, v, name, a)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return o.forbid(a, audited)
-		}
-		return f(o)
-	})
-}
-
-// thing is what the audit log says the operation acts on.
-func (o *vaultOp) thing() thing {
-	if o.name == "" {
-		return vaultThing(o.v)
-	}
-	return thing{kind: latchkey.KindVaultSecret, id: o.resource(), name: o.v.Name + "/" + o.name}
-}
-
-// resource is the ARM id of what the operation acts on.
-func (o *vaultOp) resource() string {
-	if o.name == "" {
-		return o.v.ARMID
-	}
-	return o.v.ARMID + "/secrets/" + o.name
-}
-
-// forbid returns the refusal of an action, which says which role would permit
-// it.
-func (o *vaultOp) forbid(a latchkey.VaultAction, audited latchkey.Action) error {
-	smallest := latchkey.VaultAdministrator
-	for _, r := range []latchkey.VaultRole{latchkey.VaultReader, latchkey.VaultSecretsUser, latchkey.VaultSecretsOfficer} {
-		if r.Allows(a) {
-			smallest = r
-			break
-		}
-	}
-	r := o.refuse(audited, o.thing(), codeForbiddenByRbac, fmt.Sprintf("it takes the role %s in the vault, or on the secret", smallest))
-	r.err.Check = string(a)
-	r.err.Fields = []latchkey.FieldError{{Field: "resource", Message: o.resource()}}
-	return r
-}
-
 // secret returns a version of the operation's secret, or its newest. A secret
 // that is deleted is not found, unless deleted is what is asked for.
 func (o *vaultOp) secret(version string, deleted bool) (db.StoredSecret, error) {
-	s, err := o.VaultSecret(o.v.ID, o.name, version)
+	s, err := o.VaultSecret(o.v.ID, o.object.Name, version)
 	if err == nil && (s.DeletedAt != nil) != deleted {
 		err = db.ErrNotFound
 	}
@@ -108,18 +24,28 @@ func (o *vaultOp) secret(version string, deleted bool) (db.StoredSecret, error) 
 		if deleted {
 			code = codeDeletedSecretNotFound
 		}
-		return s, &latchkey.Error{Kind: latchkey.ErrNotFound, Code: code, Msg: fmt.Sprintf("there is no secret %q in the vault %q", o.name, o.v.Name)}
+		return s, missing(code, "there is no secret %q in the vault %q", o.object.Name, o.v.Name)
 	}
 	return s, err
 }
 
-// note adds the operation to the audit log, with the version it was about.
-func (o *vaultOp) note(action latchkey.Action, version string) error {
-	var d map[string]string
-	if version != "" {
-		d = map[string]string{"version": version}
+// managed returns the refusal of an operation on a certificate's secret, which
+// follows its certificate (AKV).
+func (o *vaultOp) managed(audited latchkey.Action) error {
+	verb := strings.TrimPrefix(string(audited), "secret.")
+	return o.refuseWith(audited, o.thing(), &latchkey.Error{
+		Kind: latchkey.ErrDenied, Code: codeManaged, Identity: string(o.who.ID),
+		Msg: fmt.Sprintf("Operation %s is not allowed on the secret %s, which belongs to the certificate of the same name: do it with the certificate.", verb, o.object.Name),
+	})
+}
+
+// ownSecret is secret for an operation that is not one of a certificate's secret.
+func (o *vaultOp) ownSecret(version string, deleted bool, audited latchkey.Action) (db.StoredSecret, error) {
+	s, err := o.secret(version, deleted)
+	if err == nil && s.Managed {
+		err = o.managed(audited)
 	}
-	return o.record(action, o.thing(), d)
+	return s, err
 }
 
 // sealBinding binds a sealed value to where it is stored.
@@ -135,15 +61,20 @@ func (b *Broker) SetSecret(ctx context.Context, who latchkey.Caller, vault, name
 	if err := latchkey.CheckSecretValue(value); err != nil {
 		return s, latchkey.Invalid("value", "%v", err)
 	}
-	err = b.onVault(ctx, who, vault, name, latchkey.VaultSetSecret, latchkey.ActSecretSet, func(o *vaultOp) error {
+	err = b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultSetSecret, latchkey.ActSecretSet, func(o *vaultOp) error {
 		last, err := o.VaultSecret(o.v.ID, name, "")
 		switch {
 		case errors.Is(err, db.ErrNotFound):
+			if err := o.nameIsFree(); err != nil {
+				return err
+			}
 			last = db.StoredSecret{VaultSecret: latchkey.VaultSecret{Name: name}}
 		case err != nil:
 			return err
 		case last.DeletedAt != nil:
-			return latchkey.Conflict(codeDeletedButRecoverable, "Secret %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the secret can only be recovered or purged.", last.Name)
+			return o.deletedObject(last.Name)
+		case last.Managed:
+			return o.managed(latchkey.ActSecretSet)
 		case last.Number >= maxVersions:
 			return latchkey.Conflict("TooManyVersions", "the secret has %d versions, the most that one may have; delete and purge it, or use another name", maxVersions)
 		}
@@ -169,18 +100,12 @@ func (b *Broker) SetSecret(ctx context.Context, who latchkey.Caller, vault, name
 	return s, err
 }
 
-func newVersion() string {
-	var b [16]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
-
 // Secret returns a version of a secret with its value, or the newest when
 // version is "". Only an enabled version has a value to read; its period of
 // validity informs only (AKV).
 func (b *Broker) Secret(ctx context.Context, who latchkey.Caller, vault, name, version string) (s latchkey.VaultSecret, value latchkey.Secret, err error) {
 	var stored db.StoredSecret
-	err = b.onVault(ctx, who, vault, name, latchkey.VaultGetSecret, latchkey.ActSecretGet, func(o *vaultOp) error {
+	err = b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultGetSecret, latchkey.ActSecretGet, func(o *vaultOp) error {
 		if stored, err = o.secret(version, false); err != nil {
 			return err
 		}
@@ -193,17 +118,24 @@ func (b *Broker) Secret(ctx context.Context, who latchkey.Caller, vault, name, v
 			return err
 		}
 		s = stored.VaultSecret
-		text, err := b.key.Open(stored.Value, sealBinding(o.v.ID, stored.Name, stored.Version)...)
-		if err != nil {
-			return fmt.Errorf("open version %s of secret %s in vault %s: %w", s.Version, s.Name, o.v.Name, err)
+		if value, err = b.openSecret(o.v, stored); err != nil {
+			return err
 		}
-		value = latchkey.NewSecret(string(text))
 		return o.note(latchkey.ActSecretGet, s.Version)
 	})
 	if err != nil {
 		return latchkey.VaultSecret{}, latchkey.Secret{}, err
 	}
 	return s, value, nil
+}
+
+// openSecret returns the value of a stored version.
+func (b *Broker) openSecret(v latchkey.EmbeddedVault, s db.StoredSecret) (latchkey.Secret, error) {
+	text, err := b.key.Open(s.Value, sealBinding(v.ID, s.Name, s.Version)...)
+	if err != nil {
+		return latchkey.Secret{}, fmt.Errorf("open version %s of secret %s in vault %s: %w", s.Version, s.Name, v.Name, err)
+	}
+	return latchkey.NewSecret(string(text)), nil
 }
 
 // Secrets lists the newest versions of a vault's secrets, without values.
@@ -218,7 +150,7 @@ func (b *Broker) DeletedSecrets(ctx context.Context, who latchkey.Caller, vault 
 }
 
 func (b *Broker) listSecrets(ctx context.Context, who latchkey.Caller, vault string, deleted bool, page latchkey.PageOptions) (p latchkey.Page[latchkey.VaultSecret], err error) {
-	err = b.onVault(ctx, who, vault, "", latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) (err error) {
+	err = b.onVault(ctx, who, vault, secretObject(""), latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) (err error) {
 		if p, err = o.VaultSecrets(o.v.ID, deleted, page); err != nil {
 			return err
 		}
@@ -230,7 +162,7 @@ func (b *Broker) listSecrets(ctx context.Context, who latchkey.Caller, vault str
 
 // SecretVersions lists the versions of a secret, oldest first, without values.
 func (b *Broker) SecretVersions(ctx context.Context, who latchkey.Caller, vault, name string, page latchkey.PageOptions) (p latchkey.Page[latchkey.VaultSecret], err error) {
-	err = b.onVault(ctx, who, vault, name, latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) (err error) {
+	err = b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) (err error) {
 		if p, err = o.VaultSecretVersions(o.v.ID, name, page); err != nil {
 			return err
 		}
@@ -258,8 +190,8 @@ type SecretUpdate struct {
 // UpdateSecret changes the attributes of a version of a secret, or of its
 // newest when version is "". The value of a version never changes.
 func (b *Broker) UpdateSecret(ctx context.Context, who latchkey.Caller, vault, name, version string, u SecretUpdate) (s latchkey.VaultSecret, err error) {
-	err = b.onVault(ctx, who, vault, name, latchkey.VaultUpdateSecret, latchkey.ActSecretUpdate, func(o *vaultOp) error {
-		stored, err := o.secret(version, false)
+	err = b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultUpdateSecret, latchkey.ActSecretUpdate, func(o *vaultOp) error {
+		stored, err := o.ownSecret(version, false, latchkey.ActSecretUpdate)
 		if err != nil {
 			return err
 		}
@@ -288,8 +220,8 @@ func (b *Broker) UpdateSecret(ctx context.Context, who latchkey.Caller, vault, n
 // DeleteSecret deletes a secret with all its versions. It can be recovered until
 // the vault's retention has passed.
 func (b *Broker) DeleteSecret(ctx context.Context, who latchkey.Caller, vault, name string) (s latchkey.VaultSecret, err error) {
-	err = b.onVault(ctx, who, vault, name, latchkey.VaultDeleteSecret, latchkey.ActSecretDelete, func(o *vaultOp) error {
-		stored, err := o.secret("", false)
+	err = b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultDeleteSecret, latchkey.ActSecretDelete, func(o *vaultOp) error {
+		stored, err := o.ownSecret("", false, latchkey.ActSecretDelete)
 		if err != nil {
 			return err
 		}
@@ -306,7 +238,7 @@ func (b *Broker) DeleteSecret(ctx context.Context, who latchkey.Caller, vault, n
 
 // DeletedSecret returns a deleted secret without its value.
 func (b *Broker) DeletedSecret(ctx context.Context, who latchkey.Caller, vault, name string) (s latchkey.VaultSecret, err error) {
-	err = b.onVault(ctx, who, vault, name, latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) error {
+	err = b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultReadMetadata, latchkey.ActSecretList, func(o *vaultOp) error {
 		stored, err := o.secret("", true)
 		if err != nil {
 			return err
@@ -319,8 +251,8 @@ func (b *Broker) DeletedSecret(ctx context.Context, who latchkey.Caller, vault, 
 
 // RecoverSecret makes a deleted secret one that is not.
 func (b *Broker) RecoverSecret(ctx context.Context, who latchkey.Caller, vault, name string) (s latchkey.VaultSecret, err error) {
-	err = b.onVault(ctx, who, vault, name, latchkey.VaultRecoverSecret, latchkey.ActSecretRecover, func(o *vaultOp) error {
-		stored, err := o.secret("", true)
+	err = b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultRecoverSecret, latchkey.ActSecretRecover, func(o *vaultOp) error {
+		stored, err := o.ownSecret("", true, latchkey.ActSecretRecover)
 		if err != nil {
 			return err
 		}
@@ -336,8 +268,8 @@ func (b *Broker) RecoverSecret(ctx context.Context, who latchkey.Caller, vault, 
 
 // PurgeSecret removes a deleted secret for good.
 func (b *Broker) PurgeSecret(ctx context.Context, who latchkey.Caller, vault, name string) error {
-	return b.onVault(ctx, who, vault, name, latchkey.VaultPurgeSecret, latchkey.ActSecretPurge, func(o *vaultOp) error {
-		if _, err := o.secret("", true); err != nil {
+	return b.onVault(ctx, who, vault, secretObject(name), latchkey.VaultPurgeSecret, latchkey.ActSecretPurge, func(o *vaultOp) error {
+		if _, err := o.ownSecret("", true, latchkey.ActSecretPurge); err != nil {
 			return err
 		}
 		if err := o.PurgeSecret(o.v.ID, name); err != nil {

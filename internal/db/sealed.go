@@ -31,6 +31,8 @@ func SealedColumns() []SealedColumn {
 		{"sealed_settings", "box", []string{"name"}},
 		{"machine_sessions", "secret", []string{"id"}},
 		{"vault_secret_versions", "value", []string{"vault_id", "name_key", "version"}},
+		{"vault_certificate_keys", "private_key", []string{"vault_id", "name_key", "version"}},
+		{"vault_issuers", "password", []string{"vault_id", "name_key"}},
 	}
 }
 

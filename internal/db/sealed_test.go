@@ -18,6 +18,10 @@ func TestSealedColumns(t *testing.T) {
 		"machines.sign_key":              "public",
 		"machines.seal_key":              "public",
 		"machine_sessions.release_nonce": "sent in the clear",
+
+		"vault_certificate_versions.leaf":  "public",
+		"vault_certificate_versions.chain": "public",
+		"vault_certificate_operations.csr": "public",
 	}
 	tables, err := Tables(t.Context(), 0)
 	if err != nil {

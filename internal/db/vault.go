@@ -59,14 +59,17 @@ func (tx *Tx) DeleteVault(id latchkey.VaultID) error {
 	return tx.bumpEpochs()
 }
 
-// VaultUse returns how many secrets an embedded vault has, deleted ones
-// included, and how many variables refer to them.
-func (tx *Tx) VaultUse(v latchkey.EmbeddedVault) (secrets, variables int, err error) {
-	if secrets, err = one(tx, scanInt, `SELECT count(*) FROM vault_secrets WHERE vault_id = $1`, v.ID); err != nil {
-		return 0, 0, err
+// VaultUse returns how many secrets and certificates an embedded vault has,
+// deleted ones included, and how many variables refer to them.
+func (tx *Tx) VaultUse(v latchkey.EmbeddedVault) (secrets, certificates, variables int, err error) {
+	if secrets, err = one(tx, scanInt, `SELECT count(*) FROM vault_secrets WHERE vault_id = $1 AND NOT managed`, v.ID); err != nil {
+		return 0, 0, 0, err
+	}
+	if certificates, err = one(tx, scanInt, `SELECT count(*) FROM vault_certificates WHERE vault_id = $1`, v.ID); err != nil {
+		return 0, 0, 0, err
 	}
 	variables, err = one(tx, scanInt, `SELECT count(*) FROM secret_references WHERE (newest OR in_force) AND `+inVault, secretPrefix(v.Reference())...)
-	return secrets, variables, err
+	return secrets, certificates, variables, err
 }
 
 // VaultInForce reports whether releases read secrets of a vault, embedded or
@@ -87,10 +90,11 @@ func secretPrefix(v latchkey.VaultReference) []any {
 }
 
 // VaultRoles returns the roles that a principal holds in a vault: those at the
-// vault's scope and those on the secret, whose name may be "".
-func (tx *Tx) VaultRoles(who latchkey.PrincipalID, id latchkey.VaultID, secret string) ([]latchkey.VaultRole, error) {
+// vault's scope and those on an object in it.
+func (tx *Tx) VaultRoles(who latchkey.PrincipalID, id latchkey.VaultID, object latchkey.VaultObject) ([]latchkey.VaultRole, error) {
 	return all(tx, scanVaultRole, mine+`SELECT role FROM vault_role_assignments
-		WHERE vault_id = $2 AND (secret_key = '' OR secret_key = $3) AND principal_id IN (SELECT id FROM mine)`, who, id, strings.ToLower(secret))
+		WHERE vault_id = $2 AND (object_key = '' OR collection = $3 AND object_key = $4) AND principal_id IN (SELECT id FROM mine)`,
+		who, id, object.In, strings.ToLower(object.Name))
 }
 
 // AnyVaultRoles returns the roles that a principal holds in a vault at any
@@ -101,10 +105,13 @@ func (tx *Tx) AnyVaultRoles(who latchkey.PrincipalID, id latchkey.VaultID) ([]la
 
 func scanVaultRole(s scanner) (r latchkey.VaultRole, err error) { return r, s.Scan(&r) }
 
-const assignmentCols = `a.id, a.principal_id, p.name, a.role, a.secret, a.created_by, a.created_at`
+const assignmentCols = `a.id, a.principal_id, p.name, a.role, a.collection, a.object, a.created_by, a.created_at`
 
 func scanAssignment(s scanner) (a latchkey.RoleAssignment, err error) {
-	return a, s.Scan(&a.ID, &a.Principal, &a.PrincipalName, &a.Role, &a.Secret, &a.CreatedBy, timestamp{&a.CreatedAt})
+	var o latchkey.VaultObject
+	err = s.Scan(&a.ID, &a.Principal, &a.PrincipalName, &a.Role, &o.In, &o.Name, &a.CreatedBy, timestamp{&a.CreatedAt})
+	a.LimitTo(o)
+	return a, err
 }
 
 // RoleAssignments lists the role assignments of a vault, oldest first.
@@ -130,9 +137,10 @@ func (tx *Tx) RoleAssignment(vault latchkey.VaultID, id latchkey.RoleAssignmentI
 // CreateRoleAssignment stores a role assignment. It returns ErrExists when
 // there is the same one.
 func (tx *Tx) CreateRoleAssignment(vault latchkey.VaultID, a latchkey.RoleAssignment) error {
-	_, err := tx.exec(`INSERT INTO vault_role_assignments (id, vault_id, secret_key, secret, principal_id, role, created_by, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		a.ID, vault, strings.ToLower(a.Secret), a.Secret, a.Principal, a.Role, a.CreatedBy, ms(tx.Now))
+	o := a.Object()
+	_, err := tx.exec(`INSERT INTO vault_role_assignments (id, vault_id, collection, object_key, object, principal_id, role, created_by, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		a.ID, vault, o.In, strings.ToLower(o.Name), o.Name, a.Principal, a.Role, a.CreatedBy, ms(tx.Now))
 	if err != nil {
 		return err
 	}
@@ -155,10 +163,10 @@ type StoredSecret struct {
 	Value  []byte // sealed
 }
 
-const secretCols = `s.name, n.number, n.version, n.value, n.content_type, n.enabled, n.not_before, n.expires_at, n.tags, n.created_at, n.updated_at, s.deleted_at, s.purge_at`
+const secretCols = `s.name, s.managed, n.number, n.version, n.value, n.content_type, n.enabled, n.not_before, n.expires_at, n.tags, n.created_at, n.updated_at, s.deleted_at, s.purge_at`
 
 func scanSecret(s scanner) (v StoredSecret, err error) {
-	return v, s.Scan(&v.Name, &v.Number, &v.Version, &v.Value, &v.ContentType, &v.Enabled, nullTime{&v.NotBefore}, nullTime{&v.Expires}, jsonText{&v.Tags},
+	return v, s.Scan(&v.Name, &v.Managed, &v.Number, &v.Version, &v.Value, &v.ContentType, &v.Enabled, nullTime{&v.NotBefore}, nullTime{&v.Expires}, jsonText{&v.Tags},
 		timestamp{&v.CreatedAt}, timestamp{&v.UpdatedAt}, nullTime{&v.DeletedAt}, nullTime{&v.PurgeAt})
 }
 
@@ -204,6 +212,12 @@ func (tx *Tx) VaultSecrets(vault latchkey.VaultID, deleted bool, o latchkey.Page
 	return secretPage(tx, o, `SELECT `+secretCols+secretFrom+w.String()+newestVersion+` ORDER BY s.name_key LIMIT `+w.last(), w.args)
 }
 
+// AllSecretVersions returns at most limit versions of a secret, oldest first.
+func (tx *Tx) AllSecretVersions(vault latchkey.VaultID, name string, limit int) ([]StoredSecret, error) {
+	return all(tx, scanSecret, `SELECT `+secretCols+secretFrom+` WHERE s.vault_id = $1 AND s.name_key = $2 ORDER BY n.number LIMIT $3`,
+		vault, strings.ToLower(name), limit)
+}
+
 // VaultSecretVersions lists the versions of a secret, oldest first.
 func (tx *Tx) VaultSecretVersions(vault latchkey.VaultID, name string, o latchkey.PageOptions) (latchkey.Page[latchkey.VaultSecret], error) {
 	var w where
@@ -226,12 +240,13 @@ func secretPage(tx *Tx, o latchkey.PageOptions, query string, args []any) (latch
 	return page(items, o, func(v latchkey.VaultSecret) (string, string) { return strings.ToLower(v.Name), v.Version }), err
 }
 
-// AddSecretVersion stores the next version of a secret, which it makes if there
-// is none.
+// AddSecretVersion stores the next version of a secret, which it makes when it
+// is the first.
 func (tx *Tx) AddSecretVersion(vault latchkey.VaultID, v StoredSecret) error {
 	key := strings.ToLower(v.Name)
 	if v.Number == 1 {
-		if _, err := tx.exec(`INSERT INTO vault_secrets (vault_id, name_key, name, created_at) VALUES ($1, $2, $3, $4)`, vault, key, v.Name, ms(tx.Now)); err != nil {
+		if _, err := tx.exec(`INSERT INTO vault_secrets (vault_id, name_key, name, managed, created_at) VALUES ($1, $2, $3, $4, $5)`,
+			vault, key, v.Name, v.Managed, ms(tx.Now)); err != nil {
 			return err
 		}
 	}
@@ -240,8 +255,8 @@ func (tx *Tx) AddSecretVersion(vault latchkey.VaultID, v StoredSecret) error {
 		return err
 	}
 	_, err = tx.exec(`INSERT INTO vault_secret_versions (vault_id, name_key, number, version, value, content_type, enabled, not_before, expires_at, tags, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)`,
-		vault, key, v.Number, v.Version, v.Value, v.ContentType, v.Enabled, msOrNull(v.NotBefore), msOrNull(v.Expires), tags, ms(tx.Now))
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		vault, key, v.Number, v.Version, v.Value, v.ContentType, v.Enabled, msOrNull(v.NotBefore), msOrNull(v.Expires), tags, ms(v.CreatedAt), ms(v.UpdatedAt))
 	if err != nil {
 		return err
 	}
@@ -294,8 +309,9 @@ type DueSecret struct {
 	Name  string
 }
 
-// DueSecrets returns at most limit deleted secrets whose retention has ended.
+// DueSecrets returns at most limit deleted secrets whose retention has ended,
+// without those that go with a certificate.
 func (tx *Tx) DueSecrets(limit int) ([]DueSecret, error) {
 	return all(tx, func(s scanner) (d DueSecret, err error) { return d, s.Scan(&d.Vault, &d.Name) },
-		`SELECT vault_id, name FROM vault_secrets WHERE purge_at <= $1 ORDER BY purge_at LIMIT $2`, ms(tx.Now), limit)
+		`SELECT vault_id, name FROM vault_secrets WHERE purge_at <= $1 AND NOT managed ORDER BY purge_at LIMIT $2`, ms(tx.Now), limit)
 }

@@ -87,7 +87,7 @@ func TestVaultRoles(t *testing.T) {
 		check := func(who latchkey.PrincipalID, secret string, want ...latchkey.VaultRole) {
 			t.Helper()
 			view(t, d, func(tx *Tx) error {
-				got, err := tx.VaultRoles(who, v.ID, secret)
+				got, err := tx.VaultRoles(who, v.ID, latchkey.VaultObject{In: latchkey.VaultSecrets, Name: secret})
 				slices.Sort(got)
 				if !slices.Equal(got, want) {
 					t.Errorf("VaultRoles(%s, %q) = %v; want %v", who, secret, got, want)

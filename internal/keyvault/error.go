@@ -38,6 +38,11 @@ func forbidden(inner, msg string) *fault {
 	return &fault{status: http.StatusForbidden, code: "Forbidden", inner: inner, msg: msg}
 }
 
+// tooLong is the fault of a request that is too long.
+func tooLong(most int64) *fault {
+	return &fault{status: http.StatusRequestEntityTooLarge, code: "BadParameter", msg: fmt.Sprintf("The request must be at most %d bytes.", most)}
+}
+
 func disabled() *fault {
 	return forbidden("SecretDisabled", "Operation get is not allowed on a disabled secret.")
 }
@@ -46,12 +51,8 @@ func unauthorized(msg string) *fault {
 	return &fault{status: http.StatusUnauthorized, code: "Unauthorized", msg: msg}
 }
 
-func notImplemented(what string) *fault {
-	return &fault{status: http.StatusNotImplemented, code: "NotImplemented", msg: "Embedded vaults do not serve " + what + "."}
-}
-
 func noSuchPath() *fault {
-	return &fault{status: http.StatusNotFound, code: "NotFound", msg: "There is nothing at this path. Secrets are at /secrets and /deletedsecrets."}
+	return &fault{status: http.StatusNotFound, code: "NotFound", msg: "There is nothing at this path. Objects are at /secrets, /certificates and /keys, and deleted ones at /deletedsecrets, /deletedcertificates and /deletedkeys."}
 }
 
 func badMethod() *fault {
@@ -83,10 +84,6 @@ func (c *call) faultOf(err error) *fault {
 	case latchkey.ErrNotFound:
 		return c.notFound(e)
 	case latchkey.ErrConflict:
-		if e.Code == "ObjectIsDeletedButRecoverable" {
-			return &fault{status: http.StatusConflict, code: "Conflict", inner: e.Code,
-				msg: fmt.Sprintf("Secret %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the secret can only be recovered or purged.", c.path.name)}
-		}
 		return &fault{status: http.StatusConflict, code: "Conflict", inner: e.Code, msg: sentence(e.Msg)}
 	}
 	return &fault{status: http.StatusServiceUnavailable, code: "ServiceUnavailable", msg: sentence(e.Msg), err: e.Err}
@@ -108,6 +105,8 @@ func (c *call) denied(e *latchkey.Error) *fault {
 	switch e.Code {
 	case "SecretDisabled":
 		return disabled()
+	case "SecretManagedByCertificate":
+		return forbidden(e.Code, e.Msg)
 	case "ForbiddenByRbac":
 		resource := ""
 		for _, f := range e.Fields {
@@ -124,20 +123,25 @@ func (c *call) denied(e *latchkey.Error) *fault {
 	return forbidden("AccessDenied", sentence(e.Msg))
 }
 
+// notFound returns the text for what is not there (AKV: for objects, both codes
+// and texts name the kind).
 func (c *call) notFound(e *latchkey.Error) *fault {
-	f := &fault{status: http.StatusNotFound, code: "SecretNotFound"}
+	f := &fault{status: http.StatusNotFound, code: e.Code}
 	switch e.Code {
 	case "VaultNotFound":
-		f.code, f.msg = e.Code, fmt.Sprintf("There is no vault named %s here.", c.vault)
-	case "DeletedSecretNotFound":
-		f.msg = "Deleted Secret not found: " + c.path.name
-	default:
+		f.msg = fmt.Sprintf("There is no vault named %s here.", c.vault)
+	case "DeletedSecretNotFound", "DeletedCertificateNotFound", "DeletedKeyNotFound":
+		f.code = strings.TrimPrefix(e.Code, "Deleted")
+		f.msg = fmt.Sprintf("Deleted %s not found: %s", strings.TrimSuffix(f.code, "NotFound"), c.path.name)
+	case "SecretNotFound", "CertificateNotFound", "KeyNotFound":
 		id := c.path.name
-		if c.path.rest != "" {
+		if _, ok := versionID(c.path.rest); ok {
 			id += "/" + c.path.rest
 		}
-		f.msg = fmt.Sprintf("A secret with (name/id) %s was not found in this key vault. If you recently deleted this secret you may be able to recover it using the correct recovery command. "+
-			"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182", id)
+		f.msg = fmt.Sprintf("A %[1]s with (name/id) %[2]s was not found in this key vault. If you recently deleted this %[1]s you may be able to recover it using the correct recovery command. "+
+			"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182", strings.ToLower(strings.TrimSuffix(e.Code, "NotFound")), id)
+	default:
+		f.msg = sentence(e.Msg)
 	}
 	return f
 }
@@ -147,5 +151,5 @@ func sentence(s string) string {
 	if s == "" {
 		return s
 	}
-	return strings.ToUpper(s[:1]) + s[1:] + "."
+	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
 }

@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -20,9 +21,12 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// maxBody bounds a request, in bytes: a secret of the greatest size fits however its
+// Bounds of requests, in bytes. A secret of the greatest size fits however its
 // characters are escaped.
-const maxBody = 256 << 10
+const (
+	maxBody    = 256 << 10
+	maxRestore = broker.MaxVaultBackup + 1<<10 // of a backup that is restored
+)
 
 // apiVersions are the versions of the contract that are served. They differ in
 // nothing that concerns secrets, except for optional fields.
@@ -79,7 +83,8 @@ type call struct {
 	broker  *broker.Broker
 	domain  string
 	tenant  string
-	body    io.Reader
+	w       http.ResponseWriter
+	body    io.ReadCloser
 	query   url.Values
 	method  string
 	vault   string
@@ -87,6 +92,7 @@ type call struct {
 	version string // of the contract
 	who     latchkey.Caller
 	path    path
+	status  int // of the answer, if not 200
 }
 
 // base is the address of the call's vault.
@@ -97,9 +103,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, id := s.Now(), newRequestID()
 	s.headers(w.Header(), r, id)
 	ctx := r.Context()
-	c := &call{id: id, broker: s.Broker, domain: s.Domain, tenant: s.Tenant, body: http.MaxBytesReader(w, r.Body, maxBody), query: r.URL.Query()}
+	c := &call{id: id, broker: s.Broker, domain: s.Domain, tenant: s.Tenant, w: w, body: r.Body, query: r.URL.Query()}
 	answer, err := c.serve(ctx, r)
-	status := http.StatusOK
+	status := cmp.Or(c.status, http.StatusOK)
 	switch {
 	case err != nil:
 		f := c.faultOf(err)
@@ -165,19 +171,28 @@ func (c *call) serve(ctx context.Context, r *http.Request) (any, error) {
 	return c.object(ctx, p)
 }
 
+// since2025 reports whether the call speaks a version of the contract from 2025-07-01
+// on, when certificates' secrets got fields of their own.
+func (c *call) since2025() bool {
+	return !strings.HasPrefix(c.version, "7.") && c.version >= "2025-07-01"
+}
+
 // object hands a call on by the kind of object that its path names.
 func (c *call) object(ctx context.Context, p path) (any, error) {
+	c.path = p
 	switch p.kind {
 	case "secrets":
-		c.path = p
 		return c.secrets(ctx)
 	case "deletedsecrets":
-		c.path = p
 		return c.deletedSecrets(ctx)
-	case "certificates", "deletedcertificates":
-		return nil, notImplemented("certificates")
-	case "keys", "deletedkeys":
-		return nil, notImplemented("keys")
+	case "certificates":
+		return c.certificates(ctx)
+	case "deletedcertificates":
+		return c.deletedCertificates(ctx)
+	case "keys":
+		return c.keys(ctx, false)
+	case "deletedkeys":
+		return c.keys(ctx, true)
 	}
 	return nil, noSuchPath()
 }
@@ -204,12 +219,15 @@ func bearer(header string) (string, error) {
 	return token, nil
 }
 
-// decode reads the request's body into v. Its faults say nothing of what the
-// body holds, which the texts of package json do.
-func (c *call) decode(v any) error {
-	body, err := io.ReadAll(c.body)
+// decode reads the request's body into v.
+func (c *call) decode(v any) error { return c.decodeUpTo(v, maxBody) }
+
+// decodeUpTo is decode for a body of at most so many bytes. Its faults say
+// nothing of what the body holds, which the texts of package json do.
+func (c *call) decodeUpTo(v any, most int64) error {
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.body, most))
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {
-		return &fault{status: http.StatusRequestEntityTooLarge, code: "BadParameter", msg: fmt.Sprintf("The request must be at most %d bytes.", maxBody)}
+		return tooLong(most)
 	}
 	if err != nil {
 		return badParameter("The request could not be read.")

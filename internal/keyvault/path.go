@@ -11,7 +11,8 @@ import (
 type path struct {
 	kind string // in lower case: "secrets", "deletedsecrets"
 	name string
-	rest string // a version, or an operation such as "versions"
+	rest string // a version, an operation such as "versions", or the name of an issuer
+	more string // in lower case: what to do with what rest names, such as "merge"
 }
 
 // maxSegment bounds one segment of a path. Names have 127 characters at most.
@@ -28,7 +29,7 @@ func parsePath(escaped string) (p path, ok bool) {
 		}
 		// Decoding comes after splitting, so that %2F cannot make a segment.
 		s, err := url.PathUnescape(s)
-		if err != nil || len(s) > maxSegment || len(segments) == 3 {
+		if err != nil || len(s) > maxSegment || len(segments) == 4 {
 			return path{}, false
 		}
 		segments = append(segments, s)
@@ -36,9 +37,13 @@ func parsePath(escaped string) (p path, ok bool) {
 	if len(segments) == 0 {
 		return path{}, false
 	}
-	segments = append(segments, "", "")
-	return path{strings.ToLower(segments[0]), segments[1], segments[2]}, true
+	segments = append(segments, "", "", "")
+	return path{strings.ToLower(segments[0]), segments[1], segments[2], strings.ToLower(segments[3])}, true
 }
+
+// is reports whether the path ends in an operation on an object. Operations do
+// not depend on case.
+func (p path) is(operation string) bool { return p.more == "" && strings.EqualFold(p.rest, operation) }
 
 // versionID returns a version in its one spelling, or false if s cannot be one
 // (AKV: 32 hexadecimal digits, in either case).

@@ -14,11 +14,12 @@ func TestParsePath(t *testing.T) {
 	}{
 		{"/secrets", path{kind: "secrets"}, true},
 		{"//Secrets/", path{kind: "secrets"}, true},
-		{"/secrets/Name/", path{"secrets", "Name", ""}, true},
-		{"/secrets/a%2Fb/versions", path{"secrets", "a/b", "versions"}, true},
+		{"/secrets/Name/", path{kind: "secrets", name: "Name"}, true},
+		{"/secrets/a%2Fb/versions", path{kind: "secrets", name: "a/b", rest: "versions"}, true},
 		{"", path{}, false},
 		{"/", path{}, false},
-		{"/a/b/c/d", path{}, false},
+		{"/Certificates/Name/pending//Merge/", path{"certificates", "Name", "pending", "merge"}, true},
+		{"/a/b/c/d/e", path{}, false},
 		{"/secrets/%zz", path{}, false},
 		{"/" + strings.Repeat("a", 256), path{}, false},
 	}

@@ -319,7 +319,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("message = %q; want name and version", got)
 	}
 	_, err = c.BackupSecret(t.Context(), "none", nil)
-	refused(t, err, 501, "NotImplemented", "")
+	refused(t, err, 404, "SecretNotFound", "")
 }
 
 func TestPages(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
@@ -22,24 +23,29 @@ func (c *call) secrets(ctx context.Context) (any, error) {
 			return nil, badMethod()
 		}
 		return c.listSecrets(ctx)
-	case method == http.MethodPost && (p.name == "restore" && p.rest == "" || p.rest == "backup"):
-		return nil, notImplemented("backup and restore")
+	case p.more != "":
+		return nil, noSuchPath()
+	case method == http.MethodPost && strings.EqualFold(p.name, "restore") && p.rest == "":
+		return c.restoreSecret(ctx)
 	}
 	if latchkey.CheckSecretName(p.name) != nil {
 		return nil, badName(p.name)
 	}
-	if p.rest == "versions" {
+	switch {
+	case p.is("versions"):
 		if method != http.MethodGet {
 			return nil, badMethod()
 		}
 		return c.secretVersions(ctx)
-	}
-	if p.rest != "" {
-		version, ok := versionID(p.rest)
-		if !ok {
-			return nil, badParameter("The request URI contains an invalid version: %s", p.rest)
+	case p.is("backup"):
+		if method != http.MethodPost {
+			return nil, badMethod()
 		}
-		c.path.rest = version
+		blob, err := c.broker.BackupSecret(ctx, c.who, c.vault, p.name)
+		return backup{blob}, err
+	}
+	if err := c.wantVersion(); err != nil {
+		return nil, err
 	}
 	switch {
 	case method == http.MethodGet:
@@ -66,6 +72,9 @@ func (c *call) deletedSecrets(ctx context.Context) (any, error) {
 	if latchkey.CheckSecretName(p.name) != nil {
 		return nil, badName(p.name)
 	}
+	if p.more != "" {
+		return nil, noSuchPath()
+	}
 	switch {
 	case p.rest == "" && c.method == http.MethodGet:
 		s, err := c.broker.DeletedSecret(ctx, c.who, c.vault, p.name)
@@ -79,10 +88,10 @@ func (c *call) deletedSecrets(ctx context.Context) (any, error) {
 		return c.bundle(s, true), nil
 	case p.rest == "" && c.method == http.MethodDelete:
 		return nil, c.broker.PurgeSecret(ctx, c.who, c.vault, p.name)
-	case p.rest == "recover" && c.method == http.MethodPost:
+	case p.is("recover") && c.method == http.MethodPost:
 		s, err := c.broker.RecoverSecret(ctx, c.who, c.vault, p.name)
 		return c.bundle(s, true), err
-	case p.rest != "" && p.rest != "recover":
+	case p.rest != "" && !p.is("recover"):
 		return nil, noSuchPath()
 	}
 	return nil, badMethod()
@@ -122,8 +131,37 @@ func (c *call) getSecret(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	b := c.bundle(s, true)
+	if c.since2025() && s.Managed {
+		b.PreviousVersion = s.PreviousVersion
+	}
+	if value, b.ContentType, err = c.converted(s, value); err != nil {
+		return nil, err
+	}
 	b.Value = new(value.Reveal())
 	return b, nil
+}
+
+// converted returns a value in the form that the request asks for, with its
+// content type (AKV: of certificates' secrets, PFX can be had as PEM).
+func (c *call) converted(s latchkey.VaultSecret, value latchkey.Secret) (latchkey.Secret, string, error) {
+	want := parameter(c.query, "outContentType")
+	if want == "" || !c.since2025() || strings.EqualFold(want, s.ContentType) {
+		return value, s.ContentType, nil
+	}
+	if !s.Managed || s.ContentType != latchkey.ContentTypePFX || !strings.EqualFold(want, latchkey.ContentTypePEM) {
+		return value, "", badParameter("The parameter outContentType can only be %s, for the secret of a certificate that is kept as %s.", latchkey.ContentTypePEM, latchkey.ContentTypePFX)
+	}
+	value, err := broker.PEMOfPFX(value)
+	return value, latchkey.ContentTypePEM, err
+}
+
+func (c *call) restoreSecret(ctx context.Context) (any, error) {
+	var req backup
+	if err := c.decodeUpTo(&req, maxRestore); err != nil {
+		return nil, err
+	}
+	s, err := c.broker.RestoreSecret(ctx, c.who, c.vault, req.Value)
+	return c.bundle(s, true), err
 }
 
 func (c *call) updateSecret(ctx context.Context) (any, error) {
@@ -194,18 +232,26 @@ func (c *call) page() (latchkey.PageOptions, error) {
 	return o, nil
 }
 
-func (c *call) list(p latchkey.Page[latchkey.VaultSecret], o latchkey.PageOptions, versioned bool) secretList {
-	l := secretList{Value: make([]secretBundle, 0, len(p.Items))}
+func (c *call) list(p latchkey.Page[latchkey.VaultSecret], o latchkey.PageOptions, versioned bool) list[secretBundle] {
+	l := list[secretBundle]{Value: make([]secretBundle, 0, len(p.Items)), NextLink: c.next(p.Next, o)}
 	for _, s := range p.Items {
 		l.Value = append(l.Value, c.bundle(s, versioned))
 	}
-	if p.Next != "" {
-		next := c.base() + "/" + c.path.kind
-		if versioned {
-			next += "/" + c.path.name + "/versions"
-		}
-		next += "?api-version=" + url.QueryEscape(c.version) + "&$skiptoken=" + url.QueryEscape(p.Next) + "&maxresults=" + strconv.Itoa(o.Limit)
-		l.NextLink = &next
-	}
 	return l
+}
+
+// next returns the address of the next page of the call's list, or nil.
+func (c *call) next(token string, o latchkey.PageOptions) *string {
+	if token == "" {
+		return nil
+	}
+	next := c.base() + "/" + c.path.kind
+	if c.path.name != "" {
+		next += "/" + c.path.name
+	}
+	if c.path.rest != "" {
+		next += "/" + c.path.rest
+	}
+	next += "?api-version=" + url.QueryEscape(c.version) + "&$skiptoken=" + url.QueryEscape(token) + "&maxresults=" + strconv.Itoa(o.Limit)
+	return &next
 }

@@ -26,13 +26,21 @@ type secretBundle struct {
 	ScheduledPurgeDate *int64            `json:"scheduledPurgeDate,omitempty"`
 	ContentType        string            `json:"contentType,omitempty"`
 	ID                 string            `json:"id"`
+	Managed            bool              `json:"managed,omitempty"`
 	Attributes         attributes        `json:"attributes"`
 	Tags               map[string]string `json:"tags,omitempty"`
+	KeyID              string            `json:"kid,omitempty"`
+	PreviousVersion    string            `json:"previousVersion,omitempty"`
 }
 
-type secretList struct {
-	Value    []secretBundle `json:"value"`
-	NextLink *string        `json:"nextLink"`
+type list[T any] struct {
+	Value    []T     `json:"value"`
+	NextLink *string `json:"nextLink"`
+}
+
+// backup is what a backup is answered with, and what a restore is asked with.
+type backup struct {
+	Value string `json:"value"`
 }
 
 // secretAttributes are the attributes that a request may set.
@@ -84,6 +92,12 @@ func (c *call) bundle(s latchkey.VaultSecret, versioned bool) secretBundle {
 	}
 	if versioned {
 		b.ID += "/" + s.Version
+	}
+	if s.Managed {
+		b.Managed = true
+		if versioned {
+			b.KeyID = c.base() + "/keys/" + s.Name + "/" + s.Version
+		}
 	}
 	if s.DeletedAt != nil {
 		b.RecoveryID = c.base() + "/deletedsecrets/" + s.Name

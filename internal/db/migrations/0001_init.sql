@@ -437,16 +437,19 @@ CREATE UNIQUE INDEX vaults_name ON vaults (name_key) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX vaults_reference ON vaults (reference_key) WHERE deleted_at IS NULL;
 
 -- A secret of an embedded vault. Deleted ones keep their versions until purge_at.
+-- A managed one belongs to the certificate of the same name, whose versions are
+-- its, and goes with it.
 CREATE TABLE vault_secrets (
     vault_id   TEXT NOT NULL REFERENCES vaults (id),
     name_key   TEXT NOT NULL,
     name       TEXT NOT NULL,
+    managed    BOOLEAN NOT NULL DEFAULT FALSE,
     created_at BIGINT NOT NULL,
     deleted_at BIGINT,
     purge_at   BIGINT,
     PRIMARY KEY (vault_id, name_key)
 );
-CREATE INDEX vault_secrets_purge ON vault_secrets (purge_at) WHERE purge_at IS NOT NULL;
+CREATE INDEX vault_secrets_purge ON vault_secrets (purge_at) WHERE purge_at IS NOT NULL AND NOT managed;
 
 -- The value is sealed, bound to vault, name and version. number orders versions.
 CREATE TABLE vault_secret_versions (
@@ -467,18 +470,109 @@ CREATE TABLE vault_secret_versions (
 );
 CREATE UNIQUE INDEX vault_secret_versions_version ON vault_secret_versions (vault_id, name_key, version);
 
--- secret_key is '' for the whole vault.
+-- A certificate of an embedded vault. Without versions it is one that is pending
+-- for the first time. due_at is when its policy next wants something done.
+CREATE TABLE vault_certificates (
+    vault_id   TEXT NOT NULL REFERENCES vaults (id),
+    name_key   TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    policy     TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    due_at     BIGINT,
+    deleted_at BIGINT,
+    purge_at   BIGINT,
+    PRIMARY KEY (vault_id, name_key)
+);
+CREATE INDEX vault_certificates_due ON vault_certificates (due_at) WHERE due_at IS NOT NULL AND deleted_at IS NULL;
+CREATE INDEX vault_certificates_purge ON vault_certificates (purge_at) WHERE purge_at IS NOT NULL;
+
+-- The private key of a version, issued or pending. It is sealed, bound to vault,
+-- name and version.
+CREATE TABLE vault_certificate_keys (
+    vault_id    TEXT NOT NULL,
+    name_key    TEXT NOT NULL,
+    version     TEXT NOT NULL,
+    private_key BYTEA NOT NULL,
+    exportable  BOOLEAN NOT NULL,
+    PRIMARY KEY (vault_id, name_key, version),
+    FOREIGN KEY (vault_id, name_key) REFERENCES vault_certificates (vault_id, name_key)
+);
+
+-- leaf and chain are certificates in DER; chain is the others, one after the
+-- other.
+CREATE TABLE vault_certificate_versions (
+    vault_id       TEXT NOT NULL,
+    name_key       TEXT NOT NULL,
+    number         BIGINT NOT NULL,
+    version        TEXT NOT NULL,
+    leaf           BYTEA NOT NULL,
+    chain          BYTEA NOT NULL,
+    enabled        BOOLEAN NOT NULL,
+    not_before     BIGINT NOT NULL,
+    expires_at     BIGINT NOT NULL,
+    tags           TEXT NOT NULL,
+    preserve_order BOOLEAN NOT NULL,
+    created_at     BIGINT NOT NULL,
+    updated_at     BIGINT NOT NULL,
+    PRIMARY KEY (vault_id, name_key, number),
+    FOREIGN KEY (vault_id, name_key) REFERENCES vault_certificates (vault_id, name_key)
+);
+CREATE UNIQUE INDEX vault_certificate_versions_version ON vault_certificate_versions (vault_id, name_key, version);
+
+-- The last request for a version of a certificate, with what it asked for.
+CREATE TABLE vault_certificate_operations (
+    vault_id       TEXT NOT NULL,
+    name_key       TEXT NOT NULL,
+    version        TEXT NOT NULL,
+    request_id     TEXT NOT NULL,
+    issuer         TEXT NOT NULL,
+    csr            BYTEA NOT NULL,
+    completed      BOOLEAN NOT NULL,
+    cancelled      BOOLEAN NOT NULL,
+    enabled        BOOLEAN NOT NULL,
+    tags           TEXT NOT NULL,
+    preserve_order BOOLEAN NOT NULL,
+    created_at     BIGINT NOT NULL,
+    PRIMARY KEY (vault_id, name_key),
+    FOREIGN KEY (vault_id, name_key) REFERENCES vault_certificates (vault_id, name_key)
+);
+
+-- Issuers of certificates that a vault keeps for its clients. The password of the
+-- account is sealed, bound to vault and name.
+CREATE TABLE vault_issuers (
+    vault_id     TEXT NOT NULL REFERENCES vaults (id),
+    name_key     TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    provider     TEXT NOT NULL,
+    account      TEXT NOT NULL,
+    password     BYTEA NOT NULL,
+    organization TEXT NOT NULL,
+    enabled      BOOLEAN NOT NULL,
+    created_at   BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL,
+    PRIMARY KEY (vault_id, name_key)
+);
+
+-- Who is told about a vault's certificates.
+CREATE TABLE vault_contacts (
+    vault_id TEXT PRIMARY KEY REFERENCES vaults (id),
+    contacts TEXT NOT NULL
+);
+
+-- collection and object_key are '' for the whole vault.
 CREATE TABLE vault_role_assignments (
     id           TEXT PRIMARY KEY,
     vault_id     TEXT NOT NULL REFERENCES vaults (id),
-    secret_key   TEXT NOT NULL,
-    secret       TEXT NOT NULL,
+    collection   TEXT NOT NULL CHECK (collection IN ('', 'secrets', 'certificates', 'keys')),
+    object_key   TEXT NOT NULL,
+    object       TEXT NOT NULL,
     principal_id TEXT NOT NULL REFERENCES principals (id),
     role         TEXT NOT NULL,
     created_by   TEXT NOT NULL,
     created_at   BIGINT NOT NULL
 );
-CREATE UNIQUE INDEX vault_role_assignments_once ON vault_role_assignments (vault_id, secret_key, principal_id, role);
+CREATE UNIQUE INDEX vault_role_assignments_once ON vault_role_assignments (vault_id, collection, object_key, principal_id, role);
 CREATE INDEX vault_role_assignments_principal ON vault_role_assignments (principal_id, vault_id);
 
 -- The audit log. Nothing deletes its rows, and nothing updates them but the
