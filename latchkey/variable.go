@@ -65,14 +65,15 @@ const (
 // A Check is the result of checking that the person who saved a reference, and
 // the service itself, may read the secret.
 type Check struct {
-	State      CheckState `json:"state" enum:"checking,passed,failed,unknown"`
-	Message    string     `json:"message,omitempty" doc:"what happened, in a sentence"`
-	Identity   string     `json:"identity,omitempty" doc:"the identity that failed"`
-	Check      string     `json:"check,omitempty" doc:"the check that failed: tenant, vault, secret, person, service, sign-in, network"`
-	Remedy     string     `json:"remedy,omitempty" doc:"what to do"`
-	CheckedAt  *time.Time `json:"checkedAt,omitempty"`
-	NextAt     *time.Time `json:"nextAt,omitempty" doc:"when an unknown result is tried again"`
-	Overridden bool       `json:"overridden,omitempty" doc:"an admin let the reference be used without a passed check"`
+	State      CheckState    `json:"state" enum:"checking,passed,failed,unknown"`
+	Message    string        `json:"message,omitempty" doc:"what happened, in a sentence"`
+	Identity   string        `json:"identity,omitempty" doc:"the identity that failed"`
+	Check      string        `json:"check,omitempty" doc:"the step that did not pass"`
+	Remedy     string        `json:"remedy,omitempty" doc:"what to do"`
+	CheckedAt  *time.Time    `json:"checkedAt,omitempty"`
+	NextAt     *time.Time    `json:"nextAt,omitempty" doc:"when it is checked again"`
+	Overridden bool          `json:"overridden,omitempty" doc:"an admin let the reference be used without a passed check"`
+	Results    []CheckResult `json:"results,omitempty" nullable:"false" doc:"what came of each step; not in lists"`
 }
 
 // Usable reports whether a reference with this check may be released from.

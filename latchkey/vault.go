@@ -53,6 +53,9 @@ func (c *EmbeddedVaultCreate) Validate(defaultSubscription string) error {
 	}
 	var f faults
 	f.check("name", CheckVaultName(c.Name))
+	if slices.Contains(reservedVaultNames, strings.ToLower(c.Name)) {
+		f.add("name", "is an address of the embedded vaults' own; choose another")
+	}
 	f.check("subscriptionId", checkSubscription(c.SubscriptionID))
 	f.check("resourceGroup", checkResourceGroup(c.ResourceGroup))
 	if c.RetentionDays < 7 || c.RetentionDays > 90 {
@@ -60,6 +63,9 @@ func (c *EmbeddedVaultCreate) Validate(defaultSubscription string) error {
 	}
 	return f.err()
 }
+
+// reservedVaultNames are what the embedded vaults' domain has besides vaults.
+var reservedVaultNames = []string{"management", "login"}
 
 // A VaultRole is a role in an embedded vault, named as in Azure.
 type VaultRole string
@@ -81,6 +87,21 @@ var VaultRoles = []VaultRole{
 	VaultReader, VaultSecretsUser, VaultCryptoUser, VaultCertificateUser,
 	VaultSecretsOfficer, VaultCryptoOfficer, VaultCertificatesOfficer, VaultAdministrator,
 }
+
+// vaultRoleIDs are the ids of Azure's built-in roles.
+var vaultRoleIDs = map[VaultRole]string{
+	VaultAdministrator:       "00482a5a-887f-4fb3-b363-3b7fe8e74483",
+	VaultSecretsOfficer:      "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
+	VaultSecretsUser:         "4633458b-17de-408a-b874-0445c86b69e6",
+	VaultCertificatesOfficer: "a4417e6f-fecd-4de8-b567-7b0420556985",
+	VaultCertificateUser:     "db79e9a7-68ee-4b58-9aeb-b90e7c24fcba",
+	VaultCryptoOfficer:       "14b46e9e-c2b7-41b4-b07b-48a6ebf60603",
+	VaultCryptoUser:          "12338af0-0e69-4776-bea7-57ae8d297424",
+	VaultReader:              "21090545-7ca7-4776-b22c-e363652d74d2",
+}
+
+// ID returns the GUID of Azure's built-in role of this name.
+func (r VaultRole) ID() string { return vaultRoleIDs[r] }
 
 // A VaultAction is a data action of an embedded vault, named as in Azure.
 type VaultAction string
@@ -113,6 +134,14 @@ const (
 
 	VaultReadKey VaultAction = keyAction + "read"
 )
+
+// VaultActions are the data actions that are served.
+var VaultActions = []VaultAction{
+	VaultGetSecret, VaultReadMetadata, VaultSetSecret, VaultUpdateSecret, VaultDeleteSecret, VaultBackupSecret, VaultRestoreSecret, VaultRecoverSecret, VaultPurgeSecret,
+	VaultReadCertificate, VaultCreateCertificate, VaultImportCertificate, VaultUpdateCertificate, VaultDeleteCertificate, VaultBackupCertificate,
+	VaultRestoreCertificate, VaultRecoverCertificate, VaultPurgeCertificate,
+	VaultReadIssuer, VaultWriteIssuer, VaultDeleteIssuer, VaultWriteContacts, VaultReadKey,
+}
 
 const (
 	secretAction      = "Microsoft.KeyVault/vaults/secrets/"
@@ -176,6 +205,7 @@ type RoleAssignment struct {
 	ID            RoleAssignmentID `json:"id"`
 	Principal     PrincipalID      `json:"principal"`
 	PrincipalName string           `json:"principalName"`
+	PrincipalKind PrincipalKind    `json:"principalKind"`
 	Role          VaultRole        `json:"role"`
 	Secret        string           `json:"secret,omitempty" doc:"name of the secret it is limited to"`
 	Certificate   string           `json:"certificate,omitempty" doc:"name of the certificate it is limited to"`

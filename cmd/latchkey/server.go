@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/arm"
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/db"
@@ -126,7 +128,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 		return nil, err
 	}
 	if s.broker, err = broker.New(ctx, broker.Config{
-		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), VaultURL: s.vaultURL, Version: agent.Version(),
+		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), Inspect: readers.inspect, VaultURL: s.vaultURL, Version: agent.Version(),
 	}); err != nil {
 		return nil, err
 	}
@@ -135,6 +137,13 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 		return nil, err
 	}
 	readers.handler, readers.token, readers.url = vaultHandler, s.broker.ServiceVaultToken, s.vaultURL
+	armHandler, err := arm.New(arm.Config{Broker: s.broker, Log: s.log, Tenant: s.broker.Tenant(), VaultURL: s.vaultURL})
+	if err != nil {
+		return nil, err
+	}
+	if readers.manager, err = azure.EmbeddedResourceManager(armHandler, s.broker.ServiceVaultToken, s.vaultURL(arm.Host)); err != nil {
+		return nil, err
+	}
 	handler, err := server.New(server.Config{
 		Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Registry: s.metrics.Registry,
 		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(),
@@ -155,7 +164,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	s.run(ctx,
 		serving{handler, s.main, mainTLS},
-		serving{vaultHandler, s.vaults, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.newCertificates().get}})
+		serving{byHost(arm.Host, armHandler, vaultHandler), s.vaults, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.newCertificates().get}})
 	return s, nil
 }
 
@@ -237,6 +246,18 @@ func (s *service) writeFiles(ctx context.Context) error {
 		return fmt.Errorf("write addresses: %w", err)
 	}
 	return nil
+}
+
+// byHost hands requests to one handler whose host begins with a label, and all
+// others to another.
+func byHost(label string, its, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if first, _, _ := strings.Cut(r.Host, "."); strings.EqualFold(first, label) {
+			its.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 // A serving is one listener with what it serves; tls may be nil.

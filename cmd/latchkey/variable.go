@@ -24,12 +24,30 @@ func variableFields(v latchkey.Variable) []cli.Field {
 	if v.Check != nil {
 		fields = append(fields,
 			cli.Field{"Check", checkText(v.Check)}, cli.Field{"Message", v.Check.Message}, cli.Field{"Identity", v.Check.Identity},
-			cli.Field{"Failed check", v.Check.Check}, cli.Field{"Remedy", v.Check.Remedy}, cli.Field{"Tried again", cli.WhenPtr(v.Check.NextAt)})
+			cli.Field{"Failed check", v.Check.Check}, cli.Field{"Remedy", v.Check.Remedy}, cli.Field{"Checked again", cli.WhenPtr(v.Check.NextAt)}, cli.Field{"Steps", stepsText(v.Check.Results)})
 	}
 	if v.InForce != nil && v.Secret != nil && v.InForce.Key() != v.Secret.Key() {
 		fields = append(fields, cli.Field{"In force", v.InForce.String()})
 	}
 	return append(fields, cli.Field{"Created", cli.When(v.CreatedAt)})
+}
+
+// stepsText returns what came of the steps of a check, a line for each and one for
+// what mends it.
+func stepsText(results []latchkey.CheckResult) string {
+	var lines []string
+	for _, r := range results {
+		lines = append(lines, fmt.Sprintf("%-8s %-7s  %s", r.Step, r.State, r.Message))
+		for _, more := range []string{r.Warning, r.Remedy} {
+			if more != "" {
+				lines = append(lines, fmt.Sprintf("%18s%s", "", more))
+			}
+		}
+		if r.Command != "" {
+			lines = append(lines, fmt.Sprintf("%18stry: %s", "", r.Command))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func checkText(c *latchkey.Check) string {

@@ -25,6 +25,7 @@ type readers struct {
 	handler http.Handler
 	token   func(context.Context) (string, time.Time, error)
 	url     func(name string) string
+	manager *azure.ResourceManager // asks who may read them
 
 	mu   sync.Mutex // guards kept
 	kept map[readerKey]vault.Vault
@@ -79,4 +80,13 @@ func (r *readers) open(ref latchkey.VaultReference, embedded bool) (vault.Vault,
 	}
 	r.kept[key] = v
 	return v, nil
+}
+
+// inspect finds out who may read a secret of a vault. What there is to know of the
+// embedded vaults is asked through the same SDKs as of Azure's, in this process.
+func (r *readers) inspect(ctx context.Context, q vault.Question) []latchkey.CheckResult {
+	if q.Embedded {
+		return r.manager.Inspect(ctx, q)
+	}
+	return r.azure.ResourceManager().Inspect(ctx, q)
 }

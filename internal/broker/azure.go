@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"latchkey.dev/internal/db"
-	"latchkey.dev/internal/vault"
 	"latchkey.dev/latchkey"
 )
 
@@ -135,13 +134,4 @@ func (o *op) identityKeeper(ref string, action latchkey.Action) (latchkey.User, 
 
 func identityDetails(e latchkey.ExternalIdentity) map[string]string {
 	return map[string]string{"issuer": e.Issuer, "tenant": e.Tenant, "objectId": e.ObjectID}
-}
-
-// refusedBy returns the result of a check that a vault refused: with the vault's own
-// reason where it is not the service's rights, which otherwise is about.
-func refusedBy(err error, otherwise latchkey.Check) latchkey.Check {
-	if e, ok := errors.AsType[*vault.Error](err); ok && e.Check != "" {
-		otherwise.Check, otherwise.Message, otherwise.Remedy = e.Check, e.Msg, e.Remedy
-	}
-	return otherwise
 }

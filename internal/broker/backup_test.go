@@ -69,6 +69,8 @@ func auditOf(t *testing.T, s *latchkeytest.Service) []latchkey.AuditEvent {
 
 func noVault(latchkey.VaultReference, bool) (vault.Vault, error) { return nil, errors.New("no vault") }
 
+func noInspection(context.Context, vault.Question) []latchkey.CheckResult { return nil }
+
 // eachPair runs f with empty databases to take a backup of and to restore it to,
 // in every combination of engines.
 func eachPair(t *testing.T, f func(t *testing.T, from, to string)) {
@@ -284,7 +286,7 @@ func TestRestoreRefuses(t *testing.T) {
 			t.Errorf("HasMasterKey after a restore that broke off: %v; want %v", err, db.ErrRestoring)
 		}
 		_, err = broker.New(t.Context(), broker.Config{
-			DB: d, Key: s.Key, Log: slog.New(slog.DiscardHandler), OpenVault: noVault, VaultURL: func(string) string { return "" },
+			DB: d, Key: s.Key, Log: slog.New(slog.DiscardHandler), OpenVault: noVault, Inspect: noInspection, VaultURL: func(string) string { return "" },
 		})
 		if !errors.Is(err, db.ErrRestoring) {
 			t.Errorf("New after a restore that broke off: %v; want %v", err, db.ErrRestoring)

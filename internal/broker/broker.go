@@ -28,6 +28,10 @@ type Config struct {
 	// function may, and must be safe for concurrent use.
 	OpenVault func(ref latchkey.VaultReference, embedded bool) (vault.Vault, error)
 
+	// Inspect finds out who may read a secret, without reading it: a result for each
+	// step from [latchkey.CheckProvider] on. It returns within a bounded time.
+	Inspect func(context.Context, vault.Question) []latchkey.CheckResult
+
 	// VaultURL returns the address of an embedded vault for Azure SDKs.
 	VaultURL func(name string) string
 
@@ -45,6 +49,7 @@ type Broker struct {
 	key       *seal.Key
 	log       *slog.Logger
 	openVault func(latchkey.VaultReference, bool) (vault.Vault, error)
+	inspect   func(context.Context, vault.Question) []latchkey.CheckResult
 	vaultURL  func(string) string
 	version   string
 	now       func() time.Time
@@ -78,14 +83,14 @@ const (
 // identity; later it refuses a master key other than the one used then, and ends
 // what was under way if it finds that the database is a copy.
 func New(ctx context.Context, c Config) (*Broker, error) {
-	if c.DB == nil || c.Key == nil || c.Log == nil || c.OpenVault == nil || c.VaultURL == nil {
-		return nil, errors.New("broker: Config lacks DB, Key, Log, OpenVault or VaultURL")
+	if c.DB == nil || c.Key == nil || c.Log == nil || c.OpenVault == nil || c.Inspect == nil || c.VaultURL == nil {
+		return nil, errors.New("broker: Config lacks DB, Key, Log, OpenVault, Inspect or VaultURL")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	b := &Broker{
-		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, vaultURL: c.VaultURL, version: c.Version, now: c.Now,
+		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, inspect: c.Inspect, vaultURL: c.VaultURL, version: c.Version, now: c.Now,
 		passwords: make(chan struct{}, maxPasswordHashes),
 		keys:      make(chan struct{}, maxCertificateWork),
 		imports:   make(chan struct{}, maxCertificateWork),

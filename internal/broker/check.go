@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"latchkey.dev/internal/db"
@@ -19,6 +22,8 @@ const (
 	checkWorkers = 4                // checks at the same time, so that one slow vault does not hold up all
 	checkPoll    = 2 * time.Second  // how late a check that another server asked for may begin
 	maxCheckWait = time.Hour        // between retries of an unknown result
+	checkAgain   = 22 * time.Hour   // until a known result is checked anew, and up to
+	checkSpread  = 4 * time.Hour    // so much longer, so that not all are at once
 )
 
 // CheckVariable has the newest reference of a secret variable checked anew.
@@ -148,7 +153,7 @@ func (b *Broker) checkOne(ctx context.Context) (bool, error) {
 		if r, err = tx.ClaimCheck(checkHold); err != nil {
 			return err
 		}
-		facts, err = factsOf(tx, r)
+		facts, err = b.factsOf(tx, r)
 		return err
 	})
 	if errors.Is(err, db.ErrNotFound) {
@@ -157,18 +162,23 @@ func (b *Broker) checkOne(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r.Check = b.check(ctx, r, facts)
+	r.Check = b.check(ctx, facts)
 	r.Attempts++
+	next := b.now().Add(checkAgain + rand.N(checkSpread))
 	switch r.Check.State {
 	case latchkey.CheckPassed:
 		b.counts.ChecksPassed.Add(1)
 	case latchkey.CheckFailed:
 		b.counts.ChecksFailed.Add(1)
+		if r.InForce {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "check of a reference in use failed", slog.String("variable", string(r.Variable)),
+				slog.String("reference", r.SecretReference.String()), slog.String("check", r.Check.Check))
+		}
 	default:
 		b.counts.ChecksUnknown.Add(1)
-		next := b.now().Add(checkBackoff(r.Attempts))
-		r.Check.NextAt = &next
+		next = b.now().Add(checkBackoff(r.Attempts))
 	}
+	r.Check.NextAt = &next
 	err = b.db.Update(ctx, func(tx *db.Tx) error { return b.finishCheck(tx, r, facts) })
 	if errors.Is(err, db.ErrNotFound) {
 		return true, nil // saved or started anew meanwhile: this result is of no use
@@ -207,13 +217,10 @@ type checkFacts struct {
 	env      latchkey.EnvironmentID
 	variable string
 	listed   bool // the environment lists the vault
-	embedded bool
-	person   string // name of who saved it
-	allowed  bool   // whether the person may read the secret; only of embedded vaults
-	service  bool   // whether the service may; only of embedded vaults
+	question vault.Question
 }
 
-func factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
+func (b *Broker) factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 	e, v, err := tx.VariableByID(r.Variable)
 	if err != nil {
 		return f, err
@@ -223,71 +230,54 @@ func factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 	if err != nil {
 		return f, err
 	}
-	f.person = p.Name
-	vault, ok, err := embeddedVault(tx, r.VaultRef())
-	if err != nil || !ok {
+	f.question = vault.Question{Reference: r.SecretReference, Person: fmt.Sprintf("%s (%s)", p.Name, p.ID), ObjectIDs: map[string]string{}}
+	if _, f.question.Embedded, err = embeddedVault(tx, r.VaultRef()); err != nil {
 		return f, err
 	}
-	f.embedded = true
-	o := &op{Tx: tx, who: latchkey.Caller{ID: p.ID, Kind: p.Kind, Name: p.Name}}
-	if f.allowed, err = o.vaultCan(p.ID, vault, secretObject(r.Secret), latchkey.VaultGetSecret); err != nil {
+	if f.question.Embedded {
+		f.question.Person = p.Name
+		f.question.Tenants, f.question.ObjectIDs[strings.ToLower(b.tenant)] = []string{b.tenant}, string(p.ID)
+		return f, nil
+	}
+	if f.question.Tenants, err = tx.LinkedAzureTenants(); err != nil {
 		return f, err
 	}
-	f.service, err = o.vaultCan(latchkey.ServiceIdentity, vault, secretObject(r.Secret), latchkey.VaultGetSecret)
+	identities, err := tx.ExternalIdentities(p.ID)
+	for _, id := range identities {
+		if slices.Contains(f.question.Tenants, id.Tenant) {
+			f.question.ObjectIDs[id.Tenant] = id.ObjectID
+		}
+	}
 	return f, err
 }
 
-// notAuthorized is the sentence that Power Automate's users know.
-func notAuthorized(ref latchkey.SecretReference) string {
-	return fmt.Sprintf("This variable didn't save properly. User is not authorized to read secrets from '%s' resource.", ref)
-}
-
-// check says whether the person who saved a reference, and the service, may
-// read it. The person comes first, so that nobody learns by it whether a secret
-// exists that they may not read.
-func (b *Broker) check(ctx context.Context, r db.Reference, f checkFacts) latchkey.Check {
-	failed := func(check, identity, message, remedy string) latchkey.Check {
-		return latchkey.Check{State: latchkey.CheckFailed, Check: check, Identity: identity, Message: message, Remedy: remedy}
-	}
-	unknown := func(check, identity, message, remedy string) latchkey.Check {
-		return latchkey.Check{State: latchkey.CheckUnknown, Check: check, Identity: identity, Message: message, Remedy: remedy}
-	}
-	person := fmt.Sprintf("%s (%s)", f.person, r.SavedBy)
-	service := fmt.Sprintf("%s (%s)", latchkey.ServiceIdentityName, latchkey.ServiceIdentity)
-	switch {
-	case !f.listed:
-		return failed("vault", "", "This environment does not list the vault.", "An environment admin can add the vault's ARM id to the environment's vaults.")
-	case f.embedded && !f.allowed:
-		return failed("person", person, notAuthorized(r.SecretReference),
-			fmt.Sprintf("Somebody with the role %s in the vault %s can give %s the role %s there, or on this secret only; then check again.",
-				latchkey.VaultAdministrator, r.Vault, f.person, latchkey.VaultSecretsUser))
-	}
-	serviceFailed := failed("service", service, notAuthorized(r.SecretReference),
-		fmt.Sprintf("Give the service's identity the role %s in the vault %s, or on this secret only; then check again.", latchkey.VaultSecretsUser, r.Vault))
-	if f.embedded && !f.service {
-		return serviceFailed
+// check says whether the person who saved a reference, and the service, may read
+// it, and what is missing.
+func (b *Broker) check(ctx context.Context, f checkFacts) latchkey.Check {
+	if !f.listed {
+		return latchkey.Conclude([]latchkey.CheckResult{{
+			Step: latchkey.CheckListed, State: latchkey.CheckFailed, Message: "This environment does not list the vault.",
+			Remedy: "An environment admin can add the vault's ARM id to the environment's vaults.",
+		}})
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	v, err := b.openVault(r.VaultRef(), f.embedded)
-	if err == nil {
-		err = v.CheckRead(ctx, r.Secret)
+	q := f.question
+	q.Read = func(ctx context.Context) error {
+		v, err := b.openVault(q.Reference.VaultRef(), q.Embedded)
+		if err == nil {
+			err = v.CheckRead(ctx, q.Reference.Secret)
+		}
+		if err != nil && (errors.Is(err, vault.ErrUnavailable) || !isVaultError(err)) {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "reference could not be checked", slog.String("reference", q.Reference.String()), slog.Any("error", err))
+		}
+		return err
 	}
-	switch {
-	case err == nil && f.embedded:
-		return latchkey.Check{State: latchkey.CheckPassed, Message: "The person who saved it and the service may read the secret."}
-	case err == nil:
-		return unknown("person", person, "Could not be checked: the service may read the secret, but what the person may read in Azure is not known here.",
-			"An environment admin can let the reference be used without this check, on record.")
-	case errors.Is(err, vault.ErrDenied):
-		return refusedBy(err, serviceFailed)
-	case errors.Is(err, vault.ErrNotFound):
-		return failed("secret", service, fmt.Sprintf("There is no secret '%s'.", r.SecretReference), "Create the secret in the vault, or correct the reference; then check again.")
-	}
-	message, remedy := "Could not be checked: the vault could not be reached.", "It is tried again by itself."
-	if ve, ok := errors.AsType[*vault.Error](err); ok && ve.Msg != "" {
-		message = "Could not be checked: " + ve.Msg
-	}
-	b.log.LogAttrs(ctx, slog.LevelWarn, "reference could not be checked", slog.String("reference", r.SecretReference.String()), slog.Any("error", err))
-	return unknown("vault", service, message, remedy)
+	listed := latchkey.CheckResult{Step: latchkey.CheckListed, State: latchkey.CheckPassed, Message: "The environment lists the vault."}
+	return latchkey.Conclude(append([]latchkey.CheckResult{listed}, b.inspect(ctx, q)...))
+}
+
+func isVaultError(err error) bool {
+	_, ok := errors.AsType[*vault.Error](err)
+	return ok
 }

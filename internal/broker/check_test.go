@@ -6,6 +6,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/vault"
@@ -219,4 +222,44 @@ func TestEnvironmentListsItsVaults(t *testing.T) {
 	}
 	_, err = c.Broker.CreateVariable(t.Context(), c.Admin, c.Env, latchkey.VariableCreate{DisplayName: "x", Type: latchkey.TypeSecret, Secret: &c.Reference})
 	wantFields(t, err, "secret.vault")
+}
+
+// TestReferencesAreCheckedDaily takes a person's role away after the check has
+// passed: the next one, within a day or so, fails, says what is missing, and leaves
+// the reference in force.
+func TestReferencesAreCheckedDaily(t *testing.T) {
+	clock := new(latchkeytest.Clock)
+	c := latchkeytest.New(t, latchkeytest.Options{Now: clock.Now}).Chain(t)
+	maker := c.User(t, "maker", c.Env, latchkey.EnvMaker)
+	a, err := c.Broker.AssignRole(t.Context(), c.Admin, c.Vault.Name, latchkey.RoleAssignmentCreate{Principal: maker.ID, Role: latchkey.VaultSecretsUser})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := secretVariable(t, c, maker, "mine", c.Reference.Secret)
+	v = c.AwaitCheck(t, v.Name, latchkey.CheckPassed)
+	var steps []latchkey.CheckStep
+	for _, r := range v.Check.Results {
+		steps = append(steps, r.Step)
+		if r.State != latchkey.CheckPassed || r.Message == "" {
+			t.Errorf("%+v; want it passed, with a sentence", r)
+		}
+	}
+	if diff := cmp.Diff(latchkey.CheckSteps, steps); diff != "" {
+		t.Errorf("steps of a check (-want +got):\n%s", diff)
+	}
+	again := v.Check.NextAt
+	if again == nil || again.Sub(clock.Now()) < 20*time.Hour || again.Sub(clock.Now()) > 28*time.Hour {
+		t.Fatalf("checked again at %v, now it is %v; want about a day later", again, clock.Now())
+	}
+	if err := c.Broker.RemoveRole(t.Context(), c.Admin, c.Vault.Name, a.ID); err != nil {
+		t.Fatal(err)
+	}
+	clock.Step(again.Sub(clock.Now()))
+	v = c.AwaitCheck(t, v.Name, latchkey.CheckFailed)
+	if v.InForce == nil || v.Check.Check != string(latchkey.CheckPerson) || !strings.Contains(v.Check.Remedy, "latchkey vault role assign") {
+		t.Errorf("after the daily check: %+v, in force %v; want it failed for the person, and in force all the same", v.Check, v.InForce)
+	}
+	if !strings.Contains(c.Log.String(), "check of a reference in use failed") {
+		t.Error("nothing in the log says that the check of a reference in use failed")
+	}
 }

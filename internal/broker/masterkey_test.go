@@ -305,7 +305,7 @@ func TestServerWithoutTheNewKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = broker.New(t.Context(), broker.Config{
-		DB: s.DB, Key: load(t, forgotten), Log: slog.New(slog.DiscardHandler), OpenVault: noVault, VaultURL: func(string) string { return "" },
+		DB: s.DB, Key: load(t, forgotten), Log: slog.New(slog.DiscardHandler), OpenVault: noVault, Inspect: noInspection, VaultURL: func(string) string { return "" },
 	})
 	if err == nil || !strings.Contains(err.Error(), "lacks the key "+added) {
 		t.Errorf("New without the new key: %v; want which one is missing", err)

@@ -414,6 +414,6 @@ func startBroker(ctx context.Context, url string, key *seal.Key, log *slog.Logge
 		return err
 	}
 	defer d.Close()
-	_, err = broker.New(ctx, broker.Config{DB: d, Key: key, Log: log, OpenVault: noVault, VaultURL: func(string) string { return "" }})
+	_, err = broker.New(ctx, broker.Config{DB: d, Key: key, Log: log, OpenVault: noVault, Inspect: noInspection, VaultURL: func(string) string { return "" }})
 	return err
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,6 +48,7 @@ func eachOffice(t *testing.T, f func(*office)) {
 		o.Broker, err = New(t.Context(), Config{
 			DB: d, Key: seal.NewKey(), Log: log, Now: o.time,
 			OpenVault: func(latchkey.VaultReference, bool) (vault.Vault, error) { return nil, errors.New("no vault here") },
+			Inspect:   func(context.Context, vault.Question) []latchkey.CheckResult { return nil },
 			VaultURL:  func(string) string { return "" },
 		})
 		if err != nil {

@@ -46,7 +46,7 @@ func (o *op) addReferences(variables ...*latchkey.Variable) error {
 		v, ref := byID[r.Variable], r.SecretReference
 		if r.Newest {
 			check := r.Check
-			if check.State != latchkey.CheckUnknown {
+			if check.State == latchkey.CheckChecking {
 				check.NextAt = nil // when a check that is under way is taken up is of no use to people
 			}
 			v.Secret, v.Check = &ref, &check
@@ -81,7 +81,15 @@ func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string,
 		for i := range p.Items {
 			variables[i] = &p.Items[i]
 		}
-		return p, o.addReferences(variables...)
+		if err := o.addReferences(variables...); err != nil {
+			return p, err
+		}
+		for _, v := range variables {
+			if v.Check != nil {
+				v.Check.Results = nil // they are for one variable at a time
+			}
+		}
+		return p, nil
 	})
 }
 

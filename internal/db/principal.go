@@ -122,6 +122,14 @@ func (tx *Tx) addIdentities(users []latchkey.User) error {
 	return nil
 }
 
+// ExternalIdentities returns who a principal is in other directories.
+func (tx *Tx) ExternalIdentities(id latchkey.PrincipalID) ([]latchkey.ExternalIdentity, error) {
+	return all(tx, func(s scanner) (e latchkey.ExternalIdentity, err error) {
+		return e, s.Scan(&e.Issuer, &e.Tenant, &e.ObjectID)
+	},
+		`SELECT issuer, tenant, object_id FROM external_identities WHERE principal_id = $1 ORDER BY issuer, tenant, object_id`, id)
+}
+
 // CreateUser stores a new user. With passwordHash "" no password is right. It
 // returns ErrExists when the login is taken.
 func (tx *Tx) CreateUser(u latchkey.User, passwordHash string) error {

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"slices"
 	"time"
 
 	"latchkey.dev/latchkey"
@@ -21,12 +22,12 @@ type Reference struct {
 
 const referenceCols = `r.id, r.variable_id, r.subscription_id, r.resource_group, r.vault, r.secret, r.saved_by, r.newest, r.in_force,
 	r.check_state, r.check_message, r.check_identity, r.check_name, r.check_remedy, r.checked_at, r.next_check_at, r.attempts, r.check_token,
-	r.overridden_at IS NOT NULL`
+	r.overridden_at IS NOT NULL, r.check_results`
 
 func scanReference(s scanner) (r Reference, err error) {
 	return r, s.Scan(&r.ID, &r.Variable, &r.SubscriptionID, &r.ResourceGroup, &r.Vault, &r.Secret, &r.SavedBy, &r.Newest, &r.InForce,
 		&r.Check.State, &r.Check.Message, &r.Check.Identity, &r.Check.Check, &r.Check.Remedy, nullTime{&r.Check.CheckedAt}, nullTime{&r.Check.NextAt},
-		&r.Attempts, &r.CheckToken, &r.Check.Overridden)
+		&r.Attempts, &r.CheckToken, &r.Check.Overridden, jsonText{&r.Check.Results})
 }
 
 // References returns of each variable the newest reference and the one in force,
@@ -100,11 +101,15 @@ func (tx *Tx) NextCheck() (t time.Time, err error) {
 // ErrNotFound when the check was given to somebody else or started anew
 // meanwhile.
 func (tx *Tx) FinishCheck(r Reference) error {
+	results, err := toJSON(slices.Concat([]latchkey.CheckResult{}, r.Check.Results))
+	if err != nil {
+		return err
+	}
 	return tx.execOne(`UPDATE secret_references SET check_state = $3, check_message = $4, check_identity = $5, check_name = $6, check_remedy = $7,
-		checked_at = $8, next_check_at = $9, attempts = $10, check_token = ''
+		checked_at = $8, next_check_at = $9, attempts = $10, check_token = '', check_results = $11
 		WHERE id = $1 AND check_token = $2`,
 		r.ID, r.CheckToken, r.Check.State, r.Check.Message, r.Check.Identity, r.Check.Check, r.Check.Remedy,
-		ms(tx.Now), msOrNull(r.Check.NextAt), r.Attempts)
+		ms(tx.Now), msOrNull(r.Check.NextAt), r.Attempts, results)
 }
 
 // Override lets a reference be released from without a passed check.

@@ -39,6 +39,15 @@ func (tx *Tx) Vaults(who latchkey.PrincipalID, everything bool, o latchkey.PageO
 	return page(items, o, func(v latchkey.EmbeddedVault) (string, string) { return strings.ToLower(v.Name), string(v.ID) }), err
 }
 
+// SubscriptionUsed reports whether an embedded vault is in a subscription: any, or
+// one in which a principal has a role.
+func (tx *Tx) SubscriptionUsed(who latchkey.PrincipalID, everything bool, subscription string) (bool, error) {
+	n, err := one(tx, scanInt, mine+`SELECT count(*) FROM vaults v WHERE v.deleted_at IS NULL AND lower(v.subscription_id) = $2
+		AND ($3 OR EXISTS (SELECT 1 FROM vault_role_assignments a JOIN mine ON a.principal_id = mine.id WHERE a.vault_id = v.id))`,
+		who, strings.ToLower(subscription), everything)
+	return n > 0, err
+}
+
 // CreateVault stores a new embedded vault. It returns ErrExists when the name
 // is taken.
 func (tx *Tx) CreateVault(v latchkey.EmbeddedVault) error {
@@ -105,11 +114,11 @@ func (tx *Tx) AnyVaultRoles(who latchkey.PrincipalID, id latchkey.VaultID) ([]la
 
 func scanVaultRole(s scanner) (r latchkey.VaultRole, err error) { return r, s.Scan(&r) }
 
-const assignmentCols = `a.id, a.principal_id, p.name, a.role, a.collection, a.object, a.created_by, a.created_at`
+const assignmentCols = `a.id, a.principal_id, p.name, p.kind, a.role, a.collection, a.object, a.created_by, a.created_at`
 
 func scanAssignment(s scanner) (a latchkey.RoleAssignment, err error) {
 	var o latchkey.VaultObject
-	err = s.Scan(&a.ID, &a.Principal, &a.PrincipalName, &a.Role, &o.In, &o.Name, &a.CreatedBy, timestamp{&a.CreatedAt})
+	err = s.Scan(&a.ID, &a.Principal, &a.PrincipalName, &a.PrincipalKind, &a.Role, &o.In, &o.Name, &a.CreatedBy, timestamp{&a.CreatedAt})
 	a.LimitTo(o)
 	return a, err
 }
@@ -132,6 +141,14 @@ func (tx *Tx) RoleAssignments(id latchkey.VaultID, o latchkey.PageOptions) (latc
 func (tx *Tx) RoleAssignment(vault latchkey.VaultID, id latchkey.RoleAssignmentID) (latchkey.RoleAssignment, error) {
 	return one(tx, scanAssignment, `SELECT `+assignmentCols+` FROM vault_role_assignments a JOIN principals p ON p.id = a.principal_id
 		WHERE a.vault_id = $1 AND a.id = $2`, vault, id)
+}
+
+// AssignmentsOf returns the role assignments that hold for an object in a vault, or
+// for the vault itself: those of a principal and its groups, or all if who is "".
+func (tx *Tx) AssignmentsOf(vault latchkey.VaultID, object latchkey.VaultObject, who latchkey.PrincipalID) ([]latchkey.RoleAssignment, error) {
+	return all(tx, scanAssignment, mine+`SELECT `+assignmentCols+` FROM vault_role_assignments a JOIN principals p ON p.id = a.principal_id
+		WHERE a.vault_id = $2 AND (a.object_key = '' OR a.collection = $3 AND a.object_key = $4) AND ($1 = '' OR a.principal_id IN (SELECT id FROM mine)) ORDER BY a.id`,
+		who, vault, object.In, strings.ToLower(object.Name))
 }
 
 // CreateRoleAssignment stores a role assignment. It returns ErrExists when

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey.dev/internal/arm"
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/keyvault"
@@ -57,7 +58,8 @@ type Service struct {
 	// AdminToken is an API token of the first admin.
 	AdminToken string
 
-	now func() time.Time
+	manager *azure.ResourceManager // asks about the embedded vaults
+	now     func() time.Time
 }
 
 // A Log keeps what a service logs.
@@ -139,12 +141,19 @@ func New(t testing.TB, o Options) *Service {
 		t.Fatal(err)
 	}
 	s.Broker, err = broker.New(ctx, broker.Config{
-		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), VaultURL: vaultURL, Version: Version,
+		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), Inspect: s.inspect, VaultURL: vaultURL, Version: Version,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Vaults, err = keyvault.New(keyvault.Config{Broker: s.Broker, Domain: VaultDomain, Tenant: s.Broker.Tenant(), Log: log, Now: o.Now}); err != nil {
+		t.Fatal(err)
+	}
+	face, err := arm.New(arm.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), VaultURL: vaultURL, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.manager, err = azure.EmbeddedResourceManager(face, s.Broker.ServiceVaultToken, vaultURL(arm.Host)); err != nil {
 		t.Fatal(err)
 	}
 	if _, s.AdminToken, err = s.Broker.Bootstrap(ctx); err != nil {
@@ -197,6 +206,16 @@ func (s *Service) openVault(o Options) func(latchkey.VaultReference, bool) (vaul
 		}
 		return s.OpenVault(ref)
 	}
+}
+
+// inspect finds out who may read a secret as the server does: of an embedded vault
+// by Azure's SDKs, in this process.
+func (s *Service) inspect(ctx context.Context, q vault.Question) []latchkey.CheckResult {
+	m := azure.NoResourceManager("Azure cannot be reached from a test")
+	if q.Embedded {
+		m = s.manager
+	}
+	return m.Inspect(ctx, q)
 }
 
 // OpenVault opens an embedded vault as the service's own identity.

@@ -64,6 +64,7 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 		OpenVault: func(latchkey.VaultReference, bool) (vault.Vault, error) {
 			return nil, errors.New("no vault in this test")
 		},
+		Inspect:  func(context.Context, vault.Question) []latchkey.CheckResult { return nil },
 		VaultURL: func(name string) string { return "https://" + name + ".vault.localhost" },
 	})
 	if err != nil {

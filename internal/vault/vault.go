@@ -58,6 +58,9 @@ type Error struct {
 	Action   string
 	Resource string
 	Remedy   string
+
+	Code    string // the store's own, such as ForbiddenByFirewall
+	Address string // the service's network address, where the store says that it is refused
 }
 
 func (e *Error) Error() string {

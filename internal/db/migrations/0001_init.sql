@@ -181,6 +181,7 @@ CREATE TABLE secret_references (
     attempts        BIGINT NOT NULL DEFAULT 0,
     next_check_at   BIGINT,
     check_token     TEXT NOT NULL DEFAULT '',
+    check_results   TEXT NOT NULL DEFAULT '[]',
     overridden_by   TEXT NOT NULL DEFAULT '',
     overridden_at   BIGINT
 );

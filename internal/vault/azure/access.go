@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"golang.org/x/net/http/httpproxy"
 
 	"latchkey.dev/latchkey"
@@ -112,12 +111,6 @@ func (a *Access) Vault(ref latchkey.VaultReference) (*Vault, error) {
 	}
 	return New(Config{URL: a.Cloud.vaultURL(ref.Vault), Credential: c, Transport: a.client, Timeout: a.timeout, suffix: a.Cloud.VaultSuffix, access: a, delay: a.delay})
 }
-
-// Credential returns the identity of the server.
-func (a *Access) Credential() (azcore.TokenCredential, error) { return a.credential() }
-
-// Transport returns the way to Azure's services.
-func (a *Access) Transport() policy.Transporter { return a.client }
 
 // A tenantError is a vault of a tenant that is not linked.
 type tenantError struct {

@@ -162,12 +162,13 @@ var (
 	callerRE   = regexp.MustCompile(`\boid=([0-9A-Za-z_-]{1,64})`)
 	actionRE   = regexp.MustCompile(`Action: '([0-9A-Za-z./*-]{1,128})'`)
 	resourceRE = regexp.MustCompile(`Resource: '([\p{L}\p{N}/_.()-]{1,512})'`)
+	addressRE  = regexp.MustCompile(`Client address: ([0-9a-fA-F.:]{2,45})`)
 	policyRE   = regexp.MustCompile(`does not have ([a-z]{1,16} [a-z]{1,16}) permission on key vault '([0-9A-Za-z-]{1,24});`)
 )
 
 func (r reading) denied(code, message string, cause error) error {
 	e := &vault.Error{
-		Kind: vault.ErrDenied, Err: cause,
+		Kind: vault.ErrDenied, Err: cause, Code: code,
 		Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
 		Remedy: fmt.Sprintf("give it the role %s on the secret or its vault; a new role takes some minutes to count", latchkey.VaultSecretsUser),
 	}
@@ -183,6 +184,9 @@ func (r reading) denied(code, message string, cause error) error {
 	if m := policyRE.FindStringSubmatch(message); m != nil {
 		e.Action, e.Resource = m[1], m[2]
 		e.Remedy = fmt.Sprintf("the vault uses access policies: add one with the permissions get and list for secrets, or change the vault to roles and assign %s", latchkey.VaultSecretsUser)
+	}
+	if m := addressRE.FindStringSubmatch(message); m != nil {
+		e.Address = strings.TrimRight(m[1], ".")
 	}
 	switch {
 	case strings.HasPrefix(code, "ForbiddenByFirewall"), strings.HasPrefix(code, "ForbiddenByConnection"):

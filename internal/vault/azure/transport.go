@@ -233,3 +233,10 @@ func (r *recorder) Write(b []byte) (int, error) {
 	}
 	return r.body.Write(b)
 }
+
+// EmbeddedResourceManager returns who asks about the embedded vaults: requests go
+// to handler inside the process, with the tokens that token returns. Url is the
+// address that the handler is served at.
+func EmbeddedResourceManager(handler http.Handler, token func(context.Context) (token string, expires time.Time, err error), url string) (*ResourceManager, error) {
+	return NewResourceManager(ResourceManagerConfig{Endpoint: url, Audience: url, Credential: credential(token), Transport: inProcess{handler}})
+}
