@@ -54,6 +54,15 @@ func NewOrderedID(prefix string, now time.Time, sequence uint32) string {
 	return prefix + "_" + idEncoding.EncodeToString(b[:])
 }
 
+// FirstID returns what sorts before every identifier with the given prefix that is
+// made at a time or later, and after those made in earlier milliseconds. Times before
+// 1970 count as 1970.
+func FirstID(prefix string, at time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(max(at.UnixMilli(), 0))<<16)
+	return prefix + "_" + idEncoding.EncodeToString(b[:])
+}
+
 // HasPrefix reports whether id is shaped like an identifier made by NewID with
 // the given prefix. It does not say that the thing exists.
 func HasPrefix(id, prefix string) bool {

@@ -351,3 +351,17 @@ func TestSealedValuesRoundTrip(t *testing.T) {
 		t.Error("a new field of CredentialValues needs encoding")
 	}
 }
+
+func TestFirstID(t *testing.T) {
+	now := time.UnixMilli(1795000000123)
+	for _, tt := range []struct {
+		at   time.Time
+		want int
+	}{{now.Add(-time.Millisecond), 1}, {now, 1}, {now.Add(time.Millisecond), -1}, {time.Time{}, 1}, {time.UnixMilli(0), 1}} {
+		for _, id := range []string{NewID("aud", now), NewOrderedID("aud", now, 0), NewOrderedID("aud", now, 1<<32-1)} {
+			if got := strings.Compare(id, FirstID("aud", tt.at)); got != tt.want {
+				t.Errorf("%s against FirstID of %v: %d; want %d", id, tt.at, got, tt.want)
+			}
+		}
+	}
+}
