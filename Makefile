@@ -1,4 +1,4 @@
-# Needs nothing but Go and make. PKGS limits test, check and fuzz to some packages.
+# Needs nothing but Go and make; units needs systemd-analyze. PKGS limits test, check and fuzz to some packages.
 # SOAKFLAGS may be -soak.seed N.
 export PKGS ?= ./...
 export FUZZTIME ?= 10s

@@ -7,7 +7,7 @@ const (
 	CheckListed   CheckStep = "listed"   // the environment lists the vault
 	CheckProvider CheckStep = "provider" // the vault's kind of resource is switched on in its subscription
 	CheckVault    CheckStep = "vault"    // the vault is there
-	CheckTenant   CheckStep = "tenant"   // it belongs to a tenant of this installation
+	CheckTenant   CheckStep = "tenant"   // it belongs to an Azure tenant that is linked
 	CheckNetwork  CheckStep = "network"  // it can be reached
 	CheckService  CheckStep = "service"  // the service's identity may read the secret
 	CheckSecret   CheckStep = "secret"   // the secret is there and enabled

@@ -24,6 +24,12 @@
 //   - flow: a command with inputs and a time limit, in immutable revisions.
 //   - run: one execution of one revision of a flow through a connection; one of
 //     kind test carries out a connection test instead.
+//   - Azure tenant: a directory of Microsoft Entra ID. A tenant admin links those
+//     whose vaults may be read.
+//   - check: of a reference, whether it may be read, in steps; of a certificate,
+//     what it is good for.
+//   - username binding: which field of a certificate is compared with which
+//     attribute of the user who signs in with it.
 //   - connection test: a real sign-in through a connection, without a flow. It
 //     consists of steps.
 //   - release: the handing of a secret to the machine of a claimed run. It is in

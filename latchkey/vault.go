@@ -16,7 +16,7 @@ type EmbeddedVault struct {
 	ResourceGroup  string      `json:"resourceGroup"`
 	ARMID          string      `json:"armId" doc:"what secret references name"`
 	URL            string      `json:"url" doc:"its address for Azure SDKs"`
-	RetentionDays  int         `json:"retentionDays" doc:"how long deleted secrets can be recovered"`
+	RetentionDays  int         `json:"retentionDays" doc:"how long deleted secrets and certificates can be recovered"`
 	CreatedBy      PrincipalID `json:"createdBy"`
 	CreatedAt      time.Time   `json:"createdAt"`
 }

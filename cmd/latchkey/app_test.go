@@ -89,7 +89,7 @@ func TestProfileIsPrivate(t *testing.T) {
 func TestCheckEnviron(t *testing.T) {
 	for name, want := range map[string]bool{
 		"LATCHKEY_SERVER": true, "LATCHKEY_LISTEN": true, "LATCHKEY_INPUT_CHALLENGE": true, "LATCHKEY_TEST_X": true,
-		"LATCHKEY_CREDENTIALS_FD": true, "LATCHKEYS": true, "LATCHKEY_SEVRER": false, "LATCHKEY_INPUTS": false,
+		"LATCHKEY_CREDENTIALS_FD": true, "LATCHKEY_CERTIFICATE_FILE": true, "LATCHKEY_PRIVATE_KEY_FILE": true, "LATCHKEYS": true, "LATCHKEY_SEVRER": false, "LATCHKEY_INPUTS": false,
 	} {
 		err := checkEnviron([]string{name + "=x"})
 		if (err == nil) != want {

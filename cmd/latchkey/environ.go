@@ -12,7 +12,7 @@ var knownVariables = []string{"LATCHKEY_SERVER", "LATCHKEY_TOKEN", "LATCHKEY_TOK
 
 // flowVariables are what the agent sets for a flow, which may well run this
 // program.
-var flowVariables = []string{"LATCHKEY_RUN", "LATCHKEY_FLOW", "LATCHKEY_REVISION", "LATCHKEY_USERNAME", "LATCHKEY_PASSWORD", "LATCHKEY_MACHINE", "LATCHKEY_CREDENTIALS", "LATCHKEY_CREDENTIAL", "LATCHKEY_INPUT", "LATCHKEY_CONNECTION"}
+var flowVariables = []string{"LATCHKEY_RUN", "LATCHKEY_FLOW", "LATCHKEY_REVISION", "LATCHKEY_USERNAME", "LATCHKEY_PASSWORD", "LATCHKEY_MACHINE", "LATCHKEY_CREDENTIALS", "LATCHKEY_CREDENTIAL", "LATCHKEY_CERTIFICATE", "LATCHKEY_PRIVATE_KEY", "LATCHKEY_INPUT", "LATCHKEY_CONNECTION"}
 
 // ofFlow reports whether the agent may have set a variable.
 func ofFlow(name string) bool {

@@ -163,7 +163,9 @@ func (a *app) masterKeyRetireCommand() *cobra.Command {
 		Short: "remove the master keys that seal nothing any more",
 		Long: `Retire removes every master key but the one that seals from the database's list and from
 the key file. It refuses while anything is sealed with one of them. Backups that were taken
-before rewrap need the old key: keep a copy of the old key file with them.`,
+before rewrap need the old key: keep a copy of the old key file with them. Backups of
+single secrets and certificates of embedded vaults from before cannot be restored any
+more.`,
 		Args: cli.Exactly(),
 	}
 	sure := cli.SureFlag(cmd)

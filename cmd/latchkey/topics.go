@@ -29,9 +29,10 @@ func helpTopics() []*cobra.Command {
   %d    the command line or an environment variable is wrong, and nothing was done
   %d  it was interrupted
 
-run start --wait, run show --watch, connection test and variable check, and variable
-create and update with --wait, also end with 1 when the run did not succeed or the test
-or the check did not pass. An answer to a question that is not the one asked for, such
+run start --wait, run show --watch, connection test, variable check and credential check,
+and variable create and update and credential create with --wait, also end with 1 when
+the run did not succeed or the test or the check did not pass, and doctor when something
+does not work. An answer to a question that is not the one asked for, such
 as another word than yes or two passwords that differ, is 1, and nothing was done.
 vault env ends with the code of its command.`, cli.CodeFailed, cli.CodeUsage, cli.CodeInterrupted)),
 		topic("environment-variables", "variables that commands read", `Flags come before environment variables, and these before the profile.
@@ -62,6 +63,6 @@ colours there too. Names and messages from a server are shown without control
 characters; in JSON these are escaped.
 
 What takes something away asks first, on a terminal only. Elsewhere it takes --yes. Only
-run cancel does not ask.`),
+run cancel and vault certificate cancel do not ask.`),
 	}
 }

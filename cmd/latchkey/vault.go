@@ -69,7 +69,7 @@ func (a *app) vaultCreate() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&in.SubscriptionID, "subscription", "", "subscription id, a GUID; defaults to this installation's")
 	f.StringVar(&in.ResourceGroup, "resource-group", "", "resource group; defaults to latchkey")
-	f.IntVar(&in.RetentionDays, "retention-days", latchkey.DefaultRetentionDays, "how long deleted secrets can be recovered, 7 to 90 days")
+	f.IntVar(&in.RetentionDays, "retention-days", latchkey.DefaultRetentionDays, "how long deleted secrets and certificates can be recovered, 7 to 90 days")
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -303,17 +304,40 @@ func (k *tickets) note(format string, args ...any) {
 func (k *tickets) destroy() error { return destroyTickets(k.dir) }
 
 // destroyTickets overwrites and removes the files of a folder of tickets, and the
-// folder. It is what kdestroy does, for every file.
-func destroyTickets(dir string) (err error) {
+// folder. It is what kdestroy does, for every file. The folder is in one that others
+// can write to: whatever they put in its place, nothing outside of it is touched.
+func destroyTickets(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil || !info.IsDir() {
 		return errors.Join(err, removeIfThere(dir))
 	}
-	files, err := os.ReadDir(dir)
-	for _, f := range files {
-		err = errors.Join(err, shred(filepath.Join(dir, f.Name())))
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, os.RemoveAll(dir))
+	defer root.Close()
+	if at, err := root.Stat("."); err != nil || !os.SameFile(at, info) {
+		return errors.Join(err, errors.New("the folder of tickets was replaced"))
+	}
+	files, err := fs.ReadDir(root.FS(), ".")
+	for _, f := range files {
+		err = errors.Join(err, shredIn(root, f.Name()), root.RemoveAll(f.Name()))
+	}
+	return errors.Join(err, os.Remove(dir))
+}
+
+// shredIn overwrites a file of a folder.
+func shredIn(root *os.Root, name string) error {
+	info, err := root.Lstat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|openNoFollow, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, min(info.Size(), maxShred)))
+	return errors.Join(err, f.Close())
 }
 
 // said returns what kinit has said on one line, without its name and the secret.

@@ -137,11 +137,14 @@ func (b *Broker) secretVersionsOf(o *vaultOp) ([]secretBackupVersion, error) {
 // RestoreSecret makes a secret from a backup, with its name and versions. There
 // must be none of this name, not even a deleted one.
 func (b *Broker) RestoreSecret(ctx context.Context, who latchkey.Caller, vault, blob string) (s latchkey.VaultSecret, err error) {
+	if err := b.MayRestore(ctx, who, vault, latchkey.VaultSecrets); err != nil {
+		return s, err
+	}
+	var backup secretBackup
+	if err := b.openBackup(latchkey.VaultSecrets, blob, &backup); err != nil {
+		return s, err
+	}
 	err = b.onVault(ctx, who, vault, secretObject(""), latchkey.VaultRestoreSecret, latchkey.ActSecretRestore, func(o *vaultOp) error {
-		var backup secretBackup
-		if err := b.openBackup(latchkey.VaultSecrets, blob, &backup); err != nil {
-			return err
-		}
 		o.object.Name = backup.Name
 		if err := o.nameIsFree(); err != nil {
 			return err
@@ -152,6 +155,16 @@ func (b *Broker) RestoreSecret(ctx context.Context, who latchkey.Caller, vault, 
 		return o.note(latchkey.ActSecretRestore, s.Version)
 	})
 	return s, err
+}
+
+// MayRestore returns an error if the caller may not restore backups into a vault:
+// they are large, and who may not is told so before one is read.
+func (b *Broker) MayRestore(ctx context.Context, who latchkey.Caller, vault string, in latchkey.VaultCollection) error {
+	action, audited := latchkey.VaultRestoreSecret, latchkey.ActSecretRestore
+	if in == latchkey.VaultCertificates {
+		action, audited = latchkey.VaultRestoreCertificate, latchkey.ActCertificateRestore
+	}
+	return b.beforeVault(ctx, who, vault, latchkey.VaultObject{In: in}, action, audited, func(*vaultOp) error { return nil })
 }
 
 // restoreVersions stores the versions of the secret with the name of the

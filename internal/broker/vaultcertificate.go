@@ -803,7 +803,9 @@ type certificateBackupVersion struct {
 	UpdatedAt     time.Time
 }
 
-// BackupCertificate returns a certificate with all its versions and keys, sealed.
+// BackupCertificate returns a certificate with all its versions and keys, sealed. If
+// one of the keys may leave the vault, the caller must be allowed to read the secret
+// that has it: restored elsewhere, the backup gives it.
 func (b *Broker) BackupCertificate(ctx context.Context, who latchkey.Caller, vault, name string) (blob string, err error) {
 	err = b.onVault(ctx, who, vault, certificateObject(name), latchkey.VaultBackupCertificate, latchkey.ActCertificateBackup, func(o *vaultOp) error {
 		c, err := o.certificate("", false)
@@ -826,6 +828,11 @@ func (b *Broker) BackupCertificate(ctx context.Context, who latchkey.Caller, vau
 			if err != nil {
 				return err
 			}
+			if exportable {
+				if err := o.mayReadKey(); err != nil {
+					return err
+				}
+			}
 			der, err := x509.MarshalPKCS8PrivateKey(key)
 			if err != nil {
 				return err
@@ -842,15 +849,29 @@ func (b *Broker) BackupCertificate(ctx context.Context, who latchkey.Caller, vau
 	return blob, err
 }
 
+// mayReadKey returns a refusal if the caller may not read the secret of the
+// operation's certificate.
+func (o *vaultOp) mayReadKey() error {
+	secret := secretObject(o.object.Name)
+	ok, err := o.vaultCan(o.who.ID, o.v, secret, latchkey.VaultGetSecret)
+	if err != nil || ok {
+		return err
+	}
+	return (&vaultOp{o.op, o.v, secret}).forbid(latchkey.VaultGetSecret, latchkey.ActCertificateBackup)
+}
+
 // RestoreCertificate makes a certificate from a backup, with its name, versions,
 // keys and secret. There must be neither a certificate nor a secret of this name,
 // not even a deleted one.
 func (b *Broker) RestoreCertificate(ctx context.Context, who latchkey.Caller, vault, blob string) (c latchkey.VaultCertificate, err error) {
+	if err := b.MayRestore(ctx, who, vault, latchkey.VaultCertificates); err != nil {
+		return c, err
+	}
+	var backup certificateBackup
+	if err := b.openBackup(latchkey.VaultCertificates, blob, &backup); err != nil {
+		return c, err
+	}
 	err = b.onVault(ctx, who, vault, certificateObject(""), latchkey.VaultRestoreCertificate, latchkey.ActCertificateRestore, func(o *vaultOp) error {
-		var backup certificateBackup
-		if err := b.openBackup(latchkey.VaultCertificates, blob, &backup); err != nil {
-			return err
-		}
 		o.object.Name = backup.Name
 		if err := o.nameIsFree(); err != nil {
 			return err

@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -423,6 +425,7 @@ func FuzzVaultBackup(f *testing.F) {
 	b, err := New(f.Context(), Config{
 		DB: d, Key: seal.NewKey(), Log: slog.New(slog.DiscardHandler), VaultURL: func(string) string { return "" },
 		OpenVault: func(latchkey.VaultReference, bool) (vault.Vault, error) { return nil, errors.New("no vault here") },
+		Inspect:   func(context.Context, vault.Question) []latchkey.CheckResult { return nil },
 	})
 	if err != nil {
 		f.Fatal(err)
@@ -450,6 +453,65 @@ func FuzzVaultBackup(f *testing.F) {
 			t.Errorf("a changed backup opens: %x", text)
 		case err != nil && !errors.Is(err, latchkey.ErrInvalid):
 			t.Errorf("openBackup = %v; want invalid", err)
+		}
+	})
+}
+
+// TestBackupGivesNoKey has somebody back a certificate up who may do everything with
+// certificates and read no secret: restored in a vault of their own the backup would
+// give them the key. One whose key never leaves the vault gives nothing.
+func TestBackupGivesNoKey(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		t, ctx := o.t, o.t.Context()
+		o.safe("erp")
+		o.certificate("web", ecPolicy("self", "", latchkey.LifetimeTrigger{}))
+		kept := ecPolicy("self", "", latchkey.LifetimeTrigger{})
+		kept.Key.Exportable = new(false)
+		o.certificate("kept", kept)
+		if _, err := o.AssignRole(ctx, o.admin, "erp", latchkey.RoleAssignmentCreate{Principal: o.ada.ID, Role: latchkey.VaultCertificatesOfficer}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := o.BackupCertificate(ctx, o.ada, "erp", "web")
+		o.fails(err, latchkey.ErrDenied, codeForbiddenByRbac)
+		if e, ok := errors.AsType[*latchkey.Error](err); ok && e.Check != string(latchkey.VaultGetSecret) {
+			t.Errorf("refused for %s; want %s", e.Check, latchkey.VaultGetSecret)
+		}
+		if _, err := o.BackupCertificate(ctx, o.ada, "erp", "kept"); err != nil {
+			t.Errorf("backup of a certificate whose key stays: %v", err)
+		}
+		if _, err := o.AssignRole(ctx, o.admin, "erp", latchkey.RoleAssignmentCreate{Principal: o.ada.ID, Role: latchkey.VaultSecretsUser, Secret: "web"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.BackupCertificate(ctx, o.ada, "erp", "web"); err != nil {
+			t.Errorf("backup by who may read the secret: %v", err)
+		}
+	})
+}
+
+// TestRenewalThatCannotBeKept changes a certificate's policy so that the next version
+// would be too large: it is told of once, and others are renewed.
+func TestRenewalThatCannotBeKept(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		t, ctx := o.t, o.t.Context()
+		o.safe("erp")
+		since := db.AuditFilter{Since: o.time(), Action: "certificate.near-expiry"}
+		trigger := latchkey.LifetimeTrigger{DaysBefore: new(20)}
+		o.certificate("large", ecPolicy("self", latchkey.AutoRenew, trigger))
+		o.certificate("other", ecPolicy("self", latchkey.AutoRenew, trigger))
+		names := &latchkey.CertificateNames{}
+		for i := range latchkey.MaxCertificateNames {
+			names.DNS = append(names.DNS, fmt.Sprintf("%03d.%s.example", i, strings.TrimSuffix(strings.Repeat(strings.Repeat("a", 50)+".", 4), ".")))
+		}
+		change := latchkey.CertificatePolicy{X509: &latchkey.CertificateX509{Subject: new("CN=example.com"), Names: names}}
+		if _, err := o.UpdateCertificate(ctx, o.admin, "erp", "large", "", CertificateUpdate{Policy: &change}); err != nil {
+			t.Fatal(err)
+		}
+		o.pass(360 * 24 * time.Hour)
+		if n := len(o.versionsOf("other")); n != 2 {
+			t.Errorf("the other certificate has %d versions; want 2", n)
+		}
+		if n, told := len(o.versionsOf("large")), o.trail(since); n != 1 || len(told) != 1 {
+			t.Errorf("the large one has %d versions, and was told of by %q; want 1, and once", n, told)
 		}
 	})
 }

@@ -98,9 +98,10 @@ func (b *Broker) renewOne(ctx context.Context, d db.DueCertificate) error {
 	var policy latchkey.CertificatePolicy
 	var old crypto.Signer
 	var oldExportable, wanted bool
+	var decided time.Time // when the policy was made that is looked at
 	err := b.db.View(ctx, func(tx *db.Tx) error {
 		c, renew, _, err := isDue(tx, d)
-		wanted = renew && c.Policy.IssuedBy(latchkey.IssuerSelf)
+		wanted, decided = renew && c.Policy.IssuedBy(latchkey.IssuerSelf), c.PolicyUpdated
 		if err != nil || !wanted {
 			return err
 		}
@@ -127,10 +128,13 @@ func (b *Broker) renewOne(ctx context.Context, d db.DueCertificate) error {
 			return err
 		}
 	}
-	return b.db.Update(ctx, func(tx *db.Tx) error {
+	finish := func(tx *db.Tx) error {
 		c, renew, notify, err := isDue(tx, d)
 		if err != nil || c.DueAt == nil || !c.DueAt.Equal(d.At) {
 			return err
+		}
+		if !c.PolicyUpdated.Equal(decided) {
+			return nil // the new policy is for the next round
 		}
 		v, err := tx.Vault(d.VaultName)
 		if err != nil {
@@ -149,7 +153,15 @@ func (b *Broker) renewOne(ctx context.Context, d db.DueCertificate) error {
 			}
 		}
 		return o.SetCertificateDue(v.ID, c.Name, due(c, tx.Now, tx.Now))
-	})
+	}
+	err = b.db.Update(ctx, finish)
+	if errors.Is(err, latchkey.ErrInvalid) || errors.Is(err, latchkey.ErrConflict) {
+		// What was made cannot be kept. It would not be otherwise in the next round, and
+		// others wait.
+		wanted, why = false, "it cannot be renewed: "+err.Error()
+		err = b.db.Update(ctx, finish)
+	}
+	return err
 }
 
 // addRenewed stores a new version that signs itself, like the one before.

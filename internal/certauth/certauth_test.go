@@ -99,23 +99,11 @@ func TestParse(t *testing.T) {
 // TestIterations has files ask for much work.
 func TestIterations(t *testing.T) {
 	pair := pki.NewAuthority(t, "Test CA").Issue(t, pki.Options{})
-	for _, n := range []int{1, 2048, 100_000} {
-		pfx, err := pkcs12.LegacyDES.WithIterations(n).Encode(pair.Key, pair.Cert, nil, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := iterations(pfx, 0); got < 2*n || got > maxIterations {
-			t.Errorf("iterations of a file with %d = %d; want at least twice as many: key and MAC", n, got)
-		}
-	}
 	pfx, err := pkcs12.LegacyDES.WithIterations(0x7fff).Encode(pair.Key, pair.Cert, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	grown := bytes.ReplaceAll(pfx, []byte{2, 2, 0x7f, 0xff}, []byte{2, 2, 0x80, 0})
-	if iterations(grown, 0) <= maxIterations {
-		t.Error("a negative count is not too much")
-	}
 	if _, err := Decode(grown); err == nil || !strings.Contains(err.Error(), "too many rounds") {
 		t.Errorf("Decode = %v; want it refused before it is opened", err)
 	}

@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
 
-	"software.sslmate.com/src/go-pkcs12"
-
+	"latchkey.dev/internal/certs"
 	"latchkey.dev/latchkey"
 )
 
@@ -34,10 +32,6 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Msg }
-
-// maxIterations bounds the work that a file may ask for before it opens. Key Vault
-// and OpenSSL use 2,000, others up to 600,000.
-const maxIterations = 2_000_000
 
 // Parse reads the value of a Key Vault certificate's secret: a PFX without a
 // password, in base64. Its errors are of type *Error.
@@ -66,16 +60,15 @@ func Decode(pfx []byte) (*Certificate, error) {
 	if len(pfx) > latchkey.MaxSecretBytes {
 		return nil, &Error{"the PFX file is too large", remedyReference}
 	}
-	if iterations(pfx, 0) > maxIterations {
+	key, all, err := certs.Open(pfx, "")
+	switch {
+	case errors.Is(err, certs.ErrWork):
 		return nil, &Error{"opening the PFX file would take too many rounds of its key derivation", "export it anew with fewer iterations"}
-	}
-	key, first, others, err := pkcs12.DecodeChain(pfx, "")
-	switch _, unknown := errors.AsType[pkcs12.NotImplementedError](err); {
-	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
+	case errors.Is(err, certs.ErrPassword):
 		return nil, &Error{"the PFX file has a password, or is damaged", "import it into the vault as a certificate, which takes the password away"}
-	case unknown:
+	case errors.Is(err, certs.ErrUnknown):
 		return nil, &Error{"the PFX file is encrypted in a way that is not known here", "export it anew, for instance with openssl pkcs12 -export"}
-	case err != nil && strings.Contains(err.Error(), "private key missing"): // the library has no error of its own for it
+	case errors.Is(err, certs.ErrNoKey):
 		return nil, &Error{
 			"the PFX file has no private key: Key Vault hands none out of a certificate whose key is not exportable",
 			"make a new version of the certificate with an exportable key",
@@ -89,7 +82,7 @@ func Decode(pfx []byte) (*Certificate, error) {
 	}
 	c := &Certificate{PFX: latchkey.NewSecret(string(pfx)), key: signer}
 	public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
-	for _, cert := range append([]*x509.Certificate{first}, others...) {
+	for _, cert := range all {
 		if ok && c.Leaf == nil && public.Equal(cert.PublicKey) {
 			c.Leaf = cert
 		} else {
@@ -100,34 +93,6 @@ func Decode(pfx []byte) (*Certificate, error) {
 		return nil, &Error{"the private key in the PFX file belongs to none of its certificates", "import certificate and key together"}
 	}
 	return c, nil
-}
-
-// iterations returns the sum of the iteration counts that a file shows: each is the
-// INTEGER after an OCTET STRING, the salt (RFC 7292, appendix B.4 and section 4;
-// RFC 8018, appendix A.2). What is encrypted is not looked into.
-func iterations(der []byte, depth int) (sum int) {
-	const tooMany = maxIterations + 1
-	afterSalt := false
-	for len(der) > 0 && sum < tooMany {
-		var v asn1.RawValue
-		rest, err := asn1.Unmarshal(der, &v)
-		if err != nil || depth > 32 {
-			return sum
-		}
-		der = rest
-		switch {
-		case v.Class == asn1.ClassUniversal && v.Tag == asn1.TagInteger && afterSalt:
-			var n int
-			if _, err := asn1.Unmarshal(v.FullBytes, &n); err != nil || n < 0 || n > tooMany {
-				return tooMany
-			}
-			sum += n
-		case v.IsCompound, v.Class == asn1.ClassUniversal && v.Tag == asn1.TagOctetString:
-			sum += iterations(v.Bytes, depth+1)
-		}
-		afterSalt = v.Class == asn1.ClassUniversal && v.Tag == asn1.TagOctetString
-	}
-	return min(sum, tooMany)
 }
 
 // PEM returns the certificate with its chain, and its key (PKCS #8), as PEM.

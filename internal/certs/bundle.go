@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"slices"
@@ -34,21 +33,13 @@ const (
 var ErrPassword = errors.New("the password is wrong")
 
 // ParsePFX reads a PFX (PKCS #12) in DER with one private key and its
-// certificate. Of the work that its parts ask for it looks at all that is in the
-// open; the caller bounds the time.
+// certificate.
 func ParsePFX(der []byte, password string) (Bundle, error) {
-	if err := checkWork(der); err != nil {
+	key, certificates, err := Open(der, password)
+	if err != nil {
 		return Bundle{}, err
 	}
-	key, first, others, err := pkcs12.DecodeChain(der, password)
-	switch {
-	case errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption):
-		return Bundle{}, ErrPassword
-	case err != nil:
-		// The library's texts say what is wrong and hold no content.
-		return Bundle{}, errors.New("is not a PFX with one private key and its certificate")
-	}
-	return bundle(key, append([]*x509.Certificate{first}, others...))
+	return bundle(key, certificates)
 }
 
 // ParsePEM reads certificates and one private key, as PKCS #8, in any order.
@@ -161,123 +152,4 @@ func OpenPFX(der []byte) (Bundle, error) {
 		return Bundle{}, errors.New("is not a PFX of a vault")
 	}
 	return Bundle{Leaf: certificates[0], Chain: certificates[1:]}, nil
-}
-
-var (
-	oidData         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
-	oidEncrypted    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}
-	oidShroudedKey  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 2}
-	errTooMuchWork  = errors.New("asks for too much work to open it: make it again with fewer iterations")
-	errNotPFX       = errors.New("is not a PFX with one private key and its certificate")
-	pfxContentParts = 2 // that package pkcs12 reads
-)
-
-// contentInfo is a part of a PFX (RFC 7292, section 4).
-type contentInfo struct {
-	Type    asn1.ObjectIdentifier
-	Content asn1.RawValue `asn1:"tag:0,explicit,optional"`
-}
-
-// checkWork refuses a PFX whose parameters ask for more hashes than any program
-// writes: nothing else bounds them. What is encrypted itself is not looked at.
-func checkWork(der []byte) error {
-	var pfx struct {
-		Version int
-		Safe    contentInfo
-		MAC     asn1.RawValue `asn1:"optional"`
-	}
-	if rest, err := asn1.Unmarshal(der, &pfx); err != nil || len(rest) > 0 {
-		return errNotPFX
-	}
-	if err := checkNumbers(pfx.MAC.FullBytes, 0); err != nil {
-		return err
-	}
-	var safe []byte
-	var parts []contentInfo
-	if _, err := asn1.Unmarshal(pfx.Safe.Content.Bytes, &safe); err != nil || !pfx.Safe.Type.Equal(oidData) {
-		return errNotPFX
-	}
-	if _, err := asn1.Unmarshal(safe, &parts); err != nil || len(parts) > pfxContentParts {
-		return errNotPFX
-	}
-	for _, p := range parts {
-		switch {
-		case p.Type.Equal(oidData):
-			if err := checkBags(p.Content.Bytes); err != nil {
-				return err
-			}
-		case p.Type.Equal(oidEncrypted):
-			var data struct {
-				Version int
-				Content struct {
-					Type      asn1.ObjectIdentifier
-					Algorithm asn1.RawValue
-					Content   asn1.RawValue `asn1:"tag:0,optional"`
-				}
-			}
-			if _, err := asn1.Unmarshal(p.Content.Bytes, &data); err != nil {
-				return errNotPFX
-			}
-			if err := checkNumbers(data.Content.Algorithm.FullBytes, 0); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// checkBags is checkWork for a part that is not encrypted.
-func checkBags(der []byte) error {
-	var content []byte
-	var bags []struct {
-		Type       asn1.ObjectIdentifier
-		Value      asn1.RawValue   `asn1:"tag:0,explicit"`
-		Attributes []asn1.RawValue `asn1:"set,optional"`
-	}
-	if _, err := asn1.Unmarshal(der, &content); err != nil {
-		return errNotPFX
-	}
-	if _, err := asn1.Unmarshal(content, &bags); err != nil {
-		return errNotPFX
-	}
-	for _, b := range bags {
-		if !b.Type.Equal(oidShroudedKey) {
-			continue
-		}
-		var key struct {
-			Algorithm asn1.RawValue
-			Data      []byte
-		}
-		if _, err := asn1.Unmarshal(b.Value.Bytes, &key); err != nil {
-			return errNotPFX
-		}
-		if err := checkNumbers(key.Algorithm.FullBytes, 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkNumbers refuses integers that are too great anywhere in der.
-func checkNumbers(der []byte, depth int) error {
-	for len(der) > 0 {
-		var v asn1.RawValue
-		rest, err := asn1.Unmarshal(der, &v)
-		if err != nil || depth > maxDepth {
-			return errNotPFX
-		}
-		der = rest
-		switch {
-		case v.IsCompound:
-			if err := checkNumbers(v.Bytes, depth+1); err != nil {
-				return err
-			}
-		case v.Class == asn1.ClassUniversal && v.Tag == asn1.TagInteger:
-			var n int64
-			if _, err := asn1.Unmarshal(v.FullBytes, &n); err != nil || n > maxIterations {
-				return errTooMuchWork
-			}
-		}
-	}
-	return nil
 }

@@ -297,6 +297,9 @@ func TestBundles(t *testing.T) {
 // TestOpenSSL has OpenSSL read what is written, and reads what it writes.
 func TestOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
+		if os.Getenv("LATCHKEY_TEST_OPENSSL") == "required" {
+			t.Fatal(err)
+		}
 		t.Skip("no openssl")
 	}
 	b := chain(t, ecKey())

@@ -235,7 +235,7 @@ func (c *call) backupCertificate(ctx context.Context) (any, error) {
 
 func (c *call) restoreCertificate(ctx context.Context) (any, error) {
 	var req backup
-	if err := c.decodeUpTo(&req, maxRestore); err != nil {
+	if err := c.decodeBackup(ctx, &req, latchkey.VaultCertificates); err != nil {
 		return nil, err
 	}
 	cert, err := c.broker.RestoreCertificate(ctx, c.who, c.vault, req.Value)

@@ -219,6 +219,24 @@ func bearer(header string) (string, error) {
 	return token, nil
 }
 
+// restoring bounds the requests with a backup that are read at the same time: each
+// takes several times its size in memory.
+var restoring = make(chan struct{}, 2)
+
+// decodeBackup reads a request with a backup, from a caller who may restore it.
+func (c *call) decodeBackup(ctx context.Context, v *backup, in latchkey.VaultCollection) error {
+	if err := c.broker.MayRestore(ctx, c.who, c.vault, in); err != nil {
+		return err
+	}
+	select {
+	case restoring <- struct{}{}:
+		defer func() { <-restoring }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return c.decodeUpTo(v, maxRestore)
+}
+
 // decode reads the request's body into v.
 func (c *call) decode(v any) error { return c.decodeUpTo(v, maxBody) }
 

@@ -157,7 +157,7 @@ func (c *call) converted(s latchkey.VaultSecret, value latchkey.Secret) (latchke
 
 func (c *call) restoreSecret(ctx context.Context) (any, error) {
 	var req backup
-	if err := c.decodeUpTo(&req, maxRestore); err != nil {
+	if err := c.decodeBackup(ctx, &req, latchkey.VaultSecrets); err != nil {
 		return nil, err
 	}
 	s, err := c.broker.RestoreSecret(ctx, c.who, c.vault, req.Value)

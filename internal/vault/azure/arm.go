@@ -34,7 +34,7 @@ type ResourceManagerConfig struct {
 	// Credential is the identity that asks.
 	Credential azcore.TokenCredential
 
-	// Transport sends requests; nil is HTTPS over the network.
+	// Transport sends requests. It follows no redirects.
 	Transport policy.Transporter
 }
 
@@ -49,11 +49,8 @@ type ResourceManager struct {
 
 // NewResourceManager returns who asks the Azure Resource Manager that c names.
 func NewResourceManager(c ResourceManagerConfig) (*ResourceManager, error) {
-	if c.Credential == nil || c.Endpoint == "" || c.Audience == "" {
-		return nil, errors.New("azure resource manager needs an address, an audience and a credential")
-	}
-	if c.Transport == nil {
-		c.Transport = network()
+	if c.Credential == nil || c.Transport == nil || c.Endpoint == "" || c.Audience == "" {
+		return nil, errors.New("azure resource manager needs an address, an audience, a credential and a transport")
 	}
 	return &ResourceManager{
 		credential: c.Credential,

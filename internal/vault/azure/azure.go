@@ -1,6 +1,8 @@
 // Package azure reads secrets from Azure Key Vault with Microsoft's SDK: from
 // vaults in Azure's cloud over the network, and from Latchkey's embedded vaults
-// inside the process. The two differ by address, transport and credential only.
+// inside the process. The two differ by address, transport and credential only. It
+// asks Azure Resource Manager, or what stands for it, who may read, and knows the
+// settings by which a server gets to Azure.
 package azure
 
 import (
@@ -39,7 +41,8 @@ type Config struct {
 	// Credential is the identity that reads.
 	Credential azcore.TokenCredential
 
-	// Transport sends requests; nil is HTTPS over the network.
+	// Transport sends requests. It follows no redirects: a key vault never does, and
+	// whoever does must not be given a token.
 	Transport policy.Transporter
 
 	// Timeout bounds every call, retries included; 0 is 15 seconds. One try has two
@@ -73,11 +76,8 @@ func New(c Config) (*Vault, error) {
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
 		return nil, errors.New("the address of a key vault must be https:// and a host name")
 	}
-	if c.Credential == nil {
-		return nil, errors.New("a key vault needs a credential")
-	}
-	if c.Transport == nil {
-		c.Transport = network()
+	if c.Credential == nil || c.Transport == nil {
+		return nil, errors.New("a key vault needs a credential and a transport")
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
@@ -100,12 +100,6 @@ func New(c Config) (*Vault, error) {
 		return nil, fmt.Errorf("open key vault %s: %w", c.URL, err)
 	}
 	return v, nil
-}
-
-// network returns the transport over the network. A key vault never redirects;
-// whoever does must not be followed with a token.
-func network() policy.Transporter {
-	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // guarded gives a vault's client the tokens of a credential, unless the vault is of

@@ -172,7 +172,7 @@ func TestForeignChallenge(t *testing.T) {
 
 func TestNew(t *testing.T) {
 	for _, url := range []string{"", "http://erp.vault.test", "https://", "https://a@erp.vault.test", "https://erp.vault.test/secrets", "https://erp.vault.test?x", "https://erp.vault.test#x"} {
-		if _, err := azure.New(azure.Config{URL: url, Credential: noCredential{}}); err == nil {
+		if _, err := azure.New(azure.Config{URL: url, Credential: noCredential{}, Transport: http.DefaultClient}); err == nil {
 			t.Errorf("New(%q) = nil; want an error", url)
 		}
 	}

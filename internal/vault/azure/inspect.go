@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,7 +136,7 @@ func (i *inspection) network() latchkey.CheckResult {
 		r.Warning = "The command opens the vault's public address; to keep it closed, let the service reach a private endpoint of it and resolve its name there."
 	case e != nil && e.Check == "network":
 		r.State, r.Message = latchkey.CheckFailed, "The vault's firewall does not let the service's network address in."
-		r.Command = fmt.Sprintf("az keyvault network-rule add --name %s --subscription %s --ip-address %s", i.ref.Vault, i.ref.SubscriptionID, firstOf(e.Address, "ADDRESS"))
+		r.Command = fmt.Sprintf("az keyvault network-rule add --name %s --subscription %s --ip-address %s", i.ref.Vault, i.ref.SubscriptionID, cmp.Or(e.Address, "ADDRESS"))
 	case e != nil && (e.Check == "tenant" || e.Check == "sign-in"):
 		r.State, r.Message = latchkey.CheckUnknown, "The vault was not asked, since no token could be sent to it."
 	case i.read != nil && !i.answered():
@@ -185,8 +186,8 @@ func (i *inspection) serviceStep(ctx context.Context) latchkey.CheckResult {
 func (i *inspection) secret(person latchkey.CheckState) latchkey.CheckResult {
 	r := latchkey.CheckResult{Step: latchkey.CheckSecret, Scope: i.ref.String(), State: latchkey.CheckPassed, Message: "The secret is there."}
 	switch {
-	case person == latchkey.CheckFailed:
-		r.State, r.Message = latchkey.CheckUnknown, "Whether the secret is there is told only to those who may read it."
+	case person != latchkey.CheckPassed:
+		r.State, r.Message = latchkey.CheckUnknown, "Whether the secret is there is told only to those who are known to be allowed to read it."
 	case i.read == nil:
 	case errors.Is(i.read, vault.ErrNotFound) && i.answered():
 		r.State, r.Message = latchkey.CheckFailed, fmt.Sprintf("There is no secret '%s'.", i.ref)
@@ -295,7 +296,7 @@ func (i *inspection) missing(r latchkey.CheckResult, object, kind string) latchk
 	if i.vault != nil && !i.vault.byRoles {
 		r.Role = "an access policy with get and list for secrets"
 		r.Command = fmt.Sprintf("az keyvault set-policy --name %s --subscription %s --object-id %s --secret-permissions get list",
-			i.ref.Vault, i.ref.SubscriptionID, firstOf(object, "OBJECT-ID"))
+			i.ref.Vault, i.ref.SubscriptionID, cmp.Or(object, "OBJECT-ID"))
 		return r
 	}
 	r.Role = string(latchkey.VaultSecretsUser)
@@ -306,14 +307,14 @@ func (i *inspection) missing(r latchkey.CheckResult, object, kind string) latchk
 // roleCommand returns the command that gives a role.
 func (i *inspection) roleCommand(role, object, kind, scope string) string {
 	if i.q.Embedded {
-		c := fmt.Sprintf("latchkey vault role assign %s %s %q", i.ref.Vault, firstOf(object, string(latchkey.ServiceIdentity)), role)
+		c := fmt.Sprintf("latchkey vault role assign %s %s %q", i.ref.Vault, cmp.Or(object, string(latchkey.ServiceIdentity)), role)
 		if scope == i.ref.String() {
 			c += " --secret " + i.ref.Secret
 		}
 		return c
 	}
 	return fmt.Sprintf("az role assignment create --role %q --assignee-object-id %s --assignee-principal-type %s --scope %q",
-		role, firstOf(object, "OBJECT-ID"), kind, scope)
+		role, cmp.Or(object, "OBJECT-ID"), kind, scope)
 }
 
 // notAuthorized is the sentence that Power Automate's users know.
@@ -323,13 +324,4 @@ func notAuthorized(ref latchkey.SecretReference) string {
 
 func unknown(what string, err error) string {
 	return fmt.Sprintf("It is not known %s: %s.", what, armTrouble(err))
-}
-
-func firstOf(texts ...string) string {
-	for _, s := range texts {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
