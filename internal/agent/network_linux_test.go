@@ -83,10 +83,13 @@ func testNetworkCuts(t *testing.T, verb string) {
 		{"answer's middle", net.CutAnswer, 150, 2},
 	} {
 		flow, times := f.once(t, latchkey.HandoverEnvironment)
-		if verb == "sessions" {
+		switch verb {
+		case "sessions":
 			if code := a.signal(t, syscall.SIGTERM); code != 0 {
 				t.Fatalf("the agent ended with %d", code)
 			}
+		case "claim":
+			eventually(t, latchkeytest.Patience, "a claim that waits", func() bool { return f.proxy.waits("claim") })
 		}
 		done := tt.cut(`POST /api/v1/agent/(runs/[^/]*/)?`+verb+` `, tt.after)
 		switch verb {

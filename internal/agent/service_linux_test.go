@@ -32,6 +32,7 @@ type proxy struct {
 	tamper string                                                                // part of the paths whose answers are changed; "" is none
 	hook   func(w http.ResponseWriter, r *http.Request, body []byte) (done bool) // may answer in the service's place
 	seen   map[string]int                                                        // requests by the last part of their path
+	open   map[string]int                                                        // those that the service has not answered yet
 	cut    chan struct{}                                                         // closed when the service goes down
 }
 
@@ -43,8 +44,15 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	p.mu.Lock()
 	down, tamper, hook, cut, next := p.down, p.tamper != "" && strings.Contains(r.URL.Path, p.tamper), p.hook, p.cut, p.next
-	p.seen[filepath.Base(r.URL.Path)]++
+	verb := filepath.Base(r.URL.Path)
+	p.seen[verb]++
+	p.open[verb]++
 	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.open[verb]--
+	}()
 	if down {
 		w.WriteHeader(http.StatusBadGateway)
 		return
@@ -98,6 +106,14 @@ func (p *proxy) count(path string) int {
 	return p.seen[path]
 }
 
+// waits reports whether a request with that last part of its path has no
+// answer yet.
+func (p *proxy) waits(path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[path] > 0
+}
+
 // A fixture is a service with a machine that is enrolled by this package. Its
 // connection's credential can be exposed in every way.
 type fixture struct {
@@ -136,7 +152,7 @@ func newService(t *testing.T, now ...func() time.Time) *fixture {
 		o.Now = now[0]
 	}
 	s := latchkeytest.New(t, o)
-	f := &fixture{Chain: s.Chain(t), proxy: &proxy{next: s.Handler(t), seen: map[string]int{}, cut: make(chan struct{})}, dir: filepath.Join(t.TempDir(), "agent")}
+	f := &fixture{Chain: s.Chain(t), proxy: &proxy{next: s.Handler(t), seen: map[string]int{}, open: map[string]int{}, cut: make(chan struct{})}, dir: filepath.Join(t.TempDir(), "agent")}
 	srv := httptest.NewServer(f.proxy)
 	t.Cleanup(func() {
 		srv.CloseClientConnections()

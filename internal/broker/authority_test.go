@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"log/slog"
 	"path/filepath"
@@ -74,6 +75,7 @@ func TestAuthorityStays(t *testing.T) {
 		b, err := New(t.Context(), Config{
 			DB: d, Key: key, Log: log,
 			OpenVault: func(latchkey.VaultReference, bool) (vault.Vault, error) { return nil, vault.ErrUnavailable },
+			Inspect:   func(context.Context, vault.Question) []latchkey.CheckResult { return nil },
 			VaultURL:  func(string) string { return "" },
 		})
 		if err != nil {

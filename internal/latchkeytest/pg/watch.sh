@@ -13,7 +13,7 @@ exec 3<&0 </dev/null
 # Everything is in this folder, shared memory included: removing it removes all.
 "$bin/postgres" -D data -k "$dir" \
 	-c listen_addresses= -c port=5432 -c unix_socket_permissions=0700 \
-	-c max_connections=200 -c shared_buffers=64MB -c dynamic_shared_memory_type=mmap \
+	-c max_connections=200 -c max_pred_locks_per_transaction=256 -c shared_buffers=64MB -c dynamic_shared_memory_type=mmap \
 	-c fsync="$durable" -c full_page_writes="$durable" -c autovacuum="$durable" \
 	-c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=128MB 3<&- &
 server=$!
