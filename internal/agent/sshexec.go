@@ -82,9 +82,9 @@ func runRemote(ctx context.Context, client *ssh.Client, r remote) (code int, err
 		return 0, err
 	}
 	defer c.close()
-	if err := c.send(remoteScript + ".\n" + lines); err != nil {
-		return 0, errRemoteLost
-	}
+	// A server may end the command before it has read the script, as for an
+	// expired password: only the status tells that from a connection that is lost.
+	_ = c.send(remoteScript + ".\n" + lines)
 	code, err = c.wait(ctx)
 	stdout.end()
 	if err == nil && ctx.Err() == nil && stdout.step() != "started" {

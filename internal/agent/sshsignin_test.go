@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -281,5 +282,41 @@ func TestCancelledSignIn(t *testing.T) {
 	}
 	if _, err := f.signIn(ctx, conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret("wrong-one")}); codeOf(err) != latchkey.RunErrSignIn {
 		t.Errorf("sign-in of a cancelled run: %v; want %s", err, latchkey.RunErrSignIn)
+	}
+}
+
+// TestRemoteEndsEarly runs a flow at a server that ends every command before it
+// has read the script: what the server says counts, not that it does not read.
+func TestRemoteEndsEarly(t *testing.T) {
+	const warning = "WARNING: Your password has expired.\n"
+	f := newFake(t, byPassword, func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+		for c := range channels {
+			ch, requests, err := c.Accept()
+			if err != nil {
+				return
+			}
+			if r, ok := <-requests; ok {
+				_ = r.Reply(true, nil) // without these, the run ends otherwise than expected
+				_, _ = ch.Stderr().Write([]byte(warning))
+				_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{1}))
+			}
+			_ = ch.Close()
+			ssh.DiscardRequests(requests)
+		}
+	})
+	conn, err := f.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := f.signIn(t.Context(), conn, latchkey.CredentialValues{Username: "bot", Password: latchkey.NewSecret(fakePassword)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	// More than the window of a channel, so that the agent still writes when the end comes.
+	large := "LARGE=" + strings.Repeat("x", 8<<20)
+	code, err := runRemote(t.Context(), client, remote{life: usualSigns, run: "run_x", command: []string{"/bin/true"}, env: []string{large}, stdout: io.Discard, stderr: io.Discard})
+	if n, ok := errors.AsType[*notBegun](err); !ok || code != 1 || n.complaint != warning {
+		t.Errorf("runRemote = %d, %+v; want 1, that the flow did not begin, and the server's warning", code, err)
 	}
 }
