@@ -88,15 +88,7 @@ type certificateCase struct {
 // checkCertificate looks at one certificate that is due, and reports whether there
 // was one. That its secret is read is on record before it is.
 func (b *Broker) checkCertificate(ctx context.Context) (bool, error) {
-	due := false
-	err := b.db.View(ctx, func(tx *db.Tx) error {
-		t, err := tx.NextCertificateCheck()
-		due = err == nil && !t.After(tx.Now)
-		if errors.Is(err, db.ErrNotFound) {
-			err = nil
-		}
-		return err
-	})
+	due, err := b.due(ctx, (*db.Tx).NextCertificateCheck)
 	if err != nil || !due {
 		return false, err
 	}

@@ -133,17 +133,23 @@ func (b *Broker) runChecks(ctx context.Context) error {
 	}
 }
 
-// checkOne carries out one check that is due, and reports whether there was one.
-func (b *Broker) checkOne(ctx context.Context) (bool, error) {
-	due := false
-	err := b.db.View(ctx, func(tx *db.Tx) error {
-		t, err := tx.NextCheck()
+// due reports whether the time that next returns has come. next may return
+// db.ErrNotFound: nothing is due.
+func (b *Broker) due(ctx context.Context, next func(*db.Tx) (time.Time, error)) (due bool, err error) {
+	err = b.db.View(ctx, func(tx *db.Tx) error {
+		t, err := next(tx)
 		due = err == nil && !t.After(tx.Now)
 		if errors.Is(err, db.ErrNotFound) {
 			err = nil
 		}
 		return err
 	})
+	return due, err
+}
+
+// checkOne carries out one check that is due, and reports whether there was one.
+func (b *Broker) checkOne(ctx context.Context) (bool, error) {
+	due, err := b.due(ctx, (*db.Tx).NextCheck)
 	if err != nil || !due {
 		return false, err
 	}

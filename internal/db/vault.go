@@ -297,15 +297,20 @@ func (tx *Tx) UpdateSecretVersion(vault latchkey.VaultID, v StoredSecret) error 
 // SetSecretDeleted marks a secret as deleted until it is purged at a time, or,
 // when purgeAt is nil, as not deleted.
 func (tx *Tx) SetSecretDeleted(vault latchkey.VaultID, name string, purgeAt *time.Time) error {
+	if err := tx.setVaultObjectDeleted("vault_secrets", vault, name, purgeAt); err != nil {
+		return err
+	}
+	return tx.bumpRevision(vault)
+}
+
+// setVaultObjectDeleted does that to a row of a table of what a vault holds.
+func (tx *Tx) setVaultObjectDeleted(table string, vault latchkey.VaultID, name string, purgeAt *time.Time) error {
 	var deletedAt *time.Time
 	if purgeAt != nil {
 		deletedAt = &tx.Now
 	}
-	if err := tx.execOne(`UPDATE vault_secrets SET deleted_at = $3, purge_at = $4 WHERE vault_id = $1 AND name_key = $2`,
-		vault, strings.ToLower(name), msOrNull(deletedAt), msOrNull(purgeAt)); err != nil {
-		return err
-	}
-	return tx.bumpRevision(vault)
+	return tx.execOne(`UPDATE `+table+` SET deleted_at = $3, purge_at = $4 WHERE vault_id = $1 AND name_key = $2`,
+		vault, strings.ToLower(name), msOrNull(deletedAt), msOrNull(purgeAt))
 }
 
 // PurgeSecret removes a secret with all its versions.

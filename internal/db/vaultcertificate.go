@@ -151,12 +151,7 @@ func (tx *Tx) UpdateCertificateVersion(vault latchkey.VaultID, c StoredCertifica
 // SetCertificateDeleted marks a certificate as deleted until it is purged at a
 // time, or, when purgeAt is nil, as not deleted. Its secret goes with it.
 func (tx *Tx) SetCertificateDeleted(vault latchkey.VaultID, name string, purgeAt *time.Time) error {
-	var deletedAt *time.Time
-	if purgeAt != nil {
-		deletedAt = &tx.Now
-	}
-	if err := tx.execOne(`UPDATE vault_certificates SET deleted_at = $3, purge_at = $4 WHERE vault_id = $1 AND name_key = $2`,
-		vault, strings.ToLower(name), msOrNull(deletedAt), msOrNull(purgeAt)); err != nil {
+	if err := tx.setVaultObjectDeleted("vault_certificates", vault, name, purgeAt); err != nil {
 		return err
 	}
 	if err := tx.SetSecretDeleted(vault, name, purgeAt); err != nil && !errors.Is(err, ErrNotFound) {

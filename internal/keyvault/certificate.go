@@ -378,30 +378,26 @@ func (c *call) issuerID(name string) string { return c.base() + "/certificates/i
 // Vault's answers.
 
 type certificateItem struct {
-	RecoveryID         string            `json:"recoveryId,omitempty"`
-	DeletedDate        *int64            `json:"deletedDate,omitempty"`
-	ScheduledPurgeDate *int64            `json:"scheduledPurgeDate,omitempty"`
-	ID                 string            `json:"id"`
-	Thumbprint         string            `json:"x5t,omitempty"` // SHA-1, in base64url
-	Attributes         attributes        `json:"attributes"`
-	Tags               map[string]string `json:"tags,omitempty"`
+	deletion
+	ID         string            `json:"id"`
+	Thumbprint string            `json:"x5t,omitempty"` // SHA-1, in base64url
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
 }
 
 // certificateBundle is a certificate, deleted or not.
 type certificateBundle struct {
-	RecoveryID         string                      `json:"recoveryId,omitempty"`
-	DeletedDate        *int64                      `json:"deletedDate,omitempty"`
-	ScheduledPurgeDate *int64                      `json:"scheduledPurgeDate,omitempty"`
-	ID                 string                      `json:"id"`
-	KeyID              string                      `json:"kid,omitempty"`
-	SecretID           string                      `json:"sid,omitempty"`
-	Thumbprint         string                      `json:"x5t,omitempty"`
-	DER                []byte                      `json:"cer,omitempty"`
-	Attributes         attributes                  `json:"attributes"`
-	Tags               map[string]string           `json:"tags,omitempty"`
-	Policy             *latchkey.CertificatePolicy `json:"policy,omitempty"`
-	Pending            *pendingID                  `json:"pending,omitempty"`
-	PreserveOrder      bool                        `json:"preserveCertOrder,omitempty"`
+	deletion
+	ID            string                      `json:"id"`
+	KeyID         string                      `json:"kid,omitempty"`
+	SecretID      string                      `json:"sid,omitempty"`
+	Thumbprint    string                      `json:"x5t,omitempty"`
+	DER           []byte                      `json:"cer,omitempty"`
+	Attributes    attributes                  `json:"attributes"`
+	Tags          map[string]string           `json:"tags,omitempty"`
+	Policy        *latchkey.CertificatePolicy `json:"policy,omitempty"`
+	Pending       *pendingID                  `json:"pending,omitempty"`
+	PreserveOrder bool                        `json:"preserveCertOrder,omitempty"`
 }
 
 type pendingID struct {
@@ -488,10 +484,7 @@ func (c *call) certificateItem(cert latchkey.VaultCertificate, versioned bool) c
 	if versioned {
 		i.ID += "/" + cert.Version
 	}
-	if cert.DeletedAt != nil {
-		i.RecoveryID = c.base() + "/deletedcertificates/" + cert.Name
-		i.DeletedDate, i.ScheduledPurgeDate = unix(cert.DeletedAt), unix(cert.PurgeAt)
-	}
+	i.deletion = c.deletion("deletedcertificates", cert.Name, cert.DeletedAt, cert.PurgeAt)
 	return i
 }
 
@@ -515,7 +508,7 @@ func certificateAttributes(cert latchkey.VaultCertificate) attributes {
 func (c *call) certificate(cert latchkey.VaultCertificate) certificateBundle {
 	i := c.certificateItem(cert, true)
 	b := certificateBundle{
-		RecoveryID: i.RecoveryID, DeletedDate: i.DeletedDate, ScheduledPurgeDate: i.ScheduledPurgeDate, ID: i.ID, Thumbprint: i.Thumbprint,
+		deletion: i.deletion, ID: i.ID, Thumbprint: i.Thumbprint,
 		DER: cert.Leaf, Attributes: i.Attributes, Tags: i.Tags, Policy: c.policy(cert), PreserveOrder: cert.PreserveOrder,
 	}
 	versioned := cert.Name + "/" + cert.Version

@@ -62,23 +62,19 @@ type jwk struct {
 }
 
 type keyBundle struct {
-	RecoveryID         string            `json:"recoveryId,omitempty"`
-	DeletedDate        *int64            `json:"deletedDate,omitempty"`
-	ScheduledPurgeDate *int64            `json:"scheduledPurgeDate,omitempty"`
-	Key                jwk               `json:"key"`
-	Attributes         attributes        `json:"attributes"`
-	Tags               map[string]string `json:"tags,omitempty"`
-	Managed            bool              `json:"managed"`
+	deletion
+	Key        jwk               `json:"key"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	Managed    bool              `json:"managed"`
 }
 
 type keyItem struct {
-	RecoveryID         string            `json:"recoveryId,omitempty"`
-	DeletedDate        *int64            `json:"deletedDate,omitempty"`
-	ScheduledPurgeDate *int64            `json:"scheduledPurgeDate,omitempty"`
-	ID                 string            `json:"kid"`
-	Attributes         attributes        `json:"attributes"`
-	Tags               map[string]string `json:"tags,omitempty"`
-	Managed            bool              `json:"managed"`
+	deletion
+	ID         string            `json:"kid"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	Managed    bool              `json:"managed"`
 }
 
 func (c *call) keyItem(cert latchkey.VaultCertificate, versioned bool) keyItem {
@@ -86,10 +82,7 @@ func (c *call) keyItem(cert latchkey.VaultCertificate, versioned bool) keyItem {
 	if versioned {
 		i.ID += "/" + cert.Version
 	}
-	if cert.DeletedAt != nil {
-		i.RecoveryID = c.base() + "/deletedkeys/" + cert.Name
-		i.DeletedDate, i.ScheduledPurgeDate = unix(cert.DeletedAt), unix(cert.PurgeAt)
-	}
+	i.deletion = c.deletion("deletedkeys", cert.Name, cert.DeletedAt, cert.PurgeAt)
 	return i
 }
 
@@ -104,7 +97,7 @@ func (c *call) keyList(p latchkey.Page[latchkey.VaultCertificate], o latchkey.Pa
 // key returns the public key of a certificate for the wire.
 func (c *call) key(cert latchkey.VaultCertificate) (keyBundle, error) {
 	i := c.keyItem(cert, true)
-	b := keyBundle{i.RecoveryID, i.DeletedDate, i.ScheduledPurgeDate, jwk{ID: i.ID}, i.Attributes, i.Tags, true}
+	b := keyBundle{i.deletion, jwk{ID: i.ID}, i.Attributes, i.Tags, true}
 	parsed, err := x509.ParseCertificate(cert.Leaf)
 	if err != nil {
 		return b, fmt.Errorf("read certificate %s: %w", cert.Name, err)

@@ -18,19 +18,34 @@ type attributes struct {
 	RecoverableDays int    `json:"recoverableDays"`
 }
 
+// deletion says that something is deleted, until when it can be recovered, and
+// where. It is empty for what is not deleted.
+type deletion struct {
+	RecoveryID         string `json:"recoveryId,omitempty"`
+	DeletedDate        *int64 `json:"deletedDate,omitempty"`
+	ScheduledPurgeDate *int64 `json:"scheduledPurgeDate,omitempty"`
+}
+
+// deletion returns that for something of a collection; deletedAt is nil when it is
+// not deleted.
+func (c *call) deletion(collection, name string, deletedAt, purgeAt *time.Time) deletion {
+	if deletedAt == nil {
+		return deletion{}
+	}
+	return deletion{c.base() + "/" + collection + "/" + name, unix(deletedAt), unix(purgeAt)}
+}
+
 // secretBundle is a secret, with its value or without, deleted or not.
 type secretBundle struct {
-	Value              *string           `json:"value,omitempty"`
-	RecoveryID         string            `json:"recoveryId,omitempty"`
-	DeletedDate        *int64            `json:"deletedDate,omitempty"`
-	ScheduledPurgeDate *int64            `json:"scheduledPurgeDate,omitempty"`
-	ContentType        string            `json:"contentType,omitempty"`
-	ID                 string            `json:"id"`
-	Managed            bool              `json:"managed,omitempty"`
-	Attributes         attributes        `json:"attributes"`
-	Tags               map[string]string `json:"tags,omitempty"`
-	KeyID              string            `json:"kid,omitempty"`
-	PreviousVersion    string            `json:"previousVersion,omitempty"`
+	Value *string `json:"value,omitempty"`
+	deletion
+	ContentType     string            `json:"contentType,omitempty"`
+	ID              string            `json:"id"`
+	Managed         bool              `json:"managed,omitempty"`
+	Attributes      attributes        `json:"attributes"`
+	Tags            map[string]string `json:"tags,omitempty"`
+	KeyID           string            `json:"kid,omitempty"`
+	PreviousVersion string            `json:"previousVersion,omitempty"`
 }
 
 type list[T any] struct {
@@ -99,10 +114,7 @@ func (c *call) bundle(s latchkey.VaultSecret, versioned bool) secretBundle {
 			b.KeyID = c.base() + "/keys/" + s.Name + "/" + s.Version
 		}
 	}
-	if s.DeletedAt != nil {
-		b.RecoveryID = c.base() + "/deletedsecrets/" + s.Name
-		b.DeletedDate, b.ScheduledPurgeDate = unix(s.DeletedAt), unix(s.PurgeAt)
-	}
+	b.deletion = c.deletion("deletedsecrets", s.Name, s.DeletedAt, s.PurgeAt)
 	return b
 }
 
