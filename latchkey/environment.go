@@ -16,14 +16,19 @@ const AnyVault = "*"
 // An Environment is the workspace that variables, credentials, machines,
 // connections, flows and runs live in.
 type Environment struct {
-	ID          EnvironmentID   `json:"id"`
-	Name        string          `json:"name" doc:"short name, used in addresses"`
-	DisplayName string          `json:"displayName"`
-	Prefix      string          `json:"prefix" doc:"prefix of the variables' unique names"`
-	Vaults      []string        `json:"vaults" nullable:"false" doc:"ARM ids of the vaults that references may name; * is any vault of the tenant"`
-	MyRole      EnvironmentRole `json:"myRole,omitempty" enum:"admin,maker,user,auditor" doc:"the caller's role here"`
-	CreatedAt   time.Time       `json:"createdAt"`
-	UpdatedAt   time.Time       `json:"updatedAt"`
+	ID          EnvironmentID `json:"id"`
+	Name        string        `json:"name" doc:"short name, used in addresses"`
+	DisplayName string        `json:"displayName"`
+	Prefix      string        `json:"prefix" doc:"prefix of the variables' unique names"`
+	Vaults      []string      `json:"vaults" nullable:"false" doc:"ARM ids of the vaults that references may name; * is any vault of the tenant"`
+
+	// Whether removing a share of a credential removes the grants on its variables
+	// too, where the request does not say.
+	RemoveVariableGrants bool `json:"removeVariableGrants" doc:"whether removing a share of a credential also removes what it gave on the credential's variables, unless the request says otherwise"`
+
+	MyRole    EnvironmentRole `json:"myRole,omitempty" enum:"admin,maker,user,auditor" doc:"the caller's role here"`
+	CreatedAt time.Time       `json:"createdAt"`
+	UpdatedAt time.Time       `json:"updatedAt"`
 }
 
 // An EnvironmentCreate asks for a new environment.
@@ -87,6 +92,8 @@ func checkVaults(f *faults, vaults []string) {
 type EnvironmentUpdate struct {
 	DisplayName *string   `json:"displayName,omitempty"`
 	Vaults      *[]string `json:"vaults,omitempty" nullable:"false" doc:"ARM ids of the vaults that references may name; * is any vault of the tenant"`
+
+	RemoveVariableGrants *bool `json:"removeVariableGrants,omitempty" doc:"whether removing a share of a credential also removes what it gave on the credential's variables, unless the request says otherwise"`
 }
 
 // Validate returns every fault.

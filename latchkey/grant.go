@@ -26,6 +26,10 @@ const (
 	KindMember           Kind = "member"
 	KindAzureTenant      Kind = "Azure tenant"
 	KindIdentity         Kind = "external identity"
+	KindGroup            Kind = "group"
+	KindShare            Kind = "share"
+	KindPrincipal        Kind = "user, group or service principal"
+	KindNotice           Kind = "notice"
 )
 
 // A Role is a principal's role on one thing. A higher role includes the lower.
@@ -69,6 +73,7 @@ const (
 	ActEnvironmentUpdate Action = "environment.update"
 	ActEnvironmentDelete Action = "environment.delete"
 	ActMemberSet         Action = "environment.member.set"
+	ActDirectoryRead     Action = "environment.directory.read" // whom something may be shared with
 
 	ActVariableCreate   Action = "variable.create"
 	ActVariableRead     Action = "variable.read"
@@ -85,7 +90,37 @@ const (
 	ActCredentialDelete Action = "credential.delete"
 	ActCredentialUse    Action = "credential.use"
 	ActCredentialCheck  Action = "credential.check" // look at its certificate again
-	ActCertificateRead  Action = "certificate.read" // by the service, to look at it
+
+	ActCredentialShares   Action = "credential.share.list"
+	ActCredentialShare    Action = "credential.share"
+	ActCredentialUnshare  Action = "credential.unshare"
+	ActCredentialHandOver Action = "credential.hand-over"
+	ActCredentialTakeOver Action = "credential.take-over" // or hand over what is somebody else's
+
+	ActVariableShares   Action = "variable.share.list"
+	ActVariableShare    Action = "variable.share"
+	ActVariableUnshare  Action = "variable.unshare"
+	ActVariableHandOver Action = "variable.hand-over"
+	ActVariableTakeOver Action = "variable.take-over"
+
+	ActMachineShares   Action = "machine.share.list"
+	ActMachineShare    Action = "machine.share"
+	ActMachineUnshare  Action = "machine.unshare"
+	ActMachineHandOver Action = "machine.hand-over"
+	ActMachineTakeOver Action = "machine.take-over"
+
+	ActConnectionShares   Action = "connection.share.list"
+	ActConnectionShare    Action = "connection.share"
+	ActConnectionUnshare  Action = "connection.unshare"
+	ActConnectionHandOver Action = "connection.hand-over"
+	ActConnectionTakeOver Action = "connection.take-over"
+
+	ActFlowShares      Action = "flow.share.list"
+	ActFlowShare       Action = "flow.share"
+	ActFlowUnshare     Action = "flow.unshare"
+	ActFlowHandOver    Action = "flow.hand-over"
+	ActFlowTakeOver    Action = "flow.take-over"
+	ActCertificateRead Action = "certificate.read" // by the service, to look at it
 
 	ActBindingRead Action = "certificate-binding.read" // username bindings of certificates
 	ActBindingSet  Action = "certificate-binding.set"
@@ -167,6 +202,11 @@ const (
 	ActUserCreate  Action = "user.create"
 	ActUserRead    Action = "user.read"
 	ActUserUpdate  Action = "user.update"
+	ActGroupCreate Action = "group.create"
+	ActGroupRead   Action = "group.read"
+	ActGroupUpdate Action = "group.update"
+	ActGroupDelete Action = "group.delete"
+	ActGroupMember Action = "group.member.set"
 	ActTokenCreate Action = "token.create"
 	ActTokenRevoke Action = "token.revoke"
 	ActSignIn      Action = "sign-in"
@@ -215,6 +255,7 @@ var Permissions = map[Action]Permission{
 	ActEnvironmentUpdate: {Environment: admins},
 	ActEnvironmentDelete: {Environment: admins},
 	ActMemberSet:         {Environment: admins, Tenant: true},
+	ActDirectoryRead:     {Environment: anyEnvRole, Tenant: true},
 
 	ActVariableCreate:   {Environment: makers},
 	ActVariableRead:     {Role: RoleUser, Environment: readers},
@@ -232,11 +273,41 @@ var Permissions = map[Action]Permission{
 	ActCredentialUse:    {Role: RoleUser},
 	ActCredentialCheck:  {Role: RoleUser, Environment: admins},
 
+	ActCredentialShares:   {Role: RoleUserShare, Environment: readers},
+	ActCredentialShare:    {Role: RoleUserShare},
+	ActCredentialUnshare:  {Role: RoleUserShare},
+	ActCredentialHandOver: {Role: RoleOwner},
+	ActCredentialTakeOver: {Environment: admins},
+
+	ActVariableShares:   {Role: RoleUserShare, Environment: readers},
+	ActVariableShare:    {Role: RoleUserShare},
+	ActVariableUnshare:  {Role: RoleUserShare},
+	ActVariableHandOver: {Role: RoleOwner},
+	ActVariableTakeOver: {Environment: admins},
+
+	ActMachineShares:   {Role: RoleUserShare, Environment: readers},
+	ActMachineShare:    {Role: RoleUserShare},
+	ActMachineUnshare:  {Role: RoleUserShare},
+	ActMachineHandOver: {Role: RoleOwner},
+	ActMachineTakeOver: {Environment: admins},
+
+	ActConnectionShares:   {Role: RoleOwner, Environment: readers},
+	ActConnectionShare:    {Role: RoleOwner},
+	ActConnectionUnshare:  {Role: RoleOwner},
+	ActConnectionHandOver: {Role: RoleOwner},
+	ActConnectionTakeOver: {Environment: admins},
+
+	ActFlowShares:   {Role: RoleUserShare, Environment: readers},
+	ActFlowShare:    {Role: RoleUserShare},
+	ActFlowUnshare:  {Role: RoleUserShare},
+	ActFlowHandOver: {Role: RoleOwner},
+	ActFlowTakeOver: {Environment: admins},
+
 	ActMachineToken:  {Environment: admins},
-	ActMachineRead:   {Role: RoleUser, Environment: []EnvironmentRole{EnvAdmin, EnvMaker, EnvAuditor}},
+	ActMachineRead:   {Role: RoleUser, Environment: readers},
 	ActMachineUpdate: {Role: RoleCoOwner, Environment: admins},
 	ActMachineDelete: {Role: RoleOwner, Environment: admins},
-	ActMachineUse:    {Role: RoleUser, Environment: makers}, // makers: until machines can be shared
+	ActMachineUse:    {Role: RoleUser},
 
 	ActConnectionCreate: {Environment: makers},
 	ActConnectionRead:   {Role: RoleUser, Environment: readers},
@@ -266,6 +337,12 @@ var Permissions = map[Action]Permission{
 	ActUserCreate: {Tenant: true},
 	ActUserRead:   {Tenant: true},
 	ActUserUpdate: {Tenant: true},
+
+	ActGroupCreate: {Tenant: true},
+	ActGroupRead:   {Tenant: true}, // and its members
+	ActGroupUpdate: {Tenant: true},
+	ActGroupDelete: {Tenant: true},
+	ActGroupMember: {Tenant: true},
 
 	ActIdentityAdd:    {Tenant: true},
 	ActIdentityRemove: {Tenant: true},

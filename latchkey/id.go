@@ -28,6 +28,7 @@ type (
 	VaultID          string // vault_
 	RoleAssignmentID string // ra_
 	AuditID          string // aud_
+	NoticeID         string // note_
 )
 
 // Crockford's alphabet in lower case: its order is the order of the bits, so

@@ -29,6 +29,7 @@ func (a *app) connectionCommand() *cobra.Command {
 	cmd := cli.Group("connection", "credentials bound to machines: sign in there as this", `A connection is a credential bound to a target: sign in there as this. Its creator
 owns it, and owns the runs through it.`, "connections", "conn")
 	cmd.AddCommand(a.connectionCreate(), a.connectionList(), a.connectionShow(), a.connectionUpdate(), a.connectionTest(), a.connectionDelete())
+	a.addSharing(cmd, shared{kind: latchkey.KindConnection, resolve: asText(connectionID), complete: a.completeConnections()})
 	return cmd
 }
 

@@ -27,6 +27,7 @@ func (a *app) credentialCommand() *cobra.Command {
 variable with the reference to the password, or to the secret of a Key Vault certificate.
 It never holds a value, and nobody who uses it sees one.`, "credentials", "cred")
 	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialCheck(), a.credentialDelete())
+	a.addSharing(cmd, shared{kind: latchkey.KindCredential, resolve: asText(credentialID), complete: a.completeCredentials()})
 	return cmd
 }
 

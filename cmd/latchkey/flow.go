@@ -42,6 +42,7 @@ func (a *app) flowCommand() *cobra.Command {
 	cmd := cli.Group("flow", "what machines run, in immutable revisions", `A flow is a program with arguments, a time limit and the desktop-flow credentials it may
 ask for. No shell is involved. Every change is a new revision.`, "flows")
 	cmd.AddCommand(a.flowCreate(), a.flowList(), a.flowShow(), a.flowUpdate(), a.flowDelete())
+	a.addSharing(cmd, shared{kind: latchkey.KindFlow, resolve: asText(flowID), complete: a.completeFlows()})
 	return cmd
 }
 

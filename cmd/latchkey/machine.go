@@ -39,6 +39,7 @@ func (a *app) machineCommand() *cobra.Command {
 file allows. It joins an environment with an enrolment token.`, "machines")
 	cmd.AddCommand(a.machineToken(), a.machineList(), a.machineShow(), a.machineRename(),
 		a.machineDisable(), a.machineEnable(), a.machineDelete())
+	a.addSharing(cmd, shared{kind: latchkey.KindMachine, resolve: asText(machineID), complete: a.completeMachines()})
 	return cmd
 }
 

@@ -158,6 +158,7 @@ func (a *app) variableCommand() *cobra.Command {
 value and a current value. One of type secret holds a reference to a secret in a
 vault, never a value; whether that secret may be read is checked after every change.`, "variables", "var")
 	cmd.AddCommand(a.variableCreate(), a.variableList(), a.variableShow(), a.variableUpdate(), a.variableDelete(), a.variableCheck(), a.variableOverride())
+	a.addSharing(cmd, shared{kind: latchkey.KindVariable, complete: a.completeVariables(""), resolve: func(_ context.Context, _ *client.Client, _, ref string) (string, error) { return ref, nil }})
 	return cmd
 }
 

@@ -89,7 +89,7 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 		if err := o.CreateConnection(e.ID, c); err != nil {
 			return taken(err, "you have a connection with this name in this environment already")
 		}
-		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
+		if err := o.SetGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, "", who.ID); err != nil {
 			return err
 		}
 		details := map[string]string{"machine": string(m.ID), "credential": string(credential.ID), "driver": string(c.Driver)}

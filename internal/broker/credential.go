@@ -105,7 +105,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		if err := o.CreateCredential(e.ID, c, slots); err != nil {
 			return taken(err, "you have a credential with this name in this environment already")
 		}
-		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
+		if err := o.SetGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, "", who.ID); err != nil {
 			return err
 		}
 		if c.Authentication == latchkey.AuthenticationCertificate {

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"latchkey.dev/latchkey"
@@ -82,12 +83,14 @@ func (b *Broker) UpdateEnvironment(ctx context.Context, who latchkey.Caller, ref
 		was := e.Vaults
 		set(&e.DisplayName, u.DisplayName)
 		set(&e.Vaults, u.Vaults)
+		set(&e.RemoveVariableGrants, u.RemoveVariableGrants)
 		e.UpdatedAt = o.Now
 		if err := o.UpdateEnvironment(e); err != nil {
 			return err
 		}
 		return o.record(latchkey.ActEnvironmentUpdate, environmentThing(e), map[string]string{
 			"vaults": strings.Join(e.Vaults, " "), "vaultsBefore": strings.Join(was, " "), "displayName": e.DisplayName,
+			"removeVariableGrants": strconv.FormatBool(e.RemoveVariableGrants),
 		})
 	})
 	return e, err
@@ -130,8 +133,8 @@ func (b *Broker) Members(ctx context.Context, who latchkey.Caller, ref string, p
 	return p, err
 }
 
-// SetMember gives the user with an id or login, or a service principal, a role
-// in an environment; role "" takes it away. The last admin stays.
+// SetMember gives the principal with an id, the user with a login or the group with
+// a name a role in an environment; role "" takes it away. The last admin stays.
 func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, principal string, role latchkey.EnvironmentRole) error {
 	return b.update(ctx, who, func(o *op) error {
 		e, err := o.environment(ref)
@@ -144,22 +147,37 @@ func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, princi
 		if role != "" && !slices.Contains(latchkey.EnvironmentRoles, role) {
 			return latchkey.Invalid("role", "must be one of admin, maker, user, auditor")
 		}
-		p, err := o.Principal(principal)
-		if err != nil {
-			return found(err, latchkey.KindUser)
-		}
-		if err := o.SetMember(e.ID, p.ID, role, who.ID); err != nil {
-			return found(err, latchkey.KindMember)
-		}
-		admins, err := o.AdminCount(e.ID)
+		p, err := o.principal(principal)
 		if err != nil {
 			return err
 		}
-		if admins == 0 {
-			return latchkey.Conflict("last-admin", "the environment would be left without an admin; give somebody else the role first")
+		if err := o.keepAdmins(func() error { return o.SetMember(e.ID, p.ID, role, who.ID) }); err != nil {
+			return found(err, latchkey.KindMember)
 		}
 		return o.record(latchkey.ActMemberSet, environmentThing(e), map[string]string{
 			"principal": string(p.ID), "name": p.Name, "role": string(role),
 		})
 	})
+}
+
+// keepAdmins makes a change of principals or their roles, and returns a conflict if
+// it would leave an environment without an admin that has one.
+func (o *op) keepAdmins(change func() error) error {
+	before, err := o.WithoutAdmin()
+	if err != nil {
+		return err
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	after, err := o.WithoutAdmin()
+	if err != nil {
+		return err
+	}
+	for _, name := range after {
+		if !slices.Contains(before, name) {
+			return latchkey.Conflict("last-admin", "the environment %s would be left without an admin; give somebody else the role first", name)
+		}
+	}
+	return nil
 }

@@ -79,7 +79,7 @@ func (b *Broker) CreateFlow(ctx context.Context, who latchkey.Caller, env string
 		if err := o.CreateFlow(e.ID, f); err != nil {
 			return taken(err, "you have a flow with this name in this environment already")
 		}
-		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
+		if err := o.SetGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, "", who.ID); err != nil {
 			return err
 		}
 		return o.record(latchkey.ActFlowCreate, t, nil)

@@ -216,7 +216,7 @@ func (b *Broker) Enrol(ctx context.Context, req latchkey.EnrolRequest, address s
 			if err := o.CreateMachine(m); err != nil {
 				return taken(err, "the environment %s has a machine with this name already; give another name, or have it enrolled anew with a token of its own", e.Name)
 			}
-			if err := o.CreateGrant(e.ID, latchkey.KindMachine, string(m.ID), token.CreatedBy, latchkey.RoleOwner, token.CreatedBy); err != nil {
+			if err := o.SetGrant(e.ID, latchkey.KindMachine, string(m.ID), token.CreatedBy, latchkey.RoleOwner, "", token.CreatedBy); err != nil {
 				return err
 			}
 		} else {

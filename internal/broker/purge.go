@@ -47,6 +47,9 @@ func (b *Broker) purge(ctx context.Context) error {
 		if _, err := tx.PurgeTokens(tx.Now.Add(-tokenRetention), purgeBatch); err != nil {
 			return err
 		}
+		if err := tx.PurgeNotices(tx.Now.Add(-latchkey.NoticeTTL), purgeBatch); err != nil {
+			return err
+		}
 		return tx.PurgeMachineSessions(tx.Now.Add(-sessionRetention), purgeBatch)
 	})
 }

@@ -116,7 +116,7 @@ func (b *Broker) CreateVariable(ctx context.Context, who latchkey.Caller, env st
 		if err := o.CreateVariable(e.ID, v); err != nil {
 			return taken(err, "there is a variable with this name already, or one that you may not see; give another name")
 		}
-		if err := o.CreateGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, who.ID); err != nil {
+		if err := o.SetGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, "", who.ID); err != nil {
 			return err
 		}
 		if err := o.saveReference(e, &v, ""); err != nil {

@@ -6,10 +6,10 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-const environmentCols = `e.id, e.name, e.display_name, e.prefix, e.vaults, e.created_at, e.updated_at`
+const environmentCols = `e.id, e.name, e.display_name, e.prefix, e.vaults, e.remove_variable_grants, e.created_at, e.updated_at`
 
 func scanEnvironment(s scanner) (e latchkey.Environment, err error) {
-	return e, s.Scan(&e.ID, &e.Name, &e.DisplayName, &e.Prefix, jsonText{&e.Vaults}, timestamp{&e.CreatedAt}, timestamp{&e.UpdatedAt})
+	return e, s.Scan(&e.ID, &e.Name, &e.DisplayName, &e.Prefix, jsonText{&e.Vaults}, &e.RemoveVariableGrants, timestamp{&e.CreatedAt}, timestamp{&e.UpdatedAt})
 }
 
 // Environment returns the environment with an id or a name, or ErrNotFound.
@@ -46,14 +46,14 @@ func (tx *Tx) CreateEnvironment(e latchkey.Environment, by latchkey.PrincipalID)
 	return err
 }
 
-// UpdateEnvironment stores an environment's display name and vaults.
+// UpdateEnvironment stores what may change of an environment.
 func (tx *Tx) UpdateEnvironment(e latchkey.Environment) error {
 	vaults, err := toJSON(e.Vaults)
 	if err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE environments SET display_name = $2, vaults = $3, updated_at = $4, authz_epoch = authz_epoch + 1 WHERE id = $1`,
-		e.ID, e.DisplayName, vaults, ms(tx.Now))
+	return tx.execOne(`UPDATE environments SET display_name = $2, vaults = $3, remove_variable_grants = $4, updated_at = $5, authz_epoch = authz_epoch + 1 WHERE id = $1`,
+		e.ID, e.DisplayName, vaults, e.RemoveVariableGrants, ms(tx.Now))
 }
 
 // DeleteEnvironment marks an environment as deleted.
@@ -104,9 +104,15 @@ func (tx *Tx) SetMember(env latchkey.EnvironmentID, who latchkey.PrincipalID, ro
 	return tx.bumpEpoch(env)
 }
 
-// AdminCount returns how many enabled principals are admin of an environment.
-func (tx *Tx) AdminCount(env latchkey.EnvironmentID) (n int, err error) {
-	return one(tx, scanInt,
-		`SELECT count(*) FROM environment_members m JOIN principals p ON p.id = m.principal_id
-		WHERE m.environment_id = $1 AND m.role = 'admin' AND p.disabled_at IS NULL AND p.deleted_at IS NULL`, env)
+// WithoutAdmin returns the names of the environments in which no user or service
+// principal that is enabled is admin, by itself or by groups.
+func (tx *Tx) WithoutAdmin() ([]string, error) {
+	return all(tx, func(s scanner) (name string, err error) { return name, s.Scan(&name) }, `WITH RECURSIVE admins (env, id, kind) AS (
+		SELECT m.environment_id, p.id, p.kind FROM environment_members m JOIN principals p ON p.id = m.principal_id AND p.disabled_at IS NULL AND p.deleted_at IS NULL
+		WHERE m.role = 'admin'
+		UNION
+		SELECT admins.env, p.id, p.kind FROM admins JOIN group_members m ON m.group_id = admins.id
+		JOIN principals p ON p.id = m.member_id AND p.disabled_at IS NULL AND p.deleted_at IS NULL
+	) SELECT e.name FROM environments e WHERE e.deleted_at IS NULL
+		AND NOT EXISTS (SELECT 1 FROM admins a WHERE a.env = e.id AND a.kind <> 'group') ORDER BY e.name`)
 }

@@ -16,7 +16,8 @@ const mine = `WITH RECURSIVE mine (id) AS (
 ) `
 
 // Access returns what a principal holds with regard to a thing in an
-// environment. Both may be "". A disabled principal holds nothing.
+// environment. Both may be "". A disabled principal holds nothing, and who has no
+// role in the environment none on its things.
 func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subject string) (latchkey.Access, error) {
 	type row struct{ what, role string }
 	rows, err := all(tx, func(s scanner) (r row, err error) {
@@ -44,6 +45,9 @@ func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subje
 			}
 		}
 	}
+	if env != "" && len(a.Environment) == 0 {
+		a.Role = latchkey.RoleNone
+	}
 	return a, nil
 }
 
@@ -64,16 +68,4 @@ func (tx *Tx) Roles(who latchkey.PrincipalID, subjects []string) (map[string]lat
 		}
 	}
 	return found, err
-}
-
-// CreateGrant gives a principal a role on a thing, and bumps the environment's
-// authorization epoch.
-func (tx *Tx) CreateGrant(env latchkey.EnvironmentID, kind latchkey.Kind, subject string, to latchkey.PrincipalID, role latchkey.Role, by latchkey.PrincipalID) error {
-	id := latchkey.NewID("grant", tx.Now)
-	if err := tx.execOne(`INSERT INTO grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, via, created_by, created_at)
-		SELECT $1, $2, $3, id, sort_key, $5, $6, '', $7, $8 FROM `+tables[kind]+` WHERE id = $4`,
-		id, env, kind, subject, to, role, by, ms(tx.Now)); err != nil {
-		return err
-	}
-	return tx.bumpEpoch(env)
 }

@@ -42,7 +42,7 @@ func (l listing[T]) page(tx *Tx, env latchkey.EnvironmentID, visible Visible, o 
 		items, err := l.query(tx, ` FROM `+l.table+l.joins, w, filter, l.alias+".sort_key", l.alias+".id", o)
 		return page(items, o, key), err
 	}
-	grantees, err := all(tx, func(s scanner) (id latchkey.PrincipalID, err error) { return id, s.Scan(&id) }, mine+`SELECT id FROM mine`, visible.Who)
+	grantees, err := all(tx, scanPrincipalID, mine+`SELECT id FROM mine`, visible.Who)
 	if err != nil {
 		return page[T](nil, o, key), err
 	}

@@ -67,7 +67,7 @@ func TestListsOfGrants(t *testing.T) {
 				}
 				to := [][]latchkey.PrincipalID{{user}, {inner}, {outer}, {user, inner, outer}, {other}, {user}}[i%6]
 				for _, p := range to {
-					if err := tx.CreateGrant("env_1", latchkey.KindCredential, string(c.ID), p, latchkey.RoleUser, other); err != nil {
+					if err := tx.SetGrant("env_1", latchkey.KindCredential, string(c.ID), p, latchkey.RoleUser, "", other); err != nil {
 						return err
 					}
 				}

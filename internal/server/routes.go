@@ -1,6 +1,10 @@
 package server
 
-import "net/http"
+import (
+	"net/http"
+
+	"latchkey.dev/latchkey"
+)
 
 // An access says whom a route answers.
 type access string
@@ -45,6 +49,8 @@ func (s *server) handleAll() {
 	anyone(s, op{t, "POST /sign-in", "signIn", "Sign in with login and password", "Returns an API token of the account, valid for 12 hours. After several wrong passwords the account waits longer and longer."}, s.signIn)
 	caller(s, op{t, "POST /sign-in/link", "createSignInLink", "Make a one-time sign-in link", "The link signs the caller in to the pages. It works once, within ten minutes; its secret is in the fragment of the address, which browsers do not send."}, s.createSignInLink)
 	caller(s, op{t, "GET /me", "getMe", "Show the caller's own account", ""}, s.me)
+	caller(s, op{t, "GET /me/notices", "listNotices", "List the caller's notices", "What others did with things of the caller's, such as taking one over; oldest first. They go after 90 days."}, s.notices)
+	caller(s, op{t, "DELETE /me/notices/{id}", "dismissNotice", "Put a notice away", ""}, s.dismissNotice)
 	caller(s, op{t, "GET /tokens", "listTokens", "List the caller's own API tokens", "Without their values, which are shown once."}, s.tokens)
 	caller(s, op{t, "POST /tokens", "createToken", "Make an API token of the caller", "The value is in this answer and nowhere else."}, s.createToken)
 	caller(s, op{t, "DELETE /tokens/{id}", "revokeToken", "Revoke one of the caller's own tokens", "It stops working at once."}, s.revokeToken)
@@ -57,6 +63,16 @@ func (s *server) handleAll() {
 
 	caller(s, op{t, "POST /users/{user}/external-identities", "addExternalIdentity", "Say who a user is in another directory", "For tenant admins. An identity is one principal's at most. By it, what a person may read in Azure can be found out."}, s.addIdentity)
 	caller(s, op{t, "DELETE /users/{user}/external-identities", "removeExternalIdentity", "Take an external identity of a user away", "For tenant admins."}, s.removeIdentity)
+
+	t = "Groups"
+	caller(s, op{t, "GET /groups", "listGroups", "List the groups", "All for tenant admins, for others those that they are in."}, s.groups)
+	caller(s, op{t, "POST /groups", "createGroup", "Make a group", "For tenant admins."}, s.createGroup)
+	caller(s, op{t, "GET /groups/{group}", "getGroup", "Show a group", ""}, s.group)
+	caller(s, op{t, "PATCH /groups/{group}", "updateGroup", "Change a group", "For tenant admins."}, s.updateGroup)
+	caller(s, op{t, "DELETE /groups/{group}", "deleteGroup", "Delete a group", "For tenant admins. What its members had by it they have no more, at once."}, s.deleteGroup)
+	caller(s, op{t, "GET /groups/{group}/members", "listGroupMembers", "List who is in a group", "By itself: members of groups in it are not listed. For tenant admins."}, s.groupMembers)
+	caller(s, op{t, "PUT /groups/{group}/members/{principal}", "addGroupMember", "Put a principal into a group", "A user, a service principal or another group. For tenant admins."}, s.addGroupMember)
+	caller(s, op{t, "DELETE /groups/{group}/members/{principal}", "removeGroupMember", "Take a principal out of a group", "What it had by the group it has no more, at once. For tenant admins."}, s.removeGroupMember)
 
 	t = "Azure"
 	caller(s, op{t, "GET /azure/tenants", "listAzureTenants", "List the linked Azure tenants", "For tenant admins. Vaults of other tenants are sent no token."}, s.azureTenants)
@@ -73,6 +89,8 @@ func (s *server) handleAll() {
 	caller(s, op{t, "PUT /environments/{env}/members/{principal}", "setMember", "Give a principal a role in an environment", "It replaces the role that the principal had."}, s.setMember)
 	caller(s, op{t, "DELETE /environments/{env}/members/{principal}", "removeMember", "Take a principal's role away", "The last admin stays."}, s.removeMember)
 
+	caller(s, op{t, "GET /environments/{env}/principals", "listPrincipals", "List whom something may be shared with", "Users, groups and service principals by name; those that are deactivated are left out. For whoever has a role in the environment."}, s.directory)
+
 	t = "Variables"
 	caller(s, op{t, "GET /environments/{env}/variables", "listVariables", "List the variables", ""}, s.variables)
 	caller(s, op{t, "POST /environments/{env}/variables", "createVariable", "Make a variable", "The unique name is made from the display name unless it is given: `ERP user` becomes `new_ERPuser`. A variable of type secret holds where a secret is, never the secret; whether it may be read is checked in the background, and the result is in `check`."}, s.createVariable)
@@ -81,6 +99,7 @@ func (s *server) handleAll() {
 	caller(s, op{t, "DELETE /environments/{env}/variables/{name}", "deleteVariable", "Delete a variable", "Nothing may use it."}, s.deleteVariable)
 	caller(s, op{t, "POST /environments/{env}/variables/{name}/check", "checkVariable", "Check a secret reference again", "The answer says `checking`; ask for the variable to see the result."}, s.checkVariable)
 	caller(s, op{t, "POST /environments/{env}/variables/{name}/override", "overrideCheck", "Use a reference whose check did not pass", "For admins of the environment, with a reason, on record."}, s.overrideCheck)
+	s.shareRoutes(t, latchkey.KindVariable, "variables", "Variable")
 
 	t = "Credentials"
 	caller(s, op{t, "GET /environments/{env}/credentials", "listCredentials", "List the credentials", ""}, s.credentials)
@@ -91,6 +110,7 @@ func (s *server) handleAll() {
 	caller(s, op{t, "POST /environments/{env}/credentials/{id}/check", "checkCredential", "Look at a credential's certificate again", "The answer says `checking`; ask for the credential to see the result. A certificate is also looked at when the credential is made, when its variables or the username bindings change, after a release of another version, and daily."}, s.checkCredential)
 	caller(s, op{t, "GET /certificate-bindings", "getCertificateBindings", "Show the username bindings of certificates", "For tenant admins."}, s.certificateBindings)
 	caller(s, op{t, "PUT /certificate-bindings", "setCertificateBindings", "Set the username bindings of certificates", "As they are in the tenant's directory. Every certificate is looked at again. For tenant admins."}, s.setCertificateBindings)
+	s.shareRoutes(t, latchkey.KindCredential, "credentials", "Credential")
 
 	t = "Machines"
 	caller(s, op{t, "GET /environments/{env}/machines/enrolment-tokens", "listEnrolmentTokens", "List enrolment tokens", "Those that can still be used, without their values. For admins of the environment."}, s.listEnrolmentTokens)
@@ -100,6 +120,7 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /environments/{env}/machines/{id}", "getMachine", "Show a machine", ""}, s.machine)
 	caller(s, op{t, "PATCH /environments/{env}/machines/{id}", "updateMachine", "Change a machine", "A disabled machine claims no run and gets no secret."}, s.updateMachine)
 	caller(s, op{t, "DELETE /environments/{env}/machines/{id}", "deleteMachine", "Remove a machine", "Its keys count no longer."}, s.deleteMachine)
+	s.shareRoutes(t, latchkey.KindMachine, "machines", "Machine")
 
 	t = "Connections"
 	caller(s, op{t, "GET /environments/{env}/connections", "listConnections", "List the connections", ""}, s.connections)
@@ -109,6 +130,7 @@ func (s *server) handleAll() {
 	caller(s, op{t, "DELETE /environments/{env}/connections/{id}", "deleteConnection", "Delete a connection", ""}, s.deleteConnection)
 	caller(s, op{t, "POST /environments/{env}/connections/{id}/test", "testConnection", "Test a connection", "Its agent really signs in at the target, with the stored configuration and without a flow. The answer is the steps that it took, never a value; it comes when the test ended or `wait` passed, and the test goes on. What is known to fail beforehand queues nothing and releases nothing. A connection has one test at a time."}, s.testConnection)
 	caller(s, op{t, "GET /environments/{env}/connections/{id}/test", "getConnectionTest", "Show a test of a connection", "The newest one, or that of `run`."}, s.connectionTest)
+	s.shareRoutes(t, latchkey.KindConnection, "connections", "Connection")
 
 	t = "Flows"
 	caller(s, op{t, "GET /environments/{env}/flows", "listFlows", "List the flows", "Each in its newest revision."}, s.flows)
@@ -117,6 +139,7 @@ func (s *server) handleAll() {
 	caller(s, op{t, "PUT /environments/{env}/flows/{id}", "reviseFlow", "Make the next revision of a flow", "Revisions never change; runs that were queued keep theirs."}, s.reviseFlow)
 	caller(s, op{t, "GET /environments/{env}/flows/{id}/revisions/{revision}", "getFlowRevision", "Show a revision of a flow", ""}, s.flowRevision)
 	caller(s, op{t, "DELETE /environments/{env}/flows/{id}", "deleteFlow", "Delete a flow", ""}, s.deleteFlow)
+	s.shareRoutes(t, latchkey.KindFlow, "flows", "Flow")
 
 	t = "Runs"
 	caller(s, op{t, "GET /environments/{env}/runs", "listRuns", "List the runs", "Newest first."}, s.runs)

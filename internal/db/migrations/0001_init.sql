@@ -71,6 +71,13 @@ CREATE TABLE azure_tenants (
     linked_at BIGINT NOT NULL
 );
 
+-- What groups have besides other principals. No two have the same name.
+CREATE UNIQUE INDEX principals_group ON principals (sort_key) WHERE kind = 'group' AND deleted_at IS NULL;
+CREATE TABLE principal_groups (
+    id          TEXT PRIMARY KEY REFERENCES principals (id),
+    description TEXT NOT NULL DEFAULT ''
+);
+
 CREATE TABLE group_members (
     group_id  TEXT NOT NULL REFERENCES principals (id),
     member_id TEXT NOT NULL REFERENCES principals (id),
@@ -102,6 +109,7 @@ CREATE TABLE environments (
     display_name TEXT NOT NULL,
     prefix       TEXT NOT NULL,
     vaults       TEXT NOT NULL,
+    remove_variable_grants BOOLEAN NOT NULL DEFAULT FALSE,
     authz_epoch  BIGINT NOT NULL DEFAULT 0,
     created_by   TEXT NOT NULL REFERENCES principals (id),
     created_at   BIGINT NOT NULL,
@@ -120,8 +128,9 @@ CREATE TABLE environment_members (
 );
 CREATE INDEX environment_members_principal ON environment_members (principal_id);
 
--- Roles of principals on things. via is the grant whose share made this one,
--- '' for a grant of its own. sort_key is the thing's.
+-- Roles of principals on things. via is the credential by whose share to the
+-- principal a grant on a variable was made, '' for a grant of its own; it stays when
+-- the share is removed and the grant is not. sort_key is the thing's.
 CREATE TABLE grants (
     id             TEXT PRIMARY KEY,
     environment_id TEXT NOT NULL REFERENCES environments (id),
@@ -136,6 +145,22 @@ CREATE TABLE grants (
 );
 CREATE UNIQUE INDEX grants_subject ON grants (subject_id, principal_id, via);
 CREATE INDEX grants_principal ON grants (principal_id, subject_kind, environment_id, sort_key, subject_id);
+CREATE UNIQUE INDEX grants_owner ON grants (subject_id) WHERE role = 'owner';
+CREATE INDEX grants_via ON grants (via, principal_id) WHERE via <> '';
+
+-- What principals are told, until they put it away.
+CREATE TABLE notices (
+    id             TEXT PRIMARY KEY,
+    principal_id   TEXT NOT NULL REFERENCES principals (id),
+    environment_id TEXT NOT NULL DEFAULT '',
+    subject_kind   TEXT NOT NULL,
+    subject_id     TEXT NOT NULL,
+    subject_name   TEXT NOT NULL,
+    message        TEXT NOT NULL,
+    created_at     BIGINT NOT NULL
+);
+CREATE INDEX notices_principal ON notices (principal_id, id);
+CREATE INDEX notices_created ON notices (created_at);
 
 CREATE TABLE variables (
     id             TEXT PRIMARY KEY,

@@ -1,0 +1,138 @@
+package db
+
+import (
+	"strings"
+
+	"latchkey.dev/latchkey"
+)
+
+const groupCols = `p.id, p.name, i.description, (SELECT count(*) FROM group_members m JOIN principals q ON q.id = m.member_id AND q.deleted_at IS NULL WHERE m.group_id = p.id),
+	p.created_at, p.updated_at`
+
+const groupFrom = ` FROM principals p JOIN principal_groups i ON i.id = p.id`
+
+func scanGroup(s scanner) (g latchkey.Group, err error) {
+	return g, s.Scan(&g.ID, &g.Name, &g.Description, &g.Members, timestamp{&g.CreatedAt}, timestamp{&g.UpdatedAt})
+}
+
+// Group returns the group with an id or a name, or ErrNotFound.
+func (tx *Tx) Group(ref string) (latchkey.Group, error) {
+	if latchkey.HasPrefix(ref, "grp") {
+		return one(tx, scanGroup, `SELECT `+groupCols+groupFrom+` WHERE p.id = $1 AND p.deleted_at IS NULL`, ref)
+	}
+	return one(tx, scanGroup, `SELECT `+groupCols+groupFrom+` WHERE p.kind = 'group' AND p.sort_key = $1 AND p.deleted_at IS NULL`, latchkey.SortKey(ref))
+}
+
+// Groups lists the groups by name: all, or those that a principal is in.
+func (tx *Tx) Groups(only latchkey.PrincipalID, o latchkey.PageOptions) (latchkey.Page[latchkey.Group], error) {
+	w := where{args: []any{only}}
+	w.add("p.deleted_at IS NULL")
+	if only != "" {
+		w.add("p.id IN (SELECT id FROM mine)")
+	}
+	w.after(o, "p.sort_key", "p.id")
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, scanGroup, mine+`SELECT `+groupCols+groupFrom+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
+	return page(items, o, func(g latchkey.Group) (string, string) { return latchkey.SortKey(g.Name), string(g.ID) }), err
+}
+
+// CreateGroup stores a new group. It returns ErrExists when the name is taken.
+func (tx *Tx) CreateGroup(g latchkey.Group) error {
+	if _, err := tx.exec(`INSERT INTO principals (id, kind, name, sort_key, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)`,
+		g.ID, latchkey.PrincipalGroup, g.Name, latchkey.SortKey(g.Name), ms(tx.Now)); err != nil {
+		return err
+	}
+	_, err := tx.exec(`INSERT INTO principal_groups (id, description) VALUES ($1, $2)`, g.ID, g.Description)
+	return err
+}
+
+// UpdateGroup stores a group's name and description. It returns ErrExists when the
+// name is taken.
+func (tx *Tx) UpdateGroup(g latchkey.Group) error {
+	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, updated_at = $4 WHERE id = $1`, g.ID, g.Name, latchkey.SortKey(g.Name), ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.execOne(`UPDATE principal_groups SET description = $2 WHERE id = $1`, g.ID, g.Description)
+}
+
+// DeleteGroup marks a group as deleted: nobody has anything by it any more.
+func (tx *Tx) DeleteGroup(id latchkey.PrincipalID) error {
+	if err := tx.execOne(`UPDATE principals SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+		return err
+	}
+	return tx.bumpEpochs()
+}
+
+// GroupMembers lists who is in a group by itself, by name.
+func (tx *Tx) GroupMembers(id latchkey.PrincipalID, o latchkey.PageOptions) (latchkey.Page[latchkey.DirectoryEntry], error) {
+	var w where
+	w.add("m.group_id = ?", id)
+	return tx.directory(` JOIN group_members m ON m.member_id = p.id`, w, o)
+}
+
+// SetGroupMember puts a principal into a group. That it is in already is no error.
+func (tx *Tx) SetGroupMember(group, member latchkey.PrincipalID) error {
+	if _, err := tx.exec(`INSERT INTO group_members (group_id, member_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, group, member); err != nil {
+		return err
+	}
+	return tx.bumpEpochs()
+}
+
+// RemoveGroupMember takes a principal out of a group, or returns ErrNotFound.
+func (tx *Tx) RemoveGroupMember(group, member latchkey.PrincipalID) error {
+	if err := tx.execOne(`DELETE FROM group_members WHERE group_id = $1 AND member_id = $2`, group, member); err != nil {
+		return err
+	}
+	return tx.bumpEpochs()
+}
+
+// GroupsOf returns the groups that a principal is in, directly or by other groups.
+func (tx *Tx) GroupsOf(id latchkey.PrincipalID) ([]latchkey.PrincipalID, error) {
+	return all(tx, scanPrincipalID, mine+`SELECT id FROM mine WHERE id <> $1`, id)
+}
+
+func scanPrincipalID(s scanner) (id latchkey.PrincipalID, err error) { return id, s.Scan(&id) }
+
+// GroupDepth returns how many levels of groups a group is the top of, and how many
+// it is at the bottom of; itself counts in both. It stops at one more than limit.
+func (tx *Tx) GroupDepth(id latchkey.PrincipalID, limit int) (below, above int, err error) {
+	depth := func(next, from string) (int, error) {
+		return one(tx, scanInt, `WITH RECURSIVE chain (id, depth) AS (
+			SELECT id, 1 FROM principals WHERE id = $1
+			UNION
+			SELECT m.`+next+`, chain.depth + 1 FROM chain JOIN group_members m ON m.`+from+` = chain.id
+			JOIN principals p ON p.id = m.`+next+` AND p.kind = 'group' AND p.deleted_at IS NULL
+			WHERE chain.depth <= $2
+		) SELECT max(depth) FROM chain`, id, limit)
+	}
+	if below, err = depth("member_id", "group_id"); err != nil {
+		return 0, 0, err
+	}
+	above, err = depth("group_id", "member_id")
+	return below, above, err
+}
+
+// Directory lists the principals that roles and shares are given to, by name: those
+// whose name or login begins with a text, or all. Those that are deactivated are not
+// listed, nor is the service itself.
+func (tx *Tx) Directory(prefix string, o latchkey.PageOptions) (latchkey.Page[latchkey.DirectoryEntry], error) {
+	var w where
+	w.add("p.kind IN ('user', 'group', 'service-principal')")
+	w.add("p.disabled_at IS NULL")
+	w.add("p.id <> ?", latchkey.ServiceIdentity)
+	if key := latchkey.SortKey(prefix); key != "" {
+		w.add(`(substr(p.sort_key, 1, ?) = ? OR substr(u.login, 1, ?) = ?)`, len([]rune(key)), key, len([]rune(prefix)), strings.ToLower(prefix))
+	}
+	return tx.directory("", w, o)
+}
+
+func (tx *Tx) directory(join string, w where, o latchkey.PageOptions) (latchkey.Page[latchkey.DirectoryEntry], error) {
+	w.add("p.deleted_at IS NULL")
+	w.after(o, "p.sort_key", "p.id")
+	w.args = append(w.args, o.Size()+1)
+	items, err := all(tx, func(s scanner) (e latchkey.DirectoryEntry, err error) {
+		return e, s.Scan(&e.ID, &e.Kind, &e.Name, &e.Login, &e.Disabled)
+	}, `SELECT p.id, p.kind, p.name, COALESCE(u.login, ''), p.disabled_at IS NOT NULL
+		FROM principals p`+join+` LEFT JOIN users u ON u.id = p.id`+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
+	return page(items, o, func(e latchkey.DirectoryEntry) (string, string) { return latchkey.SortKey(e.Name), string(e.ID) }), err
+}
