@@ -311,7 +311,7 @@ var Permissions = map[Action]Permission{
 
 	ActConnectionCreate: {Environment: makers},
 	ActConnectionRead:   {Role: RoleUser, Environment: readers},
-	ActConnectionUpdate: {Role: RoleOwner},
+	ActConnectionUpdate: {Role: RoleCoOwner},
 	ActConnectionDelete: {Role: RoleOwner, Environment: admins},
 	ActConnectionUse:    {Role: RoleUser},
 	ActConnectionTest:   {Role: RoleUser},

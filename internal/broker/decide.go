@@ -138,6 +138,8 @@ func (o *op) event(action latchkey.Action, t thing) latchkey.AuditEvent {
 // phrases are the actions whose names make no sentence with a thing.
 var phrases = map[latchkey.Action]string{
 	latchkey.ActAuditRead:        "read the audit log of",
+	latchkey.ActGroupMember:      "set the members of",
+	latchkey.ActDirectoryRead:    "list the principals for",
 	latchkey.ActMachineToken:     "make enrolment tokens for",
 	latchkey.ActMemberSet:        "set the members of",
 	latchkey.ActVariableOverride: "override the check of",
@@ -169,8 +171,15 @@ func phrase(a latchkey.Action, t thing) string {
 		return p + " " + describe(t)
 	}
 	noun, verb, _ := strings.Cut(string(a), ".")
-	if verb == "create" {
+	switch verb {
+	case "create":
 		return fmt.Sprintf("create a %s in %s", noun, describe(t))
+	case "share.list":
+		return "list the shares of " + describe(t)
+	case "hand-over":
+		return "hand over " + describe(t)
+	case "take-over":
+		return "take over " + describe(t)
 	}
 	return verb + " " + describe(t)
 }

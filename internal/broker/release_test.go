@@ -275,9 +275,13 @@ func TestReleaseOfAnotherCredential(t *testing.T) {
 func TestLosingAccessEndsReleases(t *testing.T) {
 	latchkeytest.EachDB(t, func(t *testing.T, url string) {
 		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url}).Chain(t)
-		// The connection is of a maker, who is an environment admin for a while
-		// and owns a credential of their own.
-		maker := c.User(t, "maker", c.Env, latchkey.EnvAdmin)
+		// The connection is of a maker, with whom the machine is shared for a while,
+		// and who owns a credential of their own.
+		maker := c.User(t, "maker", c.Env, latchkey.EnvMaker)
+		c.Share(t, latchkey.KindMachine, string(c.Machine.ID), "maker", latchkey.RoleUser)
+		for _, v := range []latchkey.Variable{c.Username, c.Password} {
+			c.Share(t, latchkey.KindVariable, v.Name, "maker", latchkey.RoleUser)
+		}
 		if _, err := c.Broker.AssignRole(t.Context(), c.Admin, c.Vault.Name, latchkey.RoleAssignmentCreate{Principal: maker.ID, Role: latchkey.VaultSecretsUser}); err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +312,7 @@ func TestLosingAccessEndsReleases(t *testing.T) {
 		start()
 		run := c.Machine.Claim(t)
 		queued := start()
-		if err := c.Broker.SetMember(t.Context(), c.Admin, c.Env, "maker", latchkey.EnvUser); err != nil {
+		if _, err := c.Broker.Unshare(t.Context(), c.Admin, c.Env, latchkey.KindMachine, string(c.Machine.ID), "maker", nil); err != nil {
 			t.Fatal(err)
 		}
 		_, _, err = c.Machine.Get(t, run, mine.ID)

@@ -169,9 +169,9 @@ func (o *op) sharee(s shareable, ref string) (db.Principal, error) {
 		return p, asField(err, "principal", "there is no such user, group or service principal")
 	}
 	switch {
-	case p.ID == latchkey.ServiceIdentity, !slices.Contains(s.To, p.Kind) && s.kind == latchkey.KindConnection:
+	case s.kind == latchkey.KindConnection && p.Kind != latchkey.PrincipalService:
 		return p, latchkey.Invalid("principal", "must be a service principal: whoever may use a connection can run commands as its owner, and so people make their own")
-	case !slices.Contains(s.To, p.Kind):
+	case !slices.Contains(s.To, p.Kind), p.ID == latchkey.ServiceIdentity:
 		return p, latchkey.Invalid("principal", "must be a user, a group or a service principal")
 	case p.Disabled:
 		return p, latchkey.Invalid("principal", "the account %s is deactivated", p.Name)
@@ -363,7 +363,13 @@ func (b *Broker) SetOwner(ctx context.Context, who latchkey.Caller, env string, 
 		}
 		action := s.HandOver
 		if before.Principal != who.ID {
-			action = s.Take
+			access, err := o.Access(who.ID, s.env.ID, s.id)
+			if err != nil {
+				return err
+			}
+			if access.Can(s.Take) {
+				action = s.Take
+			}
 		}
 		if err := o.allow(action, s.thing); err != nil {
 			return err

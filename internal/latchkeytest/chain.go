@@ -148,3 +148,11 @@ func (c *Chain) Bind(t testing.TB, name, username, secret string, in latchkey.Cr
 	}
 	return made
 }
+
+// Share gives a principal a role on a thing of the chain, as its owner.
+func (c *Chain) Share(t testing.TB, kind latchkey.Kind, ref, principal string, role latchkey.Role) {
+	t.Helper()
+	if _, err := c.Broker.SetShare(t.Context(), c.Admin, c.Env, kind, ref, principal, latchkey.ShareSet{Role: role}); err != nil {
+		t.Fatal(err)
+	}
+}
