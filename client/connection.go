@@ -29,9 +29,9 @@ func (c *Client) UpdateConnection(ctx context.Context, env string, id latchkey.C
 	return call[latchkey.Connection](ctx, c, http.MethodPatch, join("environments", env, "connections", string(id)), in)
 }
 
-// DeleteConnection removes a connection.
-func (c *Client) DeleteConnection(ctx context.Context, env string, id latchkey.ConnectionID) error {
-	return c.do(ctx, http.MethodDelete, join("environments", env, "connections", string(id)), nil, nil, nil)
+// DeleteConnection removes a connection, also one in use if f says so. It can be restored.
+func (c *Client) DeleteConnection(ctx context.Context, env string, id latchkey.ConnectionID, f latchkey.Force) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "connections", string(id)), forcing(f), nil, nil)
 }
 
 // TestConnection has the connection's agent sign in at its target, and waits for

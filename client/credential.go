@@ -28,7 +28,7 @@ func (c *Client) UpdateCredential(ctx context.Context, env string, id latchkey.C
 	return call[latchkey.Credential](ctx, c, http.MethodPatch, join("environments", env, "credentials", string(id)), in)
 }
 
-// DeleteCredential removes a credential.
-func (c *Client) DeleteCredential(ctx context.Context, env string, id latchkey.CredentialID) error {
-	return c.do(ctx, http.MethodDelete, join("environments", env, "credentials", string(id)), nil, nil, nil)
+// DeleteCredential removes a credential, also one in use if f says so. It can be restored.
+func (c *Client) DeleteCredential(ctx context.Context, env string, id latchkey.CredentialID, f latchkey.Force) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "credentials", string(id)), forcing(f), nil, nil)
 }

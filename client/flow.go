@@ -34,7 +34,7 @@ func (c *Client) ReviseFlow(ctx context.Context, env string, id latchkey.FlowID,
 	return call[latchkey.Flow](ctx, c, http.MethodPut, join("environments", env, "flows", string(id)), in)
 }
 
-// DeleteFlow removes a flow.
-func (c *Client) DeleteFlow(ctx context.Context, env string, id latchkey.FlowID) error {
-	return c.do(ctx, http.MethodDelete, join("environments", env, "flows", string(id)), nil, nil, nil)
+// DeleteFlow removes a flow, also one in use if f says so. It can be restored.
+func (c *Client) DeleteFlow(ctx context.Context, env string, id latchkey.FlowID, f latchkey.Force) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "flows", string(id)), forcing(f), nil, nil)
 }

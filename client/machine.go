@@ -40,7 +40,7 @@ func (c *Client) UpdateMachine(ctx context.Context, env string, id latchkey.Mach
 	return call[latchkey.Machine](ctx, c, http.MethodPatch, join("environments", env, "machines", string(id)), in)
 }
 
-// DeleteMachine removes a machine.
-func (c *Client) DeleteMachine(ctx context.Context, env string, id latchkey.MachineID) error {
-	return c.do(ctx, http.MethodDelete, join("environments", env, "machines", string(id)), nil, nil, nil)
+// DeleteMachine removes a machine, also one in use if f says so. It can be restored.
+func (c *Client) DeleteMachine(ctx context.Context, env string, id latchkey.MachineID, f latchkey.Force) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "machines", string(id)), forcing(f), nil, nil)
 }

@@ -30,9 +30,9 @@ func (c *Client) UpdateVariable(ctx context.Context, env, ref string, in latchke
 	return call[latchkey.Variable](ctx, c, http.MethodPatch, join("environments", env, "variables", ref), in)
 }
 
-// DeleteVariable removes a variable.
-func (c *Client) DeleteVariable(ctx context.Context, env, ref string) error {
-	return c.do(ctx, http.MethodDelete, join("environments", env, "variables", ref), nil, nil, nil)
+// DeleteVariable removes a variable, also one in use if f says so. It can be restored.
+func (c *Client) DeleteVariable(ctx context.Context, env, ref string, f latchkey.Force) error {
+	return c.do(ctx, http.MethodDelete, join("environments", env, "variables", ref), forcing(f), nil, nil)
 }
 
 // CheckVariable starts the check of a secret variable anew.

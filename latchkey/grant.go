@@ -30,6 +30,8 @@ const (
 	KindShare            Kind = "share"
 	KindPrincipal        Kind = "user, group or service principal"
 	KindNotice           Kind = "notice"
+	KindReference        Kind = "secret reference"
+	KindDeleted          Kind = "deleted component"
 )
 
 // A Role is a principal's role on one thing. A higher role includes the lower.
@@ -148,6 +150,9 @@ const (
 	ActFlowUpdate Action = "flow.update"
 	ActFlowDelete Action = "flow.delete"
 	ActFlowRun    Action = "flow.run"
+
+	ActRestore Action = "component.restore" // what was deleted
+	ActPurge   Action = "component.purge"   // what was deleted, for good
 
 	ActRunStart  Action = "run.start"
 	ActRunRead   Action = "run.read"
@@ -322,6 +327,9 @@ var Permissions = map[Action]Permission{
 	ActFlowUpdate: {Role: RoleCoOwner},
 	ActFlowDelete: {Role: RoleOwner, Environment: admins},
 	ActFlowRun:    {Role: RoleUser},
+
+	ActRestore: {Role: RoleOwner, Environment: admins},
+	ActPurge:   {Role: RoleOwner, Environment: admins},
 
 	// A run's owner and who started it have RoleOwner on it.
 	ActRunRead:   {Role: RoleOwner, Environment: readers},

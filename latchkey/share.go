@@ -55,12 +55,13 @@ type OwnerSet struct {
 	Keep      Role   `json:"keep,omitempty" enum:"co-owner,user-share,user" doc:"the role that the owner before keeps; none unless given"`
 }
 
-// Sharing is how things of one kind are shared.
+// Sharing is how things of one kind are shared, owned and deleted.
 type Sharing struct {
-	Read                                 Action // of the thing itself
-	List, Share, Unshare, HandOver, Take Action
-	Roles                                []Role          // that can be given
-	To                                   []PrincipalKind // that they can be given to
+	Read, Delete         Action // of the thing itself
+	List, Share, Unshare Action // of its shares
+	HandOver, Take       Action
+	Roles                []Role          // that can be given
+	To                   []PrincipalKind // that they can be given to
 }
 
 var (
@@ -72,12 +73,26 @@ var (
 // its owner and the service principals that it is given to: whoever could use
 // somebody's connection could run commands as them.
 var SharingOf = map[Kind]Sharing{
-	KindCredential: {ActCredentialRead, ActCredentialShares, ActCredentialShare, ActCredentialUnshare, ActCredentialHandOver, ActCredentialTakeOver, shareRoles, sharees},
-	KindVariable:   {ActVariableRead, ActVariableShares, ActVariableShare, ActVariableUnshare, ActVariableHandOver, ActVariableTakeOver, shareRoles, sharees},
-	KindMachine:    {ActMachineRead, ActMachineShares, ActMachineShare, ActMachineUnshare, ActMachineHandOver, ActMachineTakeOver, shareRoles, sharees},
-	KindFlow:       {ActFlowRead, ActFlowShares, ActFlowShare, ActFlowUnshare, ActFlowHandOver, ActFlowTakeOver, shareRoles, sharees},
-	KindConnection: {ActConnectionRead, ActConnectionShares, ActConnectionShare, ActConnectionUnshare, ActConnectionHandOver, ActConnectionTakeOver,
-		[]Role{RoleUser, RoleCoOwner}, []PrincipalKind{PrincipalService}},
+	KindCredential: {
+		Read: ActCredentialRead, Delete: ActCredentialDelete, List: ActCredentialShares, Share: ActCredentialShare, Unshare: ActCredentialUnshare,
+		HandOver: ActCredentialHandOver, Take: ActCredentialTakeOver, Roles: shareRoles, To: sharees,
+	},
+	KindVariable: {
+		Read: ActVariableRead, Delete: ActVariableDelete, List: ActVariableShares, Share: ActVariableShare, Unshare: ActVariableUnshare,
+		HandOver: ActVariableHandOver, Take: ActVariableTakeOver, Roles: shareRoles, To: sharees,
+	},
+	KindMachine: {
+		Read: ActMachineRead, Delete: ActMachineDelete, List: ActMachineShares, Share: ActMachineShare, Unshare: ActMachineUnshare,
+		HandOver: ActMachineHandOver, Take: ActMachineTakeOver, Roles: shareRoles, To: sharees,
+	},
+	KindFlow: {
+		Read: ActFlowRead, Delete: ActFlowDelete, List: ActFlowShares, Share: ActFlowShare, Unshare: ActFlowUnshare,
+		HandOver: ActFlowHandOver, Take: ActFlowTakeOver, Roles: shareRoles, To: sharees,
+	},
+	KindConnection: {
+		Read: ActConnectionRead, Delete: ActConnectionDelete, List: ActConnectionShares, Share: ActConnectionShare, Unshare: ActConnectionUnshare,
+		HandOver: ActConnectionHandOver, Take: ActConnectionTakeOver, Roles: []Role{RoleUser, RoleCoOwner}, To: []PrincipalKind{PrincipalService},
+	},
 }
 
 // Gives reports whether a role that can be given on things of a kind.

@@ -181,5 +181,5 @@ func (a *app) connectionUpdate() *cobra.Command {
 
 func (a *app) connectionDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete CONNECTION", Short: "remove a connection", Args: cli.Exactly("CONNECTION"), ValidArgsFunction: a.completeConnections()}
-	return deletes(a, cmd, "connection", connectionID, (*client.Client).DeleteConnection)
+	return a.deletes(cmd, shared{kind: latchkey.KindConnection, resolve: asText(connectionID)})
 }

@@ -186,6 +186,6 @@ func (a *app) credentialUpdate() *cobra.Command {
 }
 
 func (a *app) credentialDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete CREDENTIAL", Short: "remove a credential that no connection uses", Args: cli.Exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials()}
-	return deletes(a, cmd, "credential", credentialID, (*client.Client).DeleteCredential)
+	cmd := &cobra.Command{Use: "delete CREDENTIAL", Short: "remove a credential; its variables stay", Args: cli.Exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials()}
+	return a.deletes(cmd, shared{kind: latchkey.KindCredential, resolve: asText(credentialID)})
 }

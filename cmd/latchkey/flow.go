@@ -198,5 +198,5 @@ func (a *app) flowUpdate() *cobra.Command {
 
 func (a *app) flowDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete FLOW", Short: "remove a flow; its runs stay on record", Args: cli.Exactly("FLOW"), ValidArgsFunction: a.completeFlows()}
-	return deletes(a, cmd, "flow", flowID, (*client.Client).DeleteFlow)
+	return a.deletes(cmd, shared{kind: latchkey.KindFlow, resolve: asText(flowID)})
 }

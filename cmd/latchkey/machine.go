@@ -243,5 +243,5 @@ func (a *app) updateMachine(ctx context.Context, ref string, in latchkey.Machine
 
 func (a *app) machineDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete MACHINE", Short: "remove a machine; its agent is refused from then on", Args: cli.Exactly("MACHINE"), ValidArgsFunction: a.completeMachines()}
-	return deletes(a, cmd, "machine", machineID, (*client.Client).DeleteMachine)
+	return a.deletes(cmd, shared{kind: latchkey.KindMachine, resolve: asText(machineID)})
 }

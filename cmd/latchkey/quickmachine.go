@@ -115,12 +115,12 @@ func (q *quickstart) removeMachines(ctx context.Context) error {
 				return err
 			}
 			if c.Target.Machine == m.ID {
-				if err := q.client.DeleteConnection(ctx, quickEnv, c.ID); err != nil {
+				if err := removeUsed(ctx, q.client, quickEnv, latchkey.KindConnection, string(c.ID)); err != nil {
 					return err
 				}
 			}
 		}
-		if err := q.client.DeleteMachine(ctx, quickEnv, m.ID); err != nil {
+		if err := removeUsed(ctx, q.client, quickEnv, latchkey.KindMachine, string(m.ID)); err != nil {
 			return err
 		}
 	}

@@ -427,7 +427,7 @@ func (q *quickstart) makeConnection(ctx context.Context) (string, error) {
 			return c.Name, nil
 		}
 		// It is to a machine that was enrolled before.
-		if err := q.client.DeleteConnection(ctx, quickEnv, c.ID); err != nil {
+		if err := removeUsed(ctx, q.client, quickEnv, latchkey.KindConnection, string(c.ID)); err != nil {
 			return "", err
 		}
 	}

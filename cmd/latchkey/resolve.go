@@ -5,8 +5,6 @@ import (
 	"iter"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"latchkey.dev/client"
 	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
@@ -70,25 +68,4 @@ func several[ID ~string](refs []string, one func(ref string) (ID, error)) ([]ID,
 		ids = append(ids, id)
 	}
 	return ids, nil
-}
-
-// deletes makes cmd one that deletes the thing of the environment that its
-// argument names, once that is confirmed.
-func deletes[ID ~string](a *app, cmd *cobra.Command, noun string, resolve func(context.Context, *client.Client, string, string) (ID, error), remove func(*client.Client, context.Context, string, ID) error) *cobra.Command {
-	sure := cli.SureFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, env, err := a.within(cmd.Context())
-		if err != nil {
-			return err
-		}
-		id, err := resolve(cmd.Context(), c, env, args[0])
-		if err != nil {
-			return err
-		}
-		if err := a.Confirm(cmd.Context(), *sure, "delete the "+noun+" "+args[0]); err != nil {
-			return err
-		}
-		return remove(c, cmd.Context(), env, id)
-	}
-	return cmd
 }

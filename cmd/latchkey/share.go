@@ -33,6 +33,7 @@ func asText[ID ~string](resolve func(context.Context, *client.Client, string, st
 func (a *app) addSharing(cmd *cobra.Command, s shared) {
 	s.argument = strings.ToUpper(string(s.kind))
 	cmd.AddCommand(a.sharesCommand(s), a.shareCommand(s), a.unshareCommand(s), a.handOverCommand(s))
+	a.addGraph(cmd, s)
 }
 
 // thing returns the thing that a command's first argument names.

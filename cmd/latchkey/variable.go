@@ -158,9 +158,12 @@ func (a *app) variableCommand() *cobra.Command {
 value and a current value. One of type secret holds a reference to a secret in a
 vault, never a value; whether that secret may be read is checked after every change.`, "variables", "var")
 	cmd.AddCommand(a.variableCreate(), a.variableList(), a.variableShow(), a.variableUpdate(), a.variableDelete(), a.variableCheck(), a.variableOverride())
-	a.addSharing(cmd, shared{kind: latchkey.KindVariable, complete: a.completeVariables(""), resolve: func(_ context.Context, _ *client.Client, _, ref string) (string, error) { return ref, nil }})
+	a.addSharing(cmd, shared{kind: latchkey.KindVariable, resolve: variableRef, complete: a.completeVariables("")})
 	return cmd
 }
+
+// variableRef resolves a variable, which the server knows by its name too.
+func variableRef(_ context.Context, _ *client.Client, _, ref string) (string, error) { return ref, nil }
 
 // completeVariables offers the variables of a type, or all.
 func (a *app) completeVariables(kind latchkey.VariableType) completion {
@@ -356,19 +359,8 @@ stay what they are: --secret-name alone names another secret of the same vault.`
 }
 
 func (a *app) variableDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete VARIABLE", Short: "remove a variable that no credential uses", Args: cli.Exactly("VARIABLE"), ValidArgsFunction: a.completeVariables("")}
-	sure := cli.SureFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, env, err := a.within(cmd.Context())
-		if err != nil {
-			return err
-		}
-		if err := a.Confirm(cmd.Context(), *sure, "delete the variable "+args[0]); err != nil {
-			return err
-		}
-		return c.DeleteVariable(cmd.Context(), env, args[0])
-	}
-	return cmd
+	cmd := &cobra.Command{Use: "delete VARIABLE", Short: "remove a variable", Args: cli.Exactly("VARIABLE"), ValidArgsFunction: a.completeVariables("")}
+	return a.deletes(cmd, shared{kind: latchkey.KindVariable, resolve: variableRef})
 }
 
 func (a *app) variableCheck() *cobra.Command {

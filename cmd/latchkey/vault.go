@@ -24,7 +24,7 @@ func (a *app) vaultCommand() *cobra.Command {
 	cmd := cli.Group("vault", "embedded vaults, and the secrets and certificates in them", `An embedded vault is an Azure Key Vault that the server serves itself. What is in it is
 changed and read through Key Vault's own interface, with any Azure SDK or with the
 commands below secret and certificate; every read is on record before it is answered.`, "vaults")
-	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultCertificateCommand(), a.vaultEnvCommand())
+	cmd.AddCommand(a.vaultCreate(), a.vaultList(), a.vaultShow(), a.vaultDelete(), a.vaultUses(), a.vaultRoleCommand(), a.vaultSecretCommand(), a.vaultCertificateCommand(), a.vaultEnvCommand())
 	return cmd
 }
 

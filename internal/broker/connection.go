@@ -145,32 +145,6 @@ func (b *Broker) UpdateConnection(ctx context.Context, who latchkey.Caller, env 
 	return c, err
 }
 
-// DeleteConnection deletes a connection through which no run is under way.
-func (b *Broker) DeleteConnection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID) error {
-	return b.update(ctx, who, func(o *op) error {
-		e, c, err := o.connection(env, id, latchkey.ActConnectionDelete)
-		if err != nil {
-			return err
-		}
-		if err := o.noOpenRuns(db.RunFilter{Connection: id}); err != nil {
-			return err
-		}
-		if err := o.DeleteConnection(c.ID); err != nil {
-			return err
-		}
-		return o.record(latchkey.ActConnectionDelete, connectionThing(e.ID, c), nil)
-	})
-}
-
-// noOpenRuns returns a conflict if runs have not ended.
-func (o *op) noOpenRuns(f db.RunFilter) error {
-	n, err := o.OpenRunsOf(f)
-	if err == nil && n > 0 {
-		err = latchkey.Conflict("in-use", "%s of it have not ended; cancel them or wait", count(n, "run"))
-	}
-	return err
-}
-
 // count returns a number with its noun.
 func count(n int, noun string) string {
 	if n == 1 {

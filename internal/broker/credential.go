@@ -205,28 +205,6 @@ func (b *Broker) UpdateCredential(ctx context.Context, who latchkey.Caller, env 
 	return c, err
 }
 
-// DeleteCredential deletes a credential that no connection uses. Its variables
-// stay.
-func (b *Broker) DeleteCredential(ctx context.Context, who latchkey.Caller, env string, id latchkey.CredentialID) error {
-	return b.update(ctx, who, func(o *op) error {
-		e, c, err := o.credential(env, id, latchkey.ActCredentialDelete)
-		if err != nil {
-			return err
-		}
-		n, err := o.CredentialUse(c.ID)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			return latchkey.Conflict("in-use", "the credential is used by %s; delete what uses it first", count(n, "connection"))
-		}
-		if err := o.DeleteCredential(c.ID); err != nil {
-			return err
-		}
-		return o.record(latchkey.ActCredentialDelete, credentialThing(e.ID, c), nil)
-	})
-}
-
 // fits says whether a credential may be used on a machine for a usage.
 func fits(c latchkey.Credential, usage latchkey.Usage, machine latchkey.MachineID, sharedUID bool) denial {
 	switch {

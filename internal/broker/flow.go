@@ -128,21 +128,3 @@ func (b *Broker) ReviseFlow(ctx context.Context, who latchkey.Caller, env string
 	})
 	return f, err
 }
-
-// DeleteFlow deletes a flow of which no run is under way. Its revisions stay,
-// for its past runs.
-func (b *Broker) DeleteFlow(ctx context.Context, who latchkey.Caller, env string, id latchkey.FlowID) error {
-	return b.update(ctx, who, func(o *op) error {
-		e, f, err := o.flow(env, id, latchkey.ActFlowDelete)
-		if err != nil {
-			return err
-		}
-		if err := o.noOpenRuns(db.RunFilter{Flow: id}); err != nil {
-			return err
-		}
-		if err := o.DeleteFlow(f.ID); err != nil {
-			return err
-		}
-		return o.record(latchkey.ActFlowDelete, flowThing(e.ID, f), nil)
-	})
-}

@@ -92,31 +92,6 @@ func (b *Broker) UpdateMachine(ctx context.Context, who latchkey.Caller, env str
 	return m, err
 }
 
-// DeleteMachine removes a machine that no connection targets. Its agent must
-// enrol anew to come back, as another machine.
-func (b *Broker) DeleteMachine(ctx context.Context, who latchkey.Caller, env string, id latchkey.MachineID) error {
-	return b.update(ctx, who, func(o *op) error {
-		m, err := o.machine(env, id, latchkey.ActMachineDelete)
-		if err != nil {
-			return err
-		}
-		n, err := o.MachineUse(id)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			return latchkey.Conflict("in-use", "the machine is the target of %s; delete what uses it first, or disable the machine", count(n, "connection"))
-		}
-		if err := o.noOpenRuns(db.RunFilter{Machine: id}); err != nil {
-			return err
-		}
-		if err := o.DeleteMachine(id); err != nil {
-			return err
-		}
-		return o.record(latchkey.ActMachineDelete, machineThing(m), nil)
-	})
-}
-
 // CreateEnrolmentToken makes a token that enrols machines into an environment,
 // or one machine anew.
 func (b *Broker) CreateEnrolmentToken(ctx context.Context, who latchkey.Caller, env string, c latchkey.EnrolmentTokenCreate) (t latchkey.EnrolmentToken, err error) {

@@ -14,8 +14,8 @@ const (
 	sessionRetention = 24 * time.Hour      // of agents' sessions that have ended
 )
 
-// purge removes deleted secrets and certificates whose retention has ended, and tokens and
-// sessions that ended long ago, a batch each.
+// purge removes what was deleted and whose retention has ended, in vaults and in
+// environments, and tokens, sessions and notices from long ago, a batch each.
 func (b *Broker) purge(ctx context.Context) error {
 	return b.db.Update(ctx, func(tx *db.Tx) error {
 		due, err := tx.DueSecrets(purgeBatch)
@@ -45,6 +45,9 @@ func (b *Broker) purge(ctx context.Context) error {
 			}
 		}
 		if _, err := tx.PurgeTokens(tx.Now.Add(-tokenRetention), purgeBatch); err != nil {
+			return err
+		}
+		if err := purgeDeleted(tx); err != nil {
 			return err
 		}
 		if err := tx.PurgeNotices(tx.Now.Add(-latchkey.NoticeTTL), purgeBatch); err != nil {

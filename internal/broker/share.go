@@ -385,7 +385,7 @@ func (b *Broker) SetOwner(ctx context.Context, who latchkey.Caller, env string, 
 			return latchkey.Invalid("keep", "must be left out: a connection is not shared with people")
 		}
 		if err := o.SetOwner(s.env.ID, s.kind, s.id, p.ID, in.Keep, who.ID); err != nil {
-			return taken(err, "%s has a %s with this name already; rename one of them first", p.Name, s.kind)
+			return err
 		}
 		if err := o.shareVariables(s, p.ID); err != nil {
 			return err

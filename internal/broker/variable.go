@@ -227,27 +227,3 @@ func setValue(to **string, v *string) {
 		*to = nil
 	}
 }
-
-// DeleteVariable deletes a variable that no credential uses.
-func (b *Broker) DeleteVariable(ctx context.Context, who latchkey.Caller, env, ref string) error {
-	return b.update(ctx, who, func(o *op) error {
-		e, v, err := o.variable(env, ref, latchkey.ActVariableDelete)
-		if err != nil {
-			return err
-		}
-		n, err := o.VariableUse(v.ID)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			return latchkey.Conflict("in-use", "the variable is used by %s; delete what uses it first", count(n, "credential"))
-		}
-		if err := o.DeleteVariable(v.ID); err != nil {
-			return err
-		}
-		if err := o.RetireReferences(v.ID); err != nil {
-			return err
-		}
-		return o.record(latchkey.ActVariableDelete, variableThing(e.ID, v), nil)
-	})
-}

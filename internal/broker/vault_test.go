@@ -292,7 +292,7 @@ func TestDeleteVault(t *testing.T) {
 			o.t.Fatal(err)
 		}
 		o.fails(o.DeleteVault(ctx, o.admin, "erp"), latchkey.ErrConflict, "in-use")
-		if err := o.DeleteVariable(ctx, o.admin, "prod", "new_ERP"); err != nil {
+		if err := o.DeleteVariable(ctx, o.admin, "prod", "new_ERP", latchkey.Force{}); err != nil {
 			o.t.Fatal(err)
 		}
 		if err := o.DeleteVault(ctx, o.admin, "erp"); err != nil {

@@ -44,8 +44,8 @@ func (tx *Tx) RenameConnection(c latchkey.Connection) error {
 }
 
 // DeleteConnection marks a connection as deleted.
-func (tx *Tx) DeleteConnection(id latchkey.ConnectionID) error {
-	if err := tx.execOne(`UPDATE connections SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+func (tx *Tx) DeleteConnection(id latchkey.ConnectionID, by latchkey.PrincipalID) error {
+	if err := tx.execOne(`UPDATE connections SET deleted_at = $2, deleted_by = $3 WHERE id = $1`, id, ms(tx.Now), by); err != nil {
 		return err
 	}
 	return tx.bumpEpochOf("connections", string(id))

@@ -117,8 +117,8 @@ func (tx *Tx) UpdateCredential(c latchkey.Credential) error {
 }
 
 // DeleteCredential marks a credential as deleted.
-func (tx *Tx) DeleteCredential(id latchkey.CredentialID) error {
-	if err := tx.execOne(`UPDATE credentials SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+func (tx *Tx) DeleteCredential(id latchkey.CredentialID, by latchkey.PrincipalID) error {
+	if err := tx.execOne(`UPDATE credentials SET deleted_at = $2, deleted_by = $3 WHERE id = $1`, id, ms(tx.Now), by); err != nil {
 		return err
 	}
 	if _, err := tx.exec(`DELETE FROM certificate_checks WHERE credential_id = $1`, id); err != nil {

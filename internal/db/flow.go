@@ -77,12 +77,23 @@ func (tx *Tx) createRevision(f latchkey.Flow, by latchkey.PrincipalID) error {
 	_, err = tx.exec(`INSERT INTO flow_revisions (flow_id, revision, command, timeout_ms, handover, credentials, created_by, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		f.ID, f.Revision, command, time.Duration(f.Timeout).Milliseconds(), f.Handover, credentials, by, ms(tx.Now))
-	return err
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec(`DELETE FROM flow_credentials WHERE flow_id = $1`, f.ID); err != nil {
+		return err
+	}
+	for _, c := range f.Credentials {
+		if _, err := tx.exec(`INSERT INTO flow_credentials (flow_id, credential_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, f.ID, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DeleteFlow marks a flow as deleted.
-func (tx *Tx) DeleteFlow(id latchkey.FlowID) error {
-	if err := tx.execOne(`UPDATE flows SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+func (tx *Tx) DeleteFlow(id latchkey.FlowID, by latchkey.PrincipalID) error {
+	if err := tx.execOne(`UPDATE flows SET deleted_at = $2, deleted_by = $3 WHERE id = $1`, id, ms(tx.Now), by); err != nil {
 		return err
 	}
 	return tx.bumpEpochOf("flows", string(id))

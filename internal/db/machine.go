@@ -143,8 +143,8 @@ func (tx *Tx) UpdateMachine(m Machine) error {
 
 // DeleteMachine marks a machine and its principal as deleted and ends its
 // session.
-func (tx *Tx) DeleteMachine(id latchkey.MachineID) error {
-	if err := tx.execOne(`UPDATE machines SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+func (tx *Tx) DeleteMachine(id latchkey.MachineID, by latchkey.PrincipalID) error {
+	if err := tx.execOne(`UPDATE machines SET deleted_at = $2, deleted_by = $3 WHERE id = $1`, id, ms(tx.Now), by); err != nil {
 		return err
 	}
 	if _, err := tx.exec(`UPDATE principals SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {

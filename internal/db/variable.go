@@ -85,8 +85,8 @@ func (tx *Tx) UpdateVariable(v latchkey.Variable) error {
 }
 
 // DeleteVariable marks a variable as deleted.
-func (tx *Tx) DeleteVariable(id latchkey.VariableID) error {
-	if err := tx.execOne(`UPDATE variables SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+func (tx *Tx) DeleteVariable(id latchkey.VariableID, by latchkey.PrincipalID) error {
+	if err := tx.execOne(`UPDATE variables SET deleted_at = $2, deleted_by = $3 WHERE id = $1`, id, ms(tx.Now), by); err != nil {
 		return err
 	}
 	return tx.bumpEpochOf("variables", string(id))

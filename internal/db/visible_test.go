@@ -83,7 +83,7 @@ func TestListsOfGrants(t *testing.T) {
 				}
 				switch {
 				case i%10 == 9:
-					if err := tx.DeleteCredential(c.ID); err != nil {
+					if err := tx.DeleteCredential(c.ID, other); err != nil {
 						return err
 					}
 					deleted = append(deleted, c.Name)

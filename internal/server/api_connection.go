@@ -14,6 +14,11 @@ type InConnection struct {
 
 type connectionIn struct{ InConnection }
 
+type connectionDeleteIn struct {
+	InConnection
+	Forcing
+}
+
 type connectionUpdateIn struct {
 	InConnection
 	Body latchkey.ConnectionUpdate
@@ -36,8 +41,8 @@ func (s *server) updateConnection(ctx context.Context, who latchkey.Caller, in *
 	return show(s.b.UpdateConnection(ctx, who, in.Env, in.ID, in.Body))
 }
 
-func (s *server) deleteConnection(ctx context.Context, who latchkey.Caller, in *connectionIn) (*none, error) {
-	return done(s.b.DeleteConnection(ctx, who, in.Env, in.ID))
+func (s *server) deleteConnection(ctx context.Context, who latchkey.Caller, in *connectionDeleteIn) (*none, error) {
+	return done(s.b.DeleteConnection(ctx, who, in.Env, in.ID, in.force()))
 }
 
 type connectionTestIn struct {

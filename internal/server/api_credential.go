@@ -14,6 +14,11 @@ type InCredential struct {
 
 type credentialIn struct{ InCredential }
 
+type credentialDeleteIn struct {
+	InCredential
+	Forcing
+}
+
 type credentialUpdateIn struct {
 	InCredential
 	Body latchkey.CredentialUpdate
@@ -36,6 +41,6 @@ func (s *server) updateCredential(ctx context.Context, who latchkey.Caller, in *
 	return show(s.b.UpdateCredential(ctx, who, in.Env, in.ID, in.Body))
 }
 
-func (s *server) deleteCredential(ctx context.Context, who latchkey.Caller, in *credentialIn) (*none, error) {
-	return done(s.b.DeleteCredential(ctx, who, in.Env, in.ID))
+func (s *server) deleteCredential(ctx context.Context, who latchkey.Caller, in *credentialDeleteIn) (*none, error) {
+	return done(s.b.DeleteCredential(ctx, who, in.Env, in.ID, in.force()))
 }

@@ -14,6 +14,11 @@ type InFlow struct {
 
 type flowIn struct{ InFlow }
 
+type flowDeleteIn struct {
+	InFlow
+	Forcing
+}
+
 type flowReviseIn struct {
 	InFlow
 	Body latchkey.FlowCreate
@@ -36,8 +41,8 @@ func (s *server) reviseFlow(ctx context.Context, who latchkey.Caller, in *flowRe
 	return show(s.b.ReviseFlow(ctx, who, in.Env, in.ID, in.Body))
 }
 
-func (s *server) deleteFlow(ctx context.Context, who latchkey.Caller, in *flowIn) (*none, error) {
-	return done(s.b.DeleteFlow(ctx, who, in.Env, in.ID))
+func (s *server) deleteFlow(ctx context.Context, who latchkey.Caller, in *flowDeleteIn) (*none, error) {
+	return done(s.b.DeleteFlow(ctx, who, in.Env, in.ID, in.force()))
 }
 
 type flowRevisionIn struct {

@@ -14,6 +14,11 @@ type InMachine struct {
 
 type machineIn struct{ InMachine }
 
+type machineDeleteIn struct {
+	InMachine
+	Forcing
+}
+
 type machineUpdateIn struct {
 	InMachine
 	Body latchkey.MachineUpdate
@@ -49,6 +54,6 @@ func (s *server) updateMachine(ctx context.Context, who latchkey.Caller, in *mac
 	return show(s.b.UpdateMachine(ctx, who, in.Env, in.ID, in.Body))
 }
 
-func (s *server) deleteMachine(ctx context.Context, who latchkey.Caller, in *machineIn) (*none, error) {
-	return done(s.b.DeleteMachine(ctx, who, in.Env, in.ID))
+func (s *server) deleteMachine(ctx context.Context, who latchkey.Caller, in *machineDeleteIn) (*none, error) {
+	return done(s.b.DeleteMachine(ctx, who, in.Env, in.ID, in.force()))
 }

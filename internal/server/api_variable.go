@@ -15,6 +15,11 @@ type InVariable struct {
 
 type variableIn struct{ InVariable }
 
+type variableDeleteIn struct {
+	InVariable
+	Forcing
+}
+
 type variablesIn struct {
 	InEnv
 	Paging
@@ -43,8 +48,8 @@ func (s *server) updateVariable(ctx context.Context, who latchkey.Caller, in *va
 	return show(s.b.UpdateVariable(ctx, who, in.Env, in.Name, in.Body))
 }
 
-func (s *server) deleteVariable(ctx context.Context, who latchkey.Caller, in *variableIn) (*none, error) {
-	return done(s.b.DeleteVariable(ctx, who, in.Env, in.Name))
+func (s *server) deleteVariable(ctx context.Context, who latchkey.Caller, in *variableDeleteIn) (*none, error) {
+	return done(s.b.DeleteVariable(ctx, who, in.Env, in.Name, in.force()))
 }
 
 func (s *server) checkVariable(ctx context.Context, who latchkey.Caller, in *variableIn) (*one[latchkey.Variable], error) {

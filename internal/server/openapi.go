@@ -43,6 +43,7 @@ func (s *server) apiConfig() huma.Config {
 				{Name: "Connections", Description: "A credential bound to a machine."},
 				{Name: "Flows", Description: "What machines run, in revisions that never change."},
 				{Name: "Runs", Description: "One execution of one revision of a flow through a connection."},
+				{Name: "Deleted components", Description: "What was deleted can be restored for 30 days."},
 				{Name: "Embedded vaults", Description: "Azure Key Vaults that Latchkey serves itself."},
 				{Name: "Audit", Description: "Who did or was refused what, and when."},
 				{Name: "Agents", Description: "What the agents of machines speak. Every message in a session is authenticated both ways by its key."},

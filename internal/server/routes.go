@@ -96,21 +96,23 @@ func (s *server) handleAll() {
 	caller(s, op{t, "POST /environments/{env}/variables", "createVariable", "Make a variable", "The unique name is made from the display name unless it is given: `ERP user` becomes `new_ERPuser`. A variable of type secret holds where a secret is, never the secret; whether it may be read is checked in the background, and the result is in `check`."}, s.createVariable)
 	caller(s, op{t, "GET /environments/{env}/variables/{name}", "getVariable", "Show a variable", ""}, s.variable)
 	caller(s, op{t, "PATCH /environments/{env}/variables/{name}", "updateVariable", "Change a variable", "Name and type never change. After a reference is edited the new one is checked, and the old one stays in force until it passed."}, s.updateVariable)
-	caller(s, op{t, "DELETE /environments/{env}/variables/{name}", "deleteVariable", "Delete a variable", "Nothing may use it."}, s.deleteVariable)
+	caller(s, op{t, "DELETE /environments/{env}/variables/{name}", "deleteVariable", "Delete a variable", "What is in use is deleted with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteVariable)
 	caller(s, op{t, "POST /environments/{env}/variables/{name}/check", "checkVariable", "Check a secret reference again", "The answer says `checking`; ask for the variable to see the result."}, s.checkVariable)
 	caller(s, op{t, "POST /environments/{env}/variables/{name}/override", "overrideCheck", "Use a reference whose check did not pass", "For admins of the environment, with a reason, on record."}, s.overrideCheck)
 	s.shareRoutes(t, latchkey.KindVariable, "variables", "Variable")
+	s.graphRoutes(t, latchkey.KindVariable, "variables", "Variable")
 
 	t = "Credentials"
 	caller(s, op{t, "GET /environments/{env}/credentials", "listCredentials", "List the credentials", ""}, s.credentials)
 	caller(s, op{t, "POST /environments/{env}/credentials", "createCredential", "Make a credential", "It binds a text variable (`ERP user`) and a secret variable whose check passed (`ERP password`). The choice never changes: change the variable's value or the vault's secret."}, s.createCredential)
 	caller(s, op{t, "GET /environments/{env}/credentials/{id}", "getCredential", "Show a credential", "Nobody ever gets its secret from here."}, s.credential)
 	caller(s, op{t, "PATCH /environments/{env}/credentials/{id}", "updateCredential", "Change a credential", "Exposure, machines and shared-uid are its owner's to change."}, s.updateCredential)
-	caller(s, op{t, "DELETE /environments/{env}/credentials/{id}", "deleteCredential", "Delete a credential", "Nothing may use it."}, s.deleteCredential)
+	caller(s, op{t, "DELETE /environments/{env}/credentials/{id}", "deleteCredential", "Delete a credential", "Its variables stay. What is in use is deleted with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteCredential)
 	caller(s, op{t, "POST /environments/{env}/credentials/{id}/check", "checkCredential", "Look at a credential's certificate again", "The answer says `checking`; ask for the credential to see the result. A certificate is also looked at when the credential is made, when its variables or the username bindings change, after a release of another version, and daily."}, s.checkCredential)
 	caller(s, op{t, "GET /certificate-bindings", "getCertificateBindings", "Show the username bindings of certificates", "For tenant admins."}, s.certificateBindings)
 	caller(s, op{t, "PUT /certificate-bindings", "setCertificateBindings", "Set the username bindings of certificates", "As they are in the tenant's directory. Every certificate is looked at again. For tenant admins."}, s.setCertificateBindings)
 	s.shareRoutes(t, latchkey.KindCredential, "credentials", "Credential")
+	s.graphRoutes(t, latchkey.KindCredential, "credentials", "Credential")
 
 	t = "Machines"
 	caller(s, op{t, "GET /environments/{env}/machines/enrolment-tokens", "listEnrolmentTokens", "List enrolment tokens", "Those that can still be used, without their values. For admins of the environment."}, s.listEnrolmentTokens)
@@ -119,18 +121,20 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /environments/{env}/machines", "listMachines", "List the machines", ""}, s.machines)
 	caller(s, op{t, "GET /environments/{env}/machines/{id}", "getMachine", "Show a machine", ""}, s.machine)
 	caller(s, op{t, "PATCH /environments/{env}/machines/{id}", "updateMachine", "Change a machine", "A disabled machine claims no run and gets no secret."}, s.updateMachine)
-	caller(s, op{t, "DELETE /environments/{env}/machines/{id}", "deleteMachine", "Remove a machine", "Its keys count no longer."}, s.deleteMachine)
+	caller(s, op{t, "DELETE /environments/{env}/machines/{id}", "deleteMachine", "Remove a machine", "Its keys count no longer. What is in use is removed with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteMachine)
 	s.shareRoutes(t, latchkey.KindMachine, "machines", "Machine")
+	s.graphRoutes(t, latchkey.KindMachine, "machines", "Machine")
 
 	t = "Connections"
 	caller(s, op{t, "GET /environments/{env}/connections", "listConnections", "List the connections", ""}, s.connections)
 	caller(s, op{t, "POST /environments/{env}/connections", "createConnection", "Make a connection", "A credential bound to a machine: sign in there as this."}, s.createConnection)
 	caller(s, op{t, "GET /environments/{env}/connections/{id}", "getConnection", "Show a connection", ""}, s.connection)
 	caller(s, op{t, "PATCH /environments/{env}/connections/{id}", "updateConnection", "Rename a connection", ""}, s.updateConnection)
-	caller(s, op{t, "DELETE /environments/{env}/connections/{id}", "deleteConnection", "Delete a connection", ""}, s.deleteConnection)
+	caller(s, op{t, "DELETE /environments/{env}/connections/{id}", "deleteConnection", "Delete a connection", "What is in use, or ran within 30 days, is deleted with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteConnection)
 	caller(s, op{t, "POST /environments/{env}/connections/{id}/test", "testConnection", "Test a connection", "Its agent really signs in at the target, with the stored configuration and without a flow. The answer is the steps that it took, never a value; it comes when the test ended or `wait` passed, and the test goes on. What is known to fail beforehand queues nothing and releases nothing. A connection has one test at a time."}, s.testConnection)
 	caller(s, op{t, "GET /environments/{env}/connections/{id}/test", "getConnectionTest", "Show a test of a connection", "The newest one, or that of `run`."}, s.connectionTest)
 	s.shareRoutes(t, latchkey.KindConnection, "connections", "Connection")
+	s.graphRoutes(t, latchkey.KindConnection, "connections", "Connection")
 
 	t = "Flows"
 	caller(s, op{t, "GET /environments/{env}/flows", "listFlows", "List the flows", "Each in its newest revision."}, s.flows)
@@ -138,8 +142,9 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /environments/{env}/flows/{id}", "getFlow", "Show a flow", "In its newest revision."}, s.flow)
 	caller(s, op{t, "PUT /environments/{env}/flows/{id}", "reviseFlow", "Make the next revision of a flow", "Revisions never change; runs that were queued keep theirs."}, s.reviseFlow)
 	caller(s, op{t, "GET /environments/{env}/flows/{id}/revisions/{revision}", "getFlowRevision", "Show a revision of a flow", ""}, s.flowRevision)
-	caller(s, op{t, "DELETE /environments/{env}/flows/{id}", "deleteFlow", "Delete a flow", ""}, s.deleteFlow)
+	caller(s, op{t, "DELETE /environments/{env}/flows/{id}", "deleteFlow", "Delete a flow", "What ran within 30 days is deleted with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteFlow)
 	s.shareRoutes(t, latchkey.KindFlow, "flows", "Flow")
+	s.graphRoutes(t, latchkey.KindFlow, "flows", "Flow")
 
 	t = "Runs"
 	caller(s, op{t, "GET /environments/{env}/runs", "listRuns", "List the runs", "Newest first."}, s.runs)
@@ -147,6 +152,11 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /environments/{env}/runs/{id}", "getRun", "Show a run", ""}, s.run)
 	caller(s, op{t, "POST /environments/{env}/runs/{id}/cancel", "cancelRun", "Cancel a run", "A queued run ends at once; of a running one the machine ends the whole process tree."}, s.cancelRun)
 	caller(s, op{t, "GET /environments/{env}/runs/{id}/log", "getRunLog", "Read a run's output", "With `wait` the answer comes when there is output after `offset`, when the run ended, or when the time passed."}, s.runLog)
+
+	t = "Deleted components"
+	caller(s, op{t, "GET /environments/{env}/deleted", "listDeleted", "List what was deleted and can be restored", "For 30 days, newest first: all of it for admins of the environment, for others what they own."}, s.deleted)
+	caller(s, op{t, "POST /environments/{env}/deleted/{id}/restore", "restoreDeleted", "Restore what was deleted", "With its shares. Under another name if its own is taken meanwhile; what it uses must be there."}, s.restore)
+	caller(s, op{t, "DELETE /environments/{env}/deleted/{id}", "purgeDeleted", "Remove what was deleted for good", "With its shares, before the 30 days are over."}, s.purge)
 
 	t = "Embedded vaults"
 	caller(s, op{t, "GET /vaults", "listVaults", "List the embedded vaults", "Those in which the caller has a role; all of them for tenant admins. Secrets are set and read at the vault's own address, with the Azure SDKs."}, s.vaults)
@@ -158,6 +168,8 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /vaults/{vault}/role-assignments", "listRoleAssignments", "List who has a role in an embedded vault", ""}, s.roleAssignments)
 	caller(s, op{t, "POST /vaults/{vault}/role-assignments", "assignRole", "Give a principal a role in an embedded vault", "Of the whole vault or of one secret. For the vault's Key Vault Administrators."}, s.assignRole)
 	caller(s, op{t, "DELETE /vaults/{vault}/role-assignments/{id}", "removeRole", "Take a role in an embedded vault away", ""}, s.removeRole)
+
+	caller(s, op{t, "GET /secret-uses", "listSecretUses", "Find who uses a secret", "The variables of every environment that refer to a secret, of an embedded vault or one in Azure, as far as the caller may see them; at most 500."}, s.secretUses)
 
 	t = "Audit"
 	caller(s, op{t, "GET /audit", "listAudit", "Read the audit log", "Of one environment for its admins and auditors, of the whole installation for tenant admins. Every release is here before the secret left, and every refusal."}, s.audit)

@@ -176,8 +176,11 @@ CREATE TABLE variables (
     created_by     TEXT NOT NULL REFERENCES principals (id),
     created_at     BIGINT NOT NULL,
     updated_at     BIGINT NOT NULL,
-    deleted_at     BIGINT
+    deleted_at     BIGINT,
+    deleted_by     TEXT NOT NULL DEFAULT '',
+    purged_at      BIGINT
 );
+CREATE INDEX variables_deleted ON variables (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX variables_name ON variables (environment_id, name_key) WHERE deleted_at IS NULL;
 CREATE INDEX variables_list ON variables (environment_id, sort_key, id) WHERE deleted_at IS NULL;
 CREATE INDEX variables_type ON variables (environment_id, type, sort_key, id) WHERE deleted_at IS NULL;
@@ -215,6 +218,7 @@ CREATE UNIQUE INDEX secret_references_in_force ON secret_references (variable_id
 CREATE INDEX secret_references_variable ON secret_references (variable_id);
 CREATE INDEX secret_references_due ON secret_references (next_check_at) WHERE next_check_at IS NOT NULL;
 CREATE INDEX secret_references_key ON secret_references (reference_key);
+CREATE INDEX secret_references_vault ON secret_references (lower(vault), lower(secret)) WHERE newest OR in_force;
 
 CREATE TABLE credentials (
     id               TEXT PRIMARY KEY,
@@ -231,8 +235,11 @@ CREATE TABLE credentials (
     created_by       TEXT NOT NULL REFERENCES principals (id),
     created_at       BIGINT NOT NULL,
     updated_at       BIGINT NOT NULL,
-    deleted_at       BIGINT
+    deleted_at       BIGINT,
+    deleted_by       TEXT NOT NULL DEFAULT '',
+    purged_at        BIGINT
 );
+CREATE INDEX credentials_deleted ON credentials (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX credentials_name ON credentials (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
 CREATE INDEX credentials_list ON credentials (environment_id, sort_key, id) WHERE deleted_at IS NULL;
 
@@ -279,8 +286,11 @@ CREATE TABLE machines (
     enrolled_by       TEXT NOT NULL REFERENCES principals (id),
     created_at        BIGINT NOT NULL,
     updated_at        BIGINT NOT NULL,
-    deleted_at        BIGINT
+    deleted_at        BIGINT,
+    deleted_by        TEXT NOT NULL DEFAULT '',
+    purged_at         BIGINT
 );
+CREATE INDEX machines_deleted ON machines (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX machines_name ON machines (environment_id, sort_key) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX machines_key ON machines (sign_key);
 
@@ -328,8 +338,11 @@ CREATE TABLE connections (
     created_by     TEXT NOT NULL REFERENCES principals (id),
     created_at     BIGINT NOT NULL,
     updated_at     BIGINT NOT NULL,
-    deleted_at     BIGINT
+    deleted_at     BIGINT,
+    deleted_by     TEXT NOT NULL DEFAULT '',
+    purged_at      BIGINT
 );
+CREATE INDEX connections_deleted ON connections (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX connections_name ON connections (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
 CREATE INDEX connections_list ON connections (environment_id, sort_key, id) WHERE deleted_at IS NULL;
 CREATE INDEX connections_credential ON connections (credential_id);
@@ -358,8 +371,11 @@ CREATE TABLE flows (
     created_by     TEXT NOT NULL REFERENCES principals (id),
     created_at     BIGINT NOT NULL,
     updated_at     BIGINT NOT NULL,
-    deleted_at     BIGINT
+    deleted_at     BIGINT,
+    deleted_by     TEXT NOT NULL DEFAULT '',
+    purged_at      BIGINT
 );
+CREATE INDEX flows_deleted ON flows (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX flows_name ON flows (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
 CREATE INDEX flows_list ON flows (environment_id, sort_key, id) WHERE deleted_at IS NULL;
 
@@ -375,6 +391,14 @@ CREATE TABLE flow_revisions (
     created_at  BIGINT NOT NULL,
     PRIMARY KEY (flow_id, revision)
 );
+
+-- The credentials that the newest revision of each flow lists.
+CREATE TABLE flow_credentials (
+    flow_id       TEXT NOT NULL REFERENCES flows (id),
+    credential_id TEXT NOT NULL REFERENCES credentials (id),
+    PRIMARY KEY (flow_id, credential_id)
+);
+CREATE INDEX flow_credentials_credential ON flow_credentials (credential_id);
 
 CREATE TABLE runs (
     id               TEXT PRIMARY KEY,

@@ -1,0 +1,296 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"latchkey.dev/internal/db"
+	"latchkey.dev/latchkey"
+)
+
+// Impact says what an action on a thing would do: what stops working, who loses
+// what, what ran lately and what waits. For ImpactUnshare principal says with whom
+// the thing would no longer be shared.
+func (b *Broker) Impact(ctx context.Context, who latchkey.Caller, env string, kind latchkey.Kind, ref string, action latchkey.ImpactAction, principal string) (i latchkey.Impact, err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		read := shareRead
+		if action == latchkey.ImpactUnshare {
+			read = shareList
+		}
+		s, err := o.shareable(env, kind, ref, read)
+		if err != nil {
+			return err
+		}
+		if err := impactOf(kind, action); err != nil {
+			return err
+		}
+		var from *db.Grant
+		if action == latchkey.ImpactUnshare {
+			_, g, err := o.grantOf(s, principal)
+			if err != nil {
+				return err
+			}
+			from = &g
+		}
+		i, err = o.impact(s, action, from)
+		return err
+	})
+	return i, err
+}
+
+// impactOf says whether there is an impact of an action on things of a kind.
+func impactOf(kind latchkey.Kind, action latchkey.ImpactAction) error {
+	possible := []latchkey.ImpactAction{latchkey.ImpactDelete, latchkey.ImpactUnshare}
+	switch kind {
+	case latchkey.KindVariable:
+		possible = append(possible, latchkey.ImpactEdit)
+	case latchkey.KindMachine:
+		possible = append(possible, latchkey.ImpactDisable)
+	}
+	if !slices.Contains(possible, action) {
+		return latchkey.Invalid("action", "must be one of %v for a %s", possible, kind)
+	}
+	return nil
+}
+
+// impact is Impact for a thing that the caller sees. from is the grant that would be
+// removed.
+func (o *op) impact(s shareable, action latchkey.ImpactAction, from *db.Grant) (i latchkey.Impact, err error) {
+	root := node{s.kind, s.id}
+	i = latchkey.Impact{
+		Component: latchkey.Component{Kind: s.kind, ID: s.id, Name: s.name, Environment: s.env.ID}, Action: action,
+		Effects: []latchkey.Effect{}, Losses: []latchkey.Loss{}, Observed: []latchkey.ObservedUse{},
+	}
+	if i.Component.LastUsedAt, err = o.lastUsed(root); err != nil {
+		return i, err
+	}
+	g, err := o.dependents(root)
+	if err != nil {
+		return i, err
+	}
+	i.Truncated = g.truncated
+	found, err := o.components(g.nodes)
+	if err != nil {
+		return i, err
+	}
+	sees, err := o.sees(found)
+	if err != nil {
+		return i, err
+	}
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%s %s %s\n", action, s.kind, s.id)
+	var affected []string
+	for _, n := range g.nodes {
+		c, ok := found[n]
+		if !ok {
+			continue
+		}
+		what, err := o.effect(s, action, from, n, g)
+		if err != nil {
+			return i, err
+		}
+		if what == "" {
+			continue
+		}
+		affected = append(affected, string(n.kind)+" "+n.id)
+		if !sees(n) {
+			i.Hidden++
+			continue
+		}
+		i.Effects = append(i.Effects, latchkey.Effect{Component: c.Component, Owner: c.Owner, What: what})
+	}
+	if err := o.addObserved(&i, s, g, found, sees); err != nil {
+		return i, err
+	}
+	if err := o.addLosses(&i, s, action, from); err != nil {
+		return i, err
+	}
+	for _, l := range i.Losses {
+		affected = append(affected, "loss "+string(l.Principal)+" "+string(l.Role))
+	}
+	slices.Sort(affected)
+	fmt.Fprintf(hash, "%s\nopen %t used %t", strings.Join(affected, "\n"), i.Open > 0, i.Component.LastUsedAt != nil)
+	i.Hash = hex.EncodeToString(hash.Sum(nil)[:16])
+	i.InUse = len(i.Effects)+i.Hidden+i.Open+len(i.Observed) > 0
+	return i, nil
+}
+
+// effect says what an action on a thing does to what uses it, "" for nothing.
+func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n node, g graph) (string, error) {
+	observed := n.kind == latchkey.KindFlow && !slices.ContainsFunc(g.edges, func(e db.Edge) bool { return e.From == n.id && !e.Observed })
+	switch action {
+	case latchkey.ImpactEdit:
+		switch {
+		case n.kind == latchkey.KindCredential:
+			return "it has the new value from the next release on", nil
+		case n.kind == latchkey.KindConnection:
+			return "it signs in with the new value from its next run on", nil
+		}
+		return "it gets the new value from its next run on", nil
+	case latchkey.ImpactUnshare:
+		return o.effectOfUnshare(s, from, n)
+	}
+	verb := "deleted"
+	if action == latchkey.ImpactDisable {
+		verb = "disabled"
+	}
+	switch {
+	case n.kind == latchkey.KindCredential:
+		return "it cannot be released any more: its variable is " + verb, nil
+	case n.kind == latchkey.KindConnection && s.kind == latchkey.KindMachine:
+		return "its runs are refused: its machine is " + verb, nil
+	case n.kind == latchkey.KindConnection:
+		return "its runs are refused: they get no secret", nil
+	case observed:
+		return "it ran through what stops, within 30 days", nil
+	}
+	return "its runs are refused: it lists a credential that it would not get", nil
+}
+
+// effectOfUnshare says what the removal of a grant does to a connection or a flow
+// that uses the thing: its owner may have the thing in another way.
+func (o *op) effectOfUnshare(s shareable, from *db.Grant, n node) (string, error) {
+	if n.kind != latchkey.KindConnection || s.kind != latchkey.KindCredential && s.kind != latchkey.KindMachine {
+		return "", nil
+	}
+	owner, err := o.OwnerOf(n.id)
+	if errors.Is(err, db.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	grants, err := o.GrantsReaching(owner.Principal, s.id)
+	if err != nil || !slices.ContainsFunc(grants, func(g db.Grant) bool { return g.ID == from.ID }) || len(grants) > 1 {
+		return "", err
+	}
+	return fmt.Sprintf("its runs are refused: %s, its owner, has the %s by this share alone", owner.Name, s.kind), nil
+}
+
+// addObserved adds what runs show.
+func (o *op) addObserved(i *latchkey.Impact, s shareable, g graph, found map[node]db.ComponentRow, sees func(node) bool) (err error) {
+	edges := g.edges
+	switch s.kind {
+	case latchkey.KindFlow:
+		if edges, err = o.Tx.Observed("flow_id", []string{s.id}); err != nil {
+			return err
+		}
+		i.Open, err = o.OpenRunsOf(db.RunFilter{Flow: latchkey.FlowID(s.id)})
+	case latchkey.KindMachine:
+		i.Open, err = o.OpenRunsOf(db.RunFilter{Machine: latchkey.MachineID(s.id)})
+	}
+	if err != nil {
+		return err
+	}
+	seesFlow := func(id string) bool { return s.kind == latchkey.KindFlow || sees(node{latchkey.KindFlow, id}) }
+	connections := map[string]bool{}
+	if s.kind == latchkey.KindConnection {
+		connections[s.id] = true
+	}
+	for n := range found {
+		if n.kind == latchkey.KindConnection && s.kind != latchkey.KindMachine {
+			connections[n.id] = true
+		}
+	}
+	for id := range connections {
+		n, err := o.OpenRunsOf(db.RunFilter{Connection: latchkey.ConnectionID(id)})
+		if err != nil {
+			return err
+		}
+		i.Open += n
+	}
+	for _, e := range edges {
+		if !e.Observed {
+			continue
+		}
+		u := latchkey.ObservedUse{Connection: latchkey.ConnectionID(e.To), Runs: e.Runs, LastAt: *e.LastAt}
+		if seesFlow(e.From) {
+			u.Flow, u.FlowName = latchkey.FlowID(e.From), found[node{latchkey.KindFlow, e.From}].Name
+			if s.kind == latchkey.KindFlow {
+				u.FlowName = s.name
+			}
+		}
+		i.Observed = append(i.Observed, u)
+	}
+	slices.SortFunc(i.Observed, func(a, b latchkey.ObservedUse) int { return b.LastAt.Compare(a.LastAt) })
+	return nil
+}
+
+// addLosses adds who loses the thing.
+func (o *op) addLosses(i *latchkey.Impact, s shareable, action latchkey.ImpactAction, from *db.Grant) error {
+	access, err := o.Access(o.who.ID, s.env.ID, s.id)
+	if err != nil || !access.Can(s.List) {
+		return err // who may not see the shares is not told of them
+	}
+	switch action {
+	case latchkey.ImpactUnshare:
+		i.Losses = append(i.Losses, latchkey.Loss{Principal: from.Principal, Kind: from.Kind, Name: from.Name, Role: from.Role})
+	case latchkey.ImpactDelete:
+		page := latchkey.PageOptions{Limit: latchkey.MaxPage}
+		p, err := o.Tx.Shares(s.id, page)
+		if err != nil {
+			return err
+		}
+		for _, sh := range p.Items {
+			if sh.Role != latchkey.RoleOwner {
+				i.Losses = append(i.Losses, latchkey.Loss{Principal: sh.Principal, Kind: sh.Kind, Name: sh.Name, Role: sh.Role})
+			}
+		}
+		i.Truncated = i.Truncated || p.Next != ""
+	}
+	return nil
+}
+
+// mayDelete returns nil if a thing that the caller may delete is not in use, or if f
+// says to delete it all the same, by the hash of the impact as it is now. It returns
+// what the audit log says of it.
+func (o *op) mayDelete(s shareable, f latchkey.Force) (map[string]string, error) {
+	i, err := o.impact(s, latchkey.ImpactDelete, nil)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !i.InUse:
+		return nil, nil
+	case !f.Force:
+		return nil, inUse(i)
+	case f.Hash == "":
+		return nil, latchkey.Invalid("impact", "must be the hash of the impact: look at it before something in use is deleted")
+	case f.Hash != i.Hash:
+		return nil, latchkey.Conflict("impact-changed", "what deleting %s would do has changed since you looked: look again, and give the new hash", describe(s.thing))
+	}
+	details := map[string]string{"forced": "true", "impact": i.Hash, "affected": fmt.Sprint(len(i.Effects) + i.Hidden)}
+	if i.Open > 0 {
+		details["openRuns"] = fmt.Sprint(i.Open)
+	}
+	return details, nil
+}
+
+// maxNamed bounds what an error names of what uses a thing.
+const maxNamed = 5
+
+// inUse is the refusal to delete what is in use.
+func inUse(i latchkey.Impact) error {
+	var uses []string
+	for _, e := range i.Effects[:min(len(i.Effects), maxNamed)] {
+		uses = append(uses, componentText(e.Component))
+	}
+	if more := len(i.Effects) - len(uses) + i.Hidden; more > 0 && len(uses) > 0 {
+		uses = append(uses, fmt.Sprintf("%d more", more))
+	} else if more > 0 {
+		uses = append(uses, count(more, "component")+" that you may not see")
+	}
+	switch {
+	case i.Open > 0:
+		uses = append(uses, count(i.Open, "run")+" that have not ended")
+	case len(uses) == 0:
+		uses = append(uses, "what ran within 30 days")
+	}
+	return latchkey.Conflict("in-use", "%s is used by %s; delete what uses it first, or look at the impact and delete it with force and the impact's hash",
+		componentText(i.Component), strings.Join(uses, ", "))
+}
