@@ -14,7 +14,7 @@ import (
 func environmentFields(e latchkey.Environment) []cli.Field {
 	return []cli.Field{
 		{"ID", string(e.ID)}, {"Name", e.Name}, {"Display name", e.DisplayName}, {"Prefix", e.Prefix},
-		{"Vaults", cli.Joined(e.Vaults)}, {"Your role", string(e.MyRole)}, {"Created", cli.When(e.CreatedAt)},
+		{"Vaults", cli.Joined(e.Vaults)}, {"Removes variable grants", cli.Yes(e.RemoveVariableGrants)}, {"Your role", string(e.MyRole)}, {"Created", cli.When(e.CreatedAt)},
 	}
 }
 
@@ -95,6 +95,7 @@ func (a *app) environmentShow() *cobra.Command {
 func (a *app) environmentUpdate() *cobra.Command {
 	var displayName string
 	var vaults []string
+	var removeGrants bool
 	cmd := &cobra.Command{
 		Use: "update ENVIRONMENT", Short: "change an environment", Args: cli.Exactly("ENVIRONMENT"), ValidArgsFunction: a.completeEnvironments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,6 +110,9 @@ func (a *app) environmentUpdate() *cobra.Command {
 			if cmd.Flags().Changed("vault") {
 				in.Vaults = &vaults
 			}
+			if cmd.Flags().Changed("remove-variable-grants") {
+				in.RemoveVariableGrants = &removeGrants
+			}
 			e, err := c.UpdateEnvironment(cmd.Context(), args[0], in)
 			if err != nil {
 				return err
@@ -117,6 +121,7 @@ func (a *app) environmentUpdate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&displayName, "display-name", "", "name to show")
+	cmd.Flags().BoolVar(&removeGrants, "remove-variable-grants", false, "whether removing a share of a credential also removes what it gave on the credential's variables")
 	cmd.Flags().StringSliceVar(&vaults, "vault", nil, "ARM id of a vault that references may name, or * for any; repeatable; replaces the list")
 	completeFlag(cmd, "vault", a.completeVaultIDs())
 	return cmd

@@ -120,14 +120,19 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdField sets an environment variable to a field of the JSON that the last
-// command printed: field VARIABLE NAME.
+// command printed, of a list that of its only item: field VARIABLE NAME.
 func cmdField(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: field VARIABLE NAME")
 	}
 	var m map[string]any
-	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &m); err != nil {
-		ts.Fatalf("the output is not a JSON object: %v", err)
+	out := []byte(ts.ReadFile("stdout"))
+	if err := json.Unmarshal(out, &m); err != nil {
+		var list []map[string]any
+		if json.Unmarshal(out, &list) != nil || len(list) != 1 {
+			ts.Fatalf("the output is not a JSON object, nor a list of one: %v", err)
+		}
+		m = list[0]
 	}
 	s, ok := m[args[1]].(string)
 	if !ok {
