@@ -361,16 +361,49 @@ func TestUnshareEndsReleases(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// Another server of the installation, where what is below is done; SQLite has one.
+		other := s.Broker
+		if url != "" {
+			other = latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Key: s.Key}).Broker
+		}
+		codes := map[string]string{
+			"out of the environment": "owner-left", "deactivated": "owner-disabled", "machine unshared": "owner-lost-machine", "flow unshared": "starter-lost-access",
+			"group unshared": "owner-lost-credential", "out of the inner group": "owner-lost-credential", "inner out of the outer group": "owner-lost-credential",
+		}
 		for name, lose := range map[string]func() (undo func() error, err error){
+			"out of the environment": func() (func() error, error) {
+				return func() error { return other.SetMember(t.Context(), s.Admin, s.Env, "ada", latchkey.EnvMaker) }, other.SetMember(t.Context(), s.Admin, s.Env, "ada", "")
+			},
+			"deactivated": func() (func() error, error) {
+				set := func(disabled bool) error {
+					_, err := other.UpdateUser(t.Context(), s.Admin, "ada", latchkey.UserUpdate{Disabled: &disabled})
+					return err
+				}
+				return func() error { return set(false) }, set(true)
+			},
+			"machine unshared": func() (func() error, error) {
+				_, err := other.Unshare(t.Context(), s.Admin, s.Env, latchkey.KindMachine, string(s.Machine.ID), "ada", nil)
+				return func() error {
+					_, err := other.SetShare(t.Context(), s.Admin, s.Env, latchkey.KindMachine, string(s.Machine.ID), "ada", latchkey.ShareSet{Role: latchkey.RoleUser})
+					return err
+				}, err
+			},
+			"flow unshared": func() (func() error, error) {
+				_, err := other.Unshare(t.Context(), s.Admin, s.Env, latchkey.KindFlow, string(s.Flow.ID), "ada", nil)
+				return func() error {
+					_, err := other.SetShare(t.Context(), s.Admin, s.Env, latchkey.KindFlow, string(s.Flow.ID), "ada", latchkey.ShareSet{Role: latchkey.RoleUser})
+					return err
+				}, err
+			},
 			"group unshared": func() (func() error, error) {
-				_, err := s.unshare(t, s.Admin, "outer", nil)
+				_, err := other.Unshare(t.Context(), s.Admin, s.Env, latchkey.KindCredential, string(s.Credential.ID), "outer", nil)
 				return func() error { return s.share(t, s.Admin, "outer", latchkey.RoleUser) }, err
 			},
 			"out of the inner group": func() (func() error, error) {
-				return func() error { return s.Broker.AddGroupMember(t.Context(), s.Admin, "inner", "ada") }, s.Broker.RemoveGroupMember(t.Context(), s.Admin, "inner", "ada")
+				return func() error { return other.AddGroupMember(t.Context(), s.Admin, "inner", "ada") }, other.RemoveGroupMember(t.Context(), s.Admin, "inner", "ada")
 			},
 			"inner out of the outer group": func() (func() error, error) {
-				return func() error { return s.Broker.AddGroupMember(t.Context(), s.Admin, "outer", "inner") }, s.Broker.RemoveGroupMember(t.Context(), s.Admin, "outer", "inner")
+				return func() error { return other.AddGroupMember(t.Context(), s.Admin, "outer", "inner") }, other.RemoveGroupMember(t.Context(), s.Admin, "outer", "inner")
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -386,7 +419,7 @@ func TestUnshareEndsReleases(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, _, err = s.Chain.Machine.Get(t, run, s.Credential.ID)
-				wantDenied(t, err, "owner-lost-credential")
+				wantDenied(t, err, codes[name])
 				s.Chain.Machine.Finish(t, run)
 				if err := undo(); err != nil {
 					t.Fatal(err)
