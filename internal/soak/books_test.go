@@ -97,7 +97,9 @@ func (w *world) deleteCredential() {
 	b := &w.books
 	for id := range b.credentials { // a random one
 		delete(b.credentials, id)
-		err := w.try(func(ctx context.Context) error { return w.anyServer().DeleteCredential(ctx, envName, id, latchkey.Force{}) })
+		err := w.try(func(ctx context.Context) error {
+			return w.anyServer().DeleteCredential(ctx, envName, id, latchkey.Force{})
+		})
 		if err == nil {
 			b.deleted[id] = true
 		}
