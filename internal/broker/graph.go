@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"latchkey.dev/internal/db"
@@ -44,6 +47,8 @@ func walk(from node, next func(latchkey.Kind, []string) ([]db.Edge, error), othe
 			if err != nil {
 				return g, err
 			}
+			// Whatever the database's order: of too many the same are shown each time.
+			slices.SortStableFunc(edges, func(a, b db.Edge) int { return cmp.Or(strings.Compare(a.From, b.From), strings.Compare(a.To, b.To)) })
 			for _, e := range edges {
 				n := other(e)
 				if !seen[n] {
