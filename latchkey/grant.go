@@ -26,6 +26,8 @@ const (
 	KindMember           Kind = "member"
 	KindAzureTenant      Kind = "Azure tenant"
 	KindIdentity         Kind = "external identity"
+	KindServicePrincipal Kind = "service principal"
+	KindPrincipalProof   Kind = "credential of a service principal"
 )
 
 // A Role is a principal's role on one thing. A higher role includes the lower.
@@ -177,6 +179,13 @@ const (
 	ActIdentityAdd    Action = "user.identity.add" // say who a user is in another directory
 	ActIdentityRemove Action = "user.identity.remove"
 
+	ActServicePrincipalCreate Action = "service-principal.create"
+	ActServicePrincipalRead   Action = "service-principal.read"
+	ActServicePrincipalUpdate Action = "service-principal.update"
+	ActServicePrincipalDelete Action = "service-principal.delete"
+	ActPrincipalProofAdd      Action = "service-principal.credential.add"
+	ActPrincipalProofRemove   Action = "service-principal.credential.remove"
+
 	ActAzureTenantLink   Action = "azure-tenant.link"
 	ActAzureTenantRead   Action = "azure-tenant.read"
 	ActAzureTenantUnlink Action = "azure-tenant.unlink"
@@ -269,6 +278,13 @@ var Permissions = map[Action]Permission{
 
 	ActIdentityAdd:    {Tenant: true},
 	ActIdentityRemove: {Tenant: true},
+
+	ActServicePrincipalCreate: {Tenant: true},
+	ActServicePrincipalRead:   {Tenant: true}, // and itself
+	ActServicePrincipalUpdate: {Tenant: true},
+	ActServicePrincipalDelete: {Tenant: true},
+	ActPrincipalProofAdd:      {Tenant: true},
+	ActPrincipalProofRemove:   {Tenant: true},
 
 	ActAzureTenantLink:   {Tenant: true},
 	ActAzureTenantRead:   {Tenant: true},

@@ -28,6 +28,8 @@ type (
 	VaultID          string // vault_
 	RoleAssignmentID string // ra_
 	AuditID          string // aud_
+
+	ServicePrincipalCredentialID string // spc_
 )
 
 // Crockford's alphabet in lower case: its order is the order of the bits, so

@@ -130,7 +130,8 @@ func (b *Broker) Members(ctx context.Context, who latchkey.Caller, ref string, p
 	return p, err
 }
 
-// SetMember gives the user with an id or login, or a service principal, a role
+// SetMember gives the user with an id or login, or the service principal with an id
+// or client id, a role
 // in an environment; role "" takes it away. The last admin stays.
 func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, principal string, role latchkey.EnvironmentRole) error {
 	return b.update(ctx, who, func(o *op) error {

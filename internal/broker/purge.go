@@ -15,7 +15,7 @@ const (
 )
 
 // purge removes deleted secrets and certificates whose retention has ended, and tokens and
-// sessions that ended long ago, a batch each.
+// sessions that ended long ago, and assertions that have expired, a batch each.
 func (b *Broker) purge(ctx context.Context) error {
 	return b.db.Update(ctx, func(tx *db.Tx) error {
 		due, err := tx.DueSecrets(purgeBatch)
@@ -45,6 +45,9 @@ func (b *Broker) purge(ctx context.Context) error {
 			}
 		}
 		if _, err := tx.PurgeTokens(tx.Now.Add(-tokenRetention), purgeBatch); err != nil {
+			return err
+		}
+		if err := tx.PurgeAssertions(purgeBatch); err != nil {
 			return err
 		}
 		return tx.PurgeMachineSessions(tx.Now.Add(-sessionRetention), purgeBatch)
