@@ -76,7 +76,7 @@ const (
 	MaxClientSecretTTL             = 2 * 366 * 24 * time.Hour // of any secret: two years, whichever they are
 	ServicePrincipalTokenTTL       = time.Hour                // of an API token that a service principal signs in for
 	MaxAssertionTTL                = 24 * time.Hour           // from now, of an assertion that a certificate's key signs
-	MaxAssertion                   = 16 << 10                 // bytes of an assertion
+	MaxAssertion                   = 12 << 10                 // bytes of an assertion
 	MaxCertificatePEM              = 32 << 10                 // bytes of a certificate in PEM
 	MinRSABits                     = 2048
 	MaxRSABits                     = 4096
