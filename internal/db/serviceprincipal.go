@@ -1,7 +1,6 @@
 package db
 
 import (
-	"errors"
 	"strings"
 	"time"
 
@@ -230,13 +229,4 @@ func (tx *Tx) PurgeAssertions(limit int) error {
 	_, err := tx.exec(`DELETE FROM used_assertions WHERE (principal_id, hash) IN
 		(SELECT principal_id, hash FROM used_assertions WHERE expires_at <= $1 LIMIT $2)`, ms(tx.Now), limit)
 	return err
-}
-
-// ClientID returns the client id of a service principal, or "" of others.
-func (tx *Tx) ClientID(id latchkey.PrincipalID) (string, error) {
-	s, err := one(tx, func(s scanner) (c string, err error) { return c, s.Scan(&c) }, `SELECT client_id FROM service_principals WHERE id = $1`, id)
-	if errors.Is(err, ErrNotFound) {
-		err = nil
-	}
-	return s, err
 }
