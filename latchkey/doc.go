@@ -11,6 +11,9 @@
 //   - tenant: one installation.
 //   - environment: the workspace that everything below lives in.
 //   - principal: a user, group, service principal or machine.
+//   - service principal: the identity of a program that signs in by itself. Its
+//     credentials are how it proves itself: a secret, a certificate, or the
+//     tokens of another issuer; none of them is a credential of an environment.
 //   - environment variable: a display name, a unique name such as
 //     new_ERPuser, a type, a default and a current value; current wins.
 //   - secret reference: subscription, resource group, vault and secret name.

@@ -111,7 +111,9 @@ func (u *EnvironmentUpdate) Validate() error {
 // A Member is a principal with a role in an environment.
 type Member struct {
 	Principal PrincipalID     `json:"principal"`
+	Kind      PrincipalKind   `json:"kind" enum:"user,service-principal,group,machine"`
 	Name      string          `json:"name"`
+	ClientID  string          `json:"clientId,omitempty" doc:"of a service principal"`
 	Role      EnvironmentRole `json:"role" enum:"admin,maker,user,auditor"`
 	CreatedAt time.Time       `json:"createdAt"`
 }

@@ -32,6 +32,8 @@ const (
 	KindNotice           Kind = "notice"
 	KindReference        Kind = "secret reference"
 	KindDeleted          Kind = "deleted component"
+	KindServicePrincipal Kind = "service principal"
+	KindPrincipalProof   Kind = "credential of a service principal"
 )
 
 // A Role is a principal's role on one thing. A higher role includes the lower.
@@ -222,6 +224,13 @@ const (
 	ActIdentityAdd    Action = "user.identity.add" // say who a user is in another directory
 	ActIdentityRemove Action = "user.identity.remove"
 
+	ActServicePrincipalCreate Action = "service-principal.create"
+	ActServicePrincipalRead   Action = "service-principal.read"
+	ActServicePrincipalUpdate Action = "service-principal.update"
+	ActServicePrincipalDelete Action = "service-principal.delete"
+	ActPrincipalProofAdd      Action = "service-principal.credential.add"
+	ActPrincipalProofRemove   Action = "service-principal.credential.remove"
+
 	ActAzureTenantLink   Action = "azure-tenant.link"
 	ActAzureTenantRead   Action = "azure-tenant.read"
 	ActAzureTenantUnlink Action = "azure-tenant.unlink"
@@ -354,6 +363,13 @@ var Permissions = map[Action]Permission{
 
 	ActIdentityAdd:    {Tenant: true},
 	ActIdentityRemove: {Tenant: true},
+
+	ActServicePrincipalCreate: {Tenant: true},
+	ActServicePrincipalRead:   {Tenant: true}, // and itself
+	ActServicePrincipalUpdate: {Tenant: true},
+	ActServicePrincipalDelete: {Tenant: true},
+	ActPrincipalProofAdd:      {Tenant: true},
+	ActPrincipalProofRemove:   {Tenant: true},
 
 	ActAzureTenantLink:   {Tenant: true},
 	ActAzureTenantRead:   {Tenant: true},

@@ -29,6 +29,8 @@ type (
 	RoleAssignmentID string // ra_
 	AuditID          string // aud_
 	NoticeID         string // note_
+
+	ServicePrincipalCredentialID string // spc_
 )
 
 // Crockford's alphabet in lower case: its order is the order of the bits, so

@@ -107,7 +107,7 @@ func (c *UserCreate) Validate() error {
 	var f faults
 	if !loginRE.MatchString(c.Login) {
 		f.add("login", "must be 1 to 100 lower-case letters, digits and . _ @ + -, beginning and ending with a letter or digit")
-	} else if idRE.MatchString(c.Login) {
+	} else if idRE.MatchString(c.Login) || guidRE.MatchString(c.Login) {
 		f.add("login", "must not look like an identifier")
 	} else {
 		f.check("displayName", CheckName(c.DisplayName))

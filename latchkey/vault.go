@@ -206,6 +206,7 @@ type RoleAssignment struct {
 	Principal     PrincipalID      `json:"principal"`
 	PrincipalName string           `json:"principalName"`
 	PrincipalKind PrincipalKind    `json:"principalKind"`
+	ClientID      string           `json:"clientId,omitempty" doc:"of a service principal"`
 	Role          VaultRole        `json:"role"`
 	Secret        string           `json:"secret,omitempty" doc:"name of the secret it is limited to"`
 	Certificate   string           `json:"certificate,omitempty" doc:"name of the certificate it is limited to"`
@@ -244,7 +245,7 @@ func object(secret, certificate, key string) VaultObject {
 
 // A RoleAssignmentCreate asks for a new role assignment.
 type RoleAssignmentCreate struct {
-	Principal   PrincipalID `json:"principal" doc:"id of a user or service principal, or a user's login; sp_latchkey is the service itself"`
+	Principal   PrincipalID `json:"principal" doc:"id of a user or service principal, a user's login or a service principal's client id; sp_latchkey is the service itself"`
 	Role        VaultRole   `json:"role" doc:"Key Vault Administrator, Key Vault Secrets Officer, Key Vault Secrets User, Key Vault Certificates Officer, Key Vault Certificate User, Key Vault Crypto Officer, Key Vault Crypto User or Key Vault Reader"`
 	Secret      string      `json:"secret,omitempty" doc:"name of the secret to limit it to"`
 	Certificate string      `json:"certificate,omitempty" doc:"name of the certificate to limit it to; its secret and key, of the same name, are objects of their own"`
@@ -258,7 +259,7 @@ func (c *RoleAssignmentCreate) Object() VaultObject { return object(c.Secret, c.
 func (c *RoleAssignmentCreate) Validate() error {
 	var f faults
 	if c.Principal == "" || len(c.Principal) > MaxName {
-		f.add("principal", "must be the id of a principal or the login of a user")
+		f.add("principal", "must be the id of a principal, the login of a user or the client id of a service principal")
 	}
 	if !slices.Contains(VaultRoles, c.Role) {
 		var names []string

@@ -25,7 +25,7 @@ func (v *auditFlags) add(a *app, cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&v.action, "action", "", "only this action, such as release.granted, or release. for all that begin so")
 	cli.EnumFlag(cmd, &v.outcome, "outcome", "", "only this outcome: ok, denied or failed", latchkey.OutcomeOK, latchkey.OutcomeDenied, latchkey.OutcomeFailed)
-	fl.StringVar(&v.actor, "actor", "", "only what this account or machine did, by id, login or name")
+	fl.StringVar(&v.actor, "actor", "", "only what this principal did, by id, login, client id or name")
 	fl.StringVar(&v.subject, "subject", "", "only what was done to this thing, by id")
 	fl.StringVar(&v.run, "run", "", "only what belongs to this run, by id")
 	fl.StringVar(&v.machine, "machine", "", "only what belongs to this machine, by id or name")
@@ -33,8 +33,7 @@ func (v *auditFlags) add(a *app, cmd *cobra.Command) {
 	fl.StringVar(&v.since, "since", "", "only from this time on: 2026-11-23T08:00:00Z, or 24h for a day ago")
 	fl.StringVar(&v.until, "until", "", "only before this time")
 	completeFlag(cmd, "action", completeActions())
-	completeFlag(cmd, "actor", completeTenant(a, func(ctx context.Context, c *client.Client) iter.Seq2[latchkey.User, error] { return c.Users(ctx) },
-		func(u latchkey.User) string { return described(u.Login, u.DisplayName) }))
+	completeFlag(cmd, "actor", a.completePrincipals())
 	completeFlag(cmd, "run", a.completeRuns(false))
 	completeFlag(cmd, "machine", completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Machine, error] {
 		return c.Machines(ctx, env)
@@ -130,8 +129,8 @@ func idWithin[ID ~string](ctx context.Context, a *app, ref, prefix string, resol
 	return resolve(ctx, c, env, ref)
 }
 
-// actorID returns the id of who acts under an id, a login or a name: an account
-// that the caller may see, a member of the environment to work in, or a machine
+// actorID returns the id of who acts under an id, a login, a client id or a name: a
+// user or a service principal that the caller may see, a member of the environment to work in, or a machine
 // in it.
 func (a *app) actorID(ctx context.Context, c *client.Client, ref string) (latchkey.PrincipalID, error) {
 	if ref == "" || ref == string(latchkey.ServiceIdentity) || anyID.MatchString(ref) {
@@ -150,6 +149,12 @@ func (a *app) actorID(ctx context.Context, c *client.Client, ref string) (latchk
 			return "", err
 		}
 		see(u.ID, u.Login)
+	}
+	for p, err := range c.ServicePrincipals(ctx) {
+		if err != nil {
+			return "", err
+		}
+		see(p.ID, p.DisplayName, p.ClientID)
 	}
 	if len(found) == 0 {
 		if _, env, err := a.within(ctx); err == nil {
@@ -176,7 +181,7 @@ func (a *app) actorID(ctx context.Context, c *client.Client, ref string) (latchk
 		if near := cli.Nearest(ref, names); near != "" {
 			return "", cli.Hint(err, "--actor "+cli.QuoteWord(near)+", if that is what you mean")
 		}
-		return "", cli.Hint(err, "latchkey user list, latchkey machine list, or an id")
+		return "", cli.Hint(err, "latchkey user list, latchkey service-principal list, latchkey machine list, or an id")
 	}
 	return "", cli.Usagef("--actor: more than one is called %q; give an id: %s", ref, cli.Joined(ids))
 }

@@ -179,13 +179,16 @@ func (a *app) memberCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Members(cmd.Context(), env), []string{"NAME", "ROLE", "ID"},
-				func(m latchkey.Member) []string { return []string{m.Name, string(m.Role), string(m.Principal)} })
+			return cli.PrintList(&a.Console, c.Members(cmd.Context(), env), []string{"NAME", "KIND", "ROLE", "CLIENT ID", "ID"},
+				func(m latchkey.Member) []string {
+					return []string{m.Name, string(m.Kind), string(m.Role), m.ClientID, string(m.Principal)}
+				})
 		},
 	}
 	set := &cobra.Command{
-		Use: "set USER ROLE", Short: "give an account a role in the environment, instead of the one it has", Args: cli.Exactly("USER", "ROLE"),
-		ValidArgsFunction: positions(a.completeUsers(), completeEnvironmentRoles()),
+		Use: "set PRINCIPAL ROLE", Short: "give a user or a service principal a role in the environment, instead of the one it has", Args: cli.Exactly("PRINCIPAL", "ROLE"),
+		Long:              `Set takes the login of a user, or the client id of a service principal, or the id of either.`,
+		ValidArgsFunction: positions(a.completeSharees(), completeEnvironmentRoles()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
@@ -194,7 +197,7 @@ func (a *app) memberCommand() *cobra.Command {
 			return c.SetMember(cmd.Context(), env, args[0], latchkey.EnvironmentRole(args[1]))
 		},
 	}
-	remove := &cobra.Command{Use: "remove USER", Short: "take an account's role in the environment away", Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers()}
+	remove := &cobra.Command{Use: "remove PRINCIPAL", Short: "take a principal's role in the environment away", Args: cli.Exactly("PRINCIPAL"), ValidArgsFunction: a.completeSharees()}
 	sure := cli.SureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {
 		c, env, err := a.within(cmd.Context())

@@ -150,7 +150,7 @@ func (a *app) groupMemberCommand() *cobra.Command {
 	}
 	add := &cobra.Command{
 		Use: "add GROUP PRINCIPAL", Short: "put a user, a service principal or a group into a group", Args: cli.Exactly("GROUP", "PRINCIPAL"),
-		ValidArgsFunction: positions(a.completeGroups(), first0(a.completeUsers())),
+		ValidArgsFunction: positions(a.completeGroups(), first0(a.completePrincipals())),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -161,7 +161,7 @@ func (a *app) groupMemberCommand() *cobra.Command {
 	}
 	remove := &cobra.Command{
 		Use: "remove GROUP PRINCIPAL", Short: "take somebody out of a group, with what they had by it, at once", Args: cli.Exactly("GROUP", "PRINCIPAL"),
-		ValidArgsFunction: positions(a.completeGroups(), first0(a.completeUsers())),
+		ValidArgsFunction: positions(a.completeGroups(), first0(a.completePrincipals())),
 	}
 	sure := cli.SureFlag(remove)
 	remove.RunE = func(cmd *cobra.Command, args []string) error {

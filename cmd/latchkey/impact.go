@@ -222,7 +222,7 @@ waits, without changing anything.`,
 	}
 	cli.EnumFlag(cmd, &action, "action", action, "what would be done: "+strings.Join(texts, ", "), texts...)
 	cmd.Flags().StringVar(&principal, "principal", "", "with --action unshare: whom it would no longer be shared with")
-	completeFlag(cmd, "principal", a.completePrincipals())
+	completeFlag(cmd, "principal", a.completeSharees())
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey.dev/client"
 	"latchkey.dev/internal/cli"
 	"latchkey.dev/latchkey"
 )
@@ -16,6 +17,7 @@ import (
 func (a *app) loginCommand() *cobra.Command {
 	var login string
 	var tokenStdin bool
+	var service serviceLogin
 	cmd := &cobra.Command{
 		Use:   "login",
 		Short: "sign in and keep the server and a token in the profile",
@@ -25,25 +27,40 @@ the commands that follow.
 With --user it asks for the password, or reads it from a pipe, and keeps a token
 that lasts twelve hours. With --token-file or --token-stdin it keeps an API token
 that exists already, such as the one in admin-token in a new server's data folder.
+With --service-principal a program signs in, for one hour: with its secret, a
+certificate and its key, or with --token-file the token of another issuer, such as a CI
+system.
+
 With -e it keeps the environment to work in as well. With --profile it keeps all that
 under a name, beside other profiles, and makes it the current one.
 
 To sign a browser in afterwards, with the same account, open what latchkey link prints.`,
 		Example: `  latchkey login --server http://127.0.0.1:8080 --token-file latchkey-data/admin-token
   latchkey login --server https://latchkey.example.org --user alice
+  latchkey login --server https://latchkey.example.org --service-principal "$CLIENT_ID" --token-file "$TOKEN_FILE"
   latchkey login --profile test --server https://test.example.org --user alice -e erp`,
 		Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a.newProfile = true
-			return a.login(cmd.Context(), login, tokenStdin)
+			if service.client != "" {
+				service.tokenFile, a.tokenFile = a.tokenFile, "" // it holds no API token
+			}
+			if err := service.check(login, tokenStdin); err != nil {
+				return err
+			}
+			return a.login(cmd.Context(), login, tokenStdin, service)
 		},
 	}
 	cmd.Flags().StringVarP(&login, "user", "u", "", "login of a local account")
+	cmd.Flags().StringVar(&service.client, "service-principal", "", "client id of a service principal")
+	cmd.Flags().StringVar(&service.secretFile, "secret-file", "", "file that holds a secret of the service principal; - is standard input")
+	cmd.Flags().StringVar(&service.certificateFile, "certificate-file", "", "PEM file with a certificate of the service principal and its key, which signs and is not sent")
+	completeFlag(cmd, "service-principal", a.completeServicePrincipals())
 	cmd.Flags().BoolVar(&tokenStdin, "token-stdin", false, "read an API token from standard input")
 	return cmd
 }
 
-func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
+func (a *app) login(ctx context.Context, login string, tokenStdin bool, service serviceLogin) error {
 	to, err := a.connect()
 	if err != nil {
 		return err
@@ -62,7 +79,7 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
 	if p.Environment == "" && sameServer(old.Server, p.Server) {
 		p.Environment = old.Environment
 	}
-	if login == "" {
+	if login == "" && service.client == "" {
 		if to.token, err = a.tokenToKeep(ctx, tokenStdin); err != nil {
 			return err
 		}
@@ -92,7 +109,18 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
 		to.token, p.TokenID = latchkey.NewSecret(token.Value), string(token.ID)
 		c = c.WithToken(to.token)
 	}
-	me, err := c.Me(ctx)
+	if service.client != "" {
+		token, err := a.signInService(ctx, c, service)
+		if err != nil {
+			if e, ok := errors.AsType[*latchkey.Error](err); ok && errors.Is(e, latchkey.ErrUnauthenticated) {
+				return errors.New(strings.TrimSuffix(e.Msg, "."))
+			}
+			return err
+		}
+		to.token, p.TokenID = latchkey.NewSecret(token.Value), string(token.ID)
+		c = c.WithToken(to.token)
+	}
+	me, err := nameOfCaller(ctx, c)
 	if errors.Is(err, latchkey.ErrUnauthenticated) {
 		return cli.Hint(err, "latchkey admin token --data DIR on the server, if the administrator's token has expired")
 	}
@@ -104,12 +132,23 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool) error {
 			return err
 		}
 	}
-	p.Token, p.Login = to.token.Reveal(), me.Login
+	p.Token, p.Login = to.token.Reveal(), me
 	if err := a.saveProfile(p); err != nil {
 		return err
 	}
-	a.Say("signed in to %s as %s", p.Server, me.Login)
+	a.Say("signed in to %s as %s", p.Server, me)
 	return nil
+}
+
+// nameOfCaller returns the login of the user, or the name of the service principal,
+// that a client is signed in as.
+func nameOfCaller(ctx context.Context, c *client.Client) (string, error) {
+	me, err := c.Me(ctx)
+	if !errors.Is(err, latchkey.ErrNotFound) {
+		return me.Login, err
+	}
+	p, err := self(ctx, c)
+	return p.DisplayName, err
 }
 
 // tokenToKeep returns the existing token that login is to keep.
@@ -182,6 +221,13 @@ func (a *app) whoamiCommand() *cobra.Command {
 				return err
 			}
 			me, err := c.Me(cmd.Context())
+			if errors.Is(err, latchkey.ErrNotFound) {
+				p, err := self(cmd.Context(), c)
+				if err != nil {
+					return err
+				}
+				return a.PrintOne(p, append([]cli.Field{{"Server", c.Server()}}, servicePrincipalFields(p)...)...)
+			}
 			if err != nil {
 				return err
 			}

@@ -3,8 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"flag"
+	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,7 +20,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"latchkey.dev/internal/agent"
+	"latchkey.dev/internal/latchkeytest/idp"
 	"latchkey.dev/internal/latchkeytest/pg"
+	"latchkey.dev/latchkey"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md anew")
@@ -88,6 +96,8 @@ func scripts(p testscript.Params) testscript.Params {
 			"field":  cmdField,
 			"shows":  cmdShows,
 			"canary": cmdCanary,
+			"signer": cmdSigner,
+			"issuer": cmdIssuer,
 		},
 	}
 }
@@ -150,4 +160,36 @@ func cmdShows(ts *testscript.TestScript, neg bool, args []string) {
 		b, err := os.ReadFile(ts.MkAbs(args[0]))
 		return err == nil && bytes.Contains(b, []byte(args[1]))
 	})
+}
+
+// cmdSigner writes a certificate with its key: signer FILE.
+func cmdSigner(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: signer FILE")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), text, 0o600))
+}
+
+// cmdIssuer starts an issuer of tokens, which programs that start later trust,
+// sets ISSUER to its address, and writes a token of it: issuer SUBJECT FILE.
+func cmdIssuer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: issuer SUBJECT FILE")
+	}
+	i := idp.Start()
+	ts.Defer(i.Close)
+	ca := ts.MkAbs("issuer-ca.pem")
+	ts.Check(os.WriteFile(ca, i.CA(), 0o600))
+	ts.Setenv("SSL_CERT_FILE", ca)
+	ts.Setenv("ISSUER", i.URL)
+	token := i.Sign(idp.Claims{"sub": args[0], "aud": latchkey.DefaultFederatedAudience, "exp": time.Now().Add(time.Hour).Unix()})
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(token+"\n"), 0o600))
 }

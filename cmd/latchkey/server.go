@@ -25,6 +25,7 @@ import (
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/cli"
 	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/issuer"
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/server"
@@ -129,6 +130,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	if s.broker, err = broker.New(ctx, broker.Config{
 		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), Inspect: readers.inspect, VaultURL: s.vaultURL, Version: agent.Version(),
+		IssuerKeys: issuer.New(nil, nil).Keys,
 	}); err != nil {
 		return nil, err
 	}

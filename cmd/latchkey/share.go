@@ -45,8 +45,8 @@ func (a *app) thing(ctx context.Context, s shared, ref string) (c *client.Client
 	return c, env, id, err
 }
 
-// completePrincipals offers whom something may be shared with.
-func (a *app) completePrincipals() completion {
+// completeSharees offers whom something may be shared with.
+func (a *app) completeSharees() completion {
 	return completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.DirectoryEntry, error] {
 		return c.Principals(ctx, env, "")
 	}, principalText)
@@ -119,7 +119,7 @@ the credential go with it, to see.`
 	}
 	cmd := &cobra.Command{
 		Use: "share " + s.argument + " PRINCIPAL", Short: "give somebody a role on the " + string(s.kind),
-		Long: long, Args: cli.Exactly(s.argument, "PRINCIPAL"), ValidArgsFunction: positions(s.complete, first0(a.completePrincipals())),
+		Long: long, Args: cli.Exactly(s.argument, "PRINCIPAL"), ValidArgsFunction: positions(s.complete, first0(a.completeSharees())),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, env, id, err := a.thing(cmd.Context(), s, args[0])
 			if err != nil {
@@ -147,7 +147,7 @@ func (a *app) unshareCommand(s shared) *cobra.Command {
 		Use: "unshare " + s.argument + " PRINCIPAL", Short: "take somebody's role on the " + string(s.kind) + " away",
 		Long: `Unshare takes away what share gave. It takes effect at once, also for runs that are under
 way. What groups give stays.`,
-		Args: cli.Exactly(s.argument, "PRINCIPAL"), ValidArgsFunction: positions(s.complete, first0(a.completePrincipals())),
+		Args: cli.Exactly(s.argument, "PRINCIPAL"), ValidArgsFunction: positions(s.complete, first0(a.completeSharees())),
 	}
 	if s.kind == latchkey.KindCredential {
 		cmd.Long += ` The variables of a credential were shared with it; these shares
@@ -221,7 +221,7 @@ func (a *app) handOverCommand(s shared) *cobra.Command {
 		Long: `Hand-over makes a user or a service principal the owner. The owner may do so, and an
 admin of the environment, who takes it over in this way: that is on record, and the owner
 is told.`,
-		Args: cli.Exactly(s.argument, "PRINCIPAL"), ValidArgsFunction: positions(s.complete, first0(a.completePrincipals())),
+		Args: cli.Exactly(s.argument, "PRINCIPAL"), ValidArgsFunction: positions(s.complete, first0(a.completeSharees())),
 	}
 	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

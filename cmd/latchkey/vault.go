@@ -132,17 +132,18 @@ of a certificate have its name and are objects of their own.`, "roles")
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "ON"},
+			return cli.PrintList(&a.Console, c.RoleAssignments(cmd.Context(), args[0]), []string{"ID", "PRINCIPAL", "ROLE", "ON", "CLIENT ID"},
 				func(r latchkey.RoleAssignment) []string {
-					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Object().String(), "(all)")}
+					return []string{string(r.ID), firstOf(r.PrincipalName, string(r.Principal)), string(r.Role), firstOf(r.Object().String(), "(all)"), r.ClientID}
 				})
 		},
 	}
 	var in latchkey.RoleAssignmentCreate
 	assign := &cobra.Command{
 		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: cli.Exactly("VAULT", "PRINCIPAL", "ROLE"),
+		Long:              `Assign takes the login of a user, or the client id of a service principal, or the id of either.`,
 		Example:           `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
-		ValidArgsFunction: positions(a.completeVaults(), first0(a.completeUsers()), completeVaultRoles()),
+		ValidArgsFunction: positions(a.completeVaults(), first0(a.completePrincipals()), completeVaultRoles()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/errgroup"
 
 	"latchkey.dev/internal/db"
@@ -32,6 +33,11 @@ type Config struct {
 	// step from [latchkey.CheckProvider] on. It returns within a bounded time.
 	Inspect func(context.Context, vault.Question) []latchkey.CheckResult
 
+	// IssuerKeys returns the keys of an issuer that may have signed a token which
+	// names the key kid, or all if that is "", within a bounded time. It is asked only
+	// about issuers that a federated credential names. nil refuses all.
+	IssuerKeys func(ctx context.Context, issuer, kid string) ([]jose.JSONWebKey, error)
+
 	// VaultURL returns the address of an embedded vault for Azure SDKs.
 	VaultURL func(name string) string
 
@@ -51,8 +57,10 @@ type Broker struct {
 	openVault func(latchkey.VaultReference, bool) (vault.Vault, error)
 	inspect   func(context.Context, vault.Question) []latchkey.CheckResult
 	vaultURL  func(string) string
-	version   string
-	now       func() time.Time
+
+	issuerKeys func(ctx context.Context, issuer, kid string) ([]jose.JSONWebKey, error)
+	version    string
+	now        func() time.Time
 
 	tenant       string // tenant id, a GUID
 	subscription string // subscription id of embedded vaults that do not say
@@ -90,7 +98,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		c.Now = time.Now
 	}
 	b := &Broker{
-		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, inspect: c.Inspect, vaultURL: c.VaultURL, version: c.Version, now: c.Now,
+		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, inspect: c.Inspect, vaultURL: c.VaultURL, issuerKeys: c.IssuerKeys, version: c.Version, now: c.Now,
 		passwords: make(chan struct{}, maxPasswordHashes),
 		keys:      make(chan struct{}, maxCertificateWork),
 		imports:   make(chan struct{}, maxCertificateWork),

@@ -232,7 +232,7 @@ func (b *Broker) factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 		return f, err
 	}
 	f.env, f.variable, f.listed = e.ID, v.Name, allowsVault(e, r.VaultRef())
-	p, err := tx.Principal(string(r.SavedBy))
+	p, err := tx.KnownPrincipal(r.SavedBy)
 	if err != nil {
 		return f, err
 	}

@@ -154,6 +154,10 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActIdentityAdd:      "add an identity to",
 	latchkey.ActIdentityRemove:   "remove an identity of",
 
+	latchkey.ActServicePrincipalCreate: "create a service principal in",
+	latchkey.ActPrincipalProofAdd:      "add a credential to",
+	latchkey.ActPrincipalProofRemove:   "remove a credential of",
+
 	latchkey.ActCertificateCreate: "create",
 	latchkey.ActCertificateIssue:  "merge",
 	latchkey.ActCertificateCancel: "cancel what is pending of",

@@ -43,7 +43,7 @@ func deny(tx *db.Tx, r db.Run, m db.Machine) (t terms, d denial, err error) {
 	if t.flow, err = flowOf(tx, r, t.connection, m); err != nil {
 		return t, denial{}, err
 	}
-	owner, err := tx.Principal(string(r.Owner))
+	owner, err := tx.KnownPrincipal(r.Owner)
 	if err != nil {
 		return t, denial{}, err
 	}
@@ -82,7 +82,7 @@ func deny(tx *db.Tx, r db.Run, m db.Machine) (t terms, d denial, err error) {
 
 // starterDenial says why who started a run may not have it go on.
 func starterDenial(tx *db.Tx, r db.Run, c latchkey.Connection) (denial, error) {
-	p, err := tx.Principal(string(r.StartedBy))
+	p, err := tx.KnownPrincipal(r.StartedBy)
 	if err != nil {
 		return denial{}, err
 	}

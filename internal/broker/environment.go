@@ -133,8 +133,9 @@ func (b *Broker) Members(ctx context.Context, who latchkey.Caller, ref string, p
 	return p, err
 }
 
-// SetMember gives the principal with an id, the user with a login or the group with
-// a name a role in an environment; role "" takes it away. The last admin stays.
+// SetMember gives the principal with an id, the user with a login, the service
+// principal with a client id or the group with a name a role in an environment; role
+// "" takes it away. The last admin stays.
 func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, principal string, role latchkey.EnvironmentRole) error {
 	return b.update(ctx, who, func(o *op) error {
 		e, err := o.environment(ref)

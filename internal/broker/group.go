@@ -202,8 +202,8 @@ func (o *op) groupAndMember(ref, member string) (g latchkey.Group, p db.Principa
 	return g, p, err
 }
 
-// principal returns the principal with an id, the user with a login, or the group
-// with a name.
+// principal returns the principal with an id, the user with a login, the service
+// principal with a client id, or the group with a name.
 func (o *op) principal(ref string) (db.Principal, error) {
 	p, err := o.Principal(ref)
 	if errors.Is(err, db.ErrNotFound) {

@@ -131,7 +131,7 @@ func (s *signIn) end(tx *db.Tx) error {
 	case !s.right || now.PasswordHash != s.account.PasswordHash:
 		s.refusal = unauthenticated("sign-in-refused", "the login or the password is wrong",
 			"check both, or ask a tenant admin for a new password")
-		if err := s.countFailure(tx); err != nil {
+		if err := o.countFailure(s.login); err != nil {
 			return err
 		}
 	case now.Disabled:
@@ -145,17 +145,19 @@ func (s *signIn) end(tx *db.Tx) error {
 	return tx.Record(e)
 }
 
-func (s *signIn) countFailure(tx *db.Tx) error {
-	if s.login == "" {
+// countFailure notes that signing in with a login has failed once more; with "" it
+// does nothing.
+func (o *op) countFailure(login string) error {
+	if login == "" {
 		return nil
 	}
-	f, err := tx.SignInFailures(s.login)
+	f, err := o.SignInFailures(login)
 	if err != nil {
 		return err
 	}
 	f.Count++
-	f.RetryAt = tx.Now.Add(retryWait(f.Count))
-	return tx.SetSignInFailures(s.login, f)
+	f.RetryAt = o.Now.Add(retryWait(f.Count))
+	return o.SetSignInFailures(login, f)
 }
 
 func (s *signIn) succeed(o *op, a db.Account) (err error) {

@@ -155,8 +155,16 @@ func (b *Broker) CreateToken(ctx context.Context, who latchkey.Caller, c latchke
 		return t, err
 	}
 	err = b.update(ctx, who, func(o *op) (err error) {
-		if _, err := o.self(); err != nil {
+		p, err := o.self()
+		if err != nil {
 			return err
+		}
+		if p.Kind == latchkey.PrincipalService {
+			return o.refuseWith(latchkey.ActTokenCreate, thing{kind: latchkey.KindToken, name: c.Name}, &latchkey.Error{
+				Kind: latchkey.ErrDenied, Code: "service-principal-token", Identity: string(who.ID), Check: string(latchkey.ActTokenCreate),
+				Msg:    "a service principal makes no API tokens, which would outlast its credentials: it signs in for one that lasts an hour",
+				Remedy: "sign in again with the service principal's credential",
+			})
 		}
 		if t, err = o.issue(who.ID, db.TokenAPI, prefixAPI, c.Name, time.Duration(c.ExpiresIn)); err != nil {
 			return err

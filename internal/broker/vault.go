@@ -195,9 +195,9 @@ func (b *Broker) AssignRole(ctx context.Context, who latchkey.Caller, vault stri
 		if err != nil {
 			return err
 		}
-		p, err := o.Principal(string(c.Principal))
+		p, err := o.principal(string(c.Principal))
 		if err != nil {
-			return asField(found(err, latchkey.KindUser), "principal", "there is no such principal")
+			return asField(err, "principal", "there is no such user, group or service principal")
 		}
 		a = latchkey.RoleAssignment{Principal: p.ID, PrincipalName: p.Name, Role: c.Role}
 		a.LimitTo(c.Object())

@@ -76,12 +76,13 @@ func (tx *Tx) EnvironmentUse(id latchkey.EnvironmentID) (n int, err error) {
 func (tx *Tx) Members(env latchkey.EnvironmentID, o latchkey.PageOptions) (latchkey.Page[latchkey.Member], error) {
 	var w where
 	w.add("m.environment_id = ?", env)
+	w.add("p.deleted_at IS NULL")
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
 	items, err := all(tx, func(s scanner) (m latchkey.Member, err error) {
-		return m, s.Scan(&m.Principal, &m.Name, &m.Role, timestamp{&m.CreatedAt})
-	}, `SELECT m.principal_id, p.name, m.role, m.created_at
-		FROM environment_members m JOIN principals p ON p.id = m.principal_id`+w.String()+
+		return m, s.Scan(&m.Principal, &m.Kind, &m.Name, &m.ClientID, &m.Role, timestamp{&m.CreatedAt})
+	}, `SELECT m.principal_id, p.kind, p.name, COALESCE(s.client_id, ''), m.role, m.created_at
+		FROM environment_members m JOIN principals p ON p.id = m.principal_id LEFT JOIN service_principals s ON s.id = p.id`+w.String()+
 		` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
 	return page(items, o, func(m latchkey.Member) (string, string) { return latchkey.SortKey(m.Name), string(m.Principal) }), err
 }

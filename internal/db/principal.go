@@ -26,7 +26,7 @@ func (p *Principal) dest() []any {
 func scanPrincipal(s scanner) (p Principal, err error) { return p, s.Scan(p.dest()...) }
 
 // Principal returns the principal with an id, or else the user with a login, or
-// ErrNotFound.
+// else the service principal with a client id, or ErrNotFound.
 func (tx *Tx) Principal(ref string) (Principal, error) {
 	ref = strings.ToLower(ref)
 	// An id comes first: a login may be shaped like one.
@@ -34,8 +34,20 @@ func (tx *Tx) Principal(ref string) (Principal, error) {
 	if !errors.Is(err, ErrNotFound) {
 		return p, err
 	}
-	return one(tx, scanPrincipal, `SELECT `+principalCols+` FROM users u JOIN principals p ON p.id = u.id
+	p, err = one(tx, scanPrincipal, `SELECT `+principalCols+` FROM users u JOIN principals p ON p.id = u.id
 		WHERE u.login = $1 AND p.deleted_at IS NULL`, ref)
+	if !errors.Is(err, ErrNotFound) || !latchkey.IsClientID(ref) {
+		return p, err
+	}
+	return one(tx, scanPrincipal, `SELECT `+principalCols+` FROM service_principals s JOIN principals p ON p.id = s.id
+		WHERE s.client_id = $1 AND p.deleted_at IS NULL`, ref)
+}
+
+// KnownPrincipal returns the principal with an id though it may be deleted, which
+// makes it Disabled.
+func (tx *Tx) KnownPrincipal(id latchkey.PrincipalID) (Principal, error) {
+	return one(tx, scanPrincipal, `SELECT p.id, p.kind, p.name, p.tenant_admin, p.disabled_at IS NOT NULL OR p.deleted_at IS NOT NULL
+		FROM principals p WHERE p.id = $1`, id)
 }
 
 // EnsurePrincipal stores a principal unless there is one with its id.

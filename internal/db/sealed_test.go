@@ -19,6 +19,10 @@ func TestSealedColumns(t *testing.T) {
 		"machines.seal_key":              "public",
 		"machine_sessions.release_nonce": "sent in the clear",
 
+		"service_principal_credentials.hash":        "hash",
+		"service_principal_credentials.certificate": "public",
+		"used_assertions.hash":                      "hash",
+
 		"vault_certificate_versions.leaf":  "public",
 		"vault_certificate_versions.chain": "public",
 		"vault_certificate_operations.csr": "public",

@@ -59,9 +59,15 @@ func (tx *Tx) Tokens(who latchkey.PrincipalID, o latchkey.PageOptions) (latchkey
 
 // CreateToken stores a new token under the hash of its value.
 func (tx *Tx) CreateToken(t latchkey.Token, kind TokenKind, hash []byte) error {
-	_, err := tx.exec(`INSERT INTO tokens (id, kind, principal_id, name, hash, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		t.ID, kind, t.Principal, t.Name, hash, ms(tx.Now), ms(t.ExpiresAt))
+	return tx.CreateServiceToken(t, kind, hash, "")
+}
+
+// CreateServiceToken is CreateToken for a service principal that signed in with a
+// credential.
+func (tx *Tx) CreateServiceToken(t latchkey.Token, kind TokenKind, hash []byte, proof latchkey.ServicePrincipalCredentialID) error {
+	_, err := tx.exec(`INSERT INTO tokens (id, kind, principal_id, name, hash, proof_id, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		t.ID, kind, t.Principal, t.Name, hash, proof, ms(tx.Now), ms(t.ExpiresAt))
 	return err
 }
 
@@ -85,6 +91,13 @@ func (tx *Tx) RevokeToken(who latchkey.PrincipalID, id latchkey.TokenID) (name s
 func (tx *Tx) RevokeSignIns(who latchkey.PrincipalID) (int64, error) {
 	return tx.exec(`UPDATE tokens SET revoked_at = $2 WHERE principal_id = $1 AND kind <> $3 AND revoked_at IS NULL AND expires_at > $2`,
 		who, ms(tx.Now), TokenAPI)
+}
+
+// RevokeSignInsBy revokes the sessions that a service principal signed in for with
+// a credential, and returns how many.
+func (tx *Tx) RevokeSignInsBy(who latchkey.PrincipalID, proof latchkey.ServicePrincipalCredentialID) (int64, error) {
+	return tx.exec(`UPDATE tokens SET revoked_at = $2 WHERE principal_id = $1 AND proof_id = $3 AND revoked_at IS NULL AND expires_at > $2`,
+		who, ms(tx.Now), proof)
 }
 
 // PurgeTokens deletes at most limit tokens that expired before a time, and

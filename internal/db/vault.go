@@ -114,11 +114,16 @@ func (tx *Tx) AnyVaultRoles(who latchkey.PrincipalID, id latchkey.VaultID) ([]la
 
 func scanVaultRole(s scanner) (r latchkey.VaultRole, err error) { return r, s.Scan(&r) }
 
-const assignmentCols = `a.id, a.principal_id, p.name, p.kind, a.role, a.collection, a.object, a.created_by, a.created_at`
+const assignmentCols = `a.id, a.principal_id, p.name, p.kind, COALESCE(s.client_id, ''), a.role, a.collection, a.object, a.created_by, a.created_at`
+
+// assignments are the role assignments that count: those of principals that are
+// not deleted.
+const assignments = ` FROM vault_role_assignments a JOIN principals p ON p.id = a.principal_id AND p.deleted_at IS NULL
+	LEFT JOIN service_principals s ON s.id = p.id`
 
 func scanAssignment(s scanner) (a latchkey.RoleAssignment, err error) {
 	var o latchkey.VaultObject
-	err = s.Scan(&a.ID, &a.Principal, &a.PrincipalName, &a.PrincipalKind, &a.Role, &o.In, &o.Name, &a.CreatedBy, timestamp{&a.CreatedAt})
+	err = s.Scan(&a.ID, &a.Principal, &a.PrincipalName, &a.PrincipalKind, &a.ClientID, &a.Role, &o.In, &o.Name, &a.CreatedBy, timestamp{&a.CreatedAt})
 	a.LimitTo(o)
 	return a, err
 }
@@ -132,21 +137,21 @@ func (tx *Tx) RoleAssignments(id latchkey.VaultID, o latchkey.PageOptions) (latc
 		w.add("a.id > ?", after)
 	}
 	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanAssignment, `SELECT `+assignmentCols+` FROM vault_role_assignments a JOIN principals p ON p.id = a.principal_id`+w.String()+
+	items, err := all(tx, scanAssignment, `SELECT `+assignmentCols+assignments+w.String()+
 		` ORDER BY a.id LIMIT `+w.last(), w.args...)
 	return page(items, o, func(a latchkey.RoleAssignment) (string, string) { return "", string(a.ID) }), err
 }
 
 // RoleAssignment returns a role assignment of a vault, or ErrNotFound.
 func (tx *Tx) RoleAssignment(vault latchkey.VaultID, id latchkey.RoleAssignmentID) (latchkey.RoleAssignment, error) {
-	return one(tx, scanAssignment, `SELECT `+assignmentCols+` FROM vault_role_assignments a JOIN principals p ON p.id = a.principal_id
+	return one(tx, scanAssignment, `SELECT `+assignmentCols+assignments+`
 		WHERE a.vault_id = $1 AND a.id = $2`, vault, id)
 }
 
 // AssignmentsOf returns the role assignments that hold for an object in a vault, or
 // for the vault itself: those of a principal and its groups, or all if who is "".
 func (tx *Tx) AssignmentsOf(vault latchkey.VaultID, object latchkey.VaultObject, who latchkey.PrincipalID) ([]latchkey.RoleAssignment, error) {
-	return all(tx, scanAssignment, mine+`SELECT `+assignmentCols+` FROM vault_role_assignments a JOIN principals p ON p.id = a.principal_id
+	return all(tx, scanAssignment, mine+`SELECT `+assignmentCols+assignments+`
 		WHERE a.vault_id = $2 AND (a.object_key = '' OR a.collection = $3 AND a.object_key = $4) AND ($1 = '' OR a.principal_id IN (SELECT id FROM mine)) ORDER BY a.id`,
 		who, vault, object.In, strings.ToLower(object.Name))
 }

@@ -14,6 +14,7 @@ import (
 	"latchkey.dev/internal/arm"
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/issuer"
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/latchkeytest/pg"
 	"latchkey.dev/internal/seal"
@@ -39,6 +40,10 @@ type Options struct {
 
 	// Idle leaves the background work out: nothing is checked, lost or purged.
 	Idle bool
+
+	// Issuers, when not nil, asks issuers for their keys; nil asks as the server
+	// does.
+	Issuers *http.Client
 
 	// OpenVault, when not nil, may return a vault in place of the real one.
 	// Returning nil leaves the real one.
@@ -142,6 +147,7 @@ func New(t testing.TB, o Options) *Service {
 	}
 	s.Broker, err = broker.New(ctx, broker.Config{
 		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), Inspect: s.inspect, VaultURL: vaultURL, Version: Version,
+		IssuerKeys: issuer.New(o.Issuers, o.Now).Keys,
 	})
 	if err != nil {
 		t.Fatal(err)

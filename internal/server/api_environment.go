@@ -38,7 +38,7 @@ func (s *server) members(ctx context.Context, who latchkey.Caller, in *listInEnv
 // InMember is the part of a request that names a member of an environment.
 type InMember struct {
 	InEnv
-	Principal string `path:"principal" doc:"id of a principal, or login of a user"`
+	Principal string `path:"principal" doc:"id of a principal, login of a user or client id of a service principal"`
 }
 
 type memberIn struct{ InMember }

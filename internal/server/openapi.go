@@ -35,6 +35,7 @@ func (s *server) apiConfig() huma.Config {
 				{Name: "Signing in", Description: "Accounts, tokens and one-time links of the caller."},
 				{Name: "Users", Description: "Local accounts."},
 				{Name: "Groups", Description: "Sets of principals, groups among them, that roles and shares are given to as one."},
+				{Name: "Service principals", Description: "Identities of programs that sign in by themselves, such as pipelines."},
 				{Name: "Azure", Description: "Which of Azure's tenants have their vaults read."},
 				{Name: "Environments", Description: "The workspaces that everything below lives in, and who has a role there."},
 				{Name: "Variables", Description: "Texts and references to secrets, under a unique name."},

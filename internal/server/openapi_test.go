@@ -71,6 +71,8 @@ func TestExamplesAreValid(t *testing.T) {
 		"createVault": &latchkey.EmbeddedVaultCreate{}, "assignRole": &latchkey.RoleAssignmentCreate{},
 		"addExternalIdentity": &latchkey.ExternalIdentity{}, "linkAzureTenant": &latchkey.AzureTenantLink{},
 		"setCertificateBindings": &latchkey.CertificateBindings{},
+		"createServicePrincipal": &latchkey.ServicePrincipalCreate{}, "updateServicePrincipal": &latchkey.ServicePrincipalUpdate{},
+		"addServicePrincipalCredential": &latchkey.ServicePrincipalCredentialCreate{}, "signInServicePrincipal": &serviceSignInBody{},
 	}
 	for id, text := range examples {
 		d := json.NewDecoder(strings.NewReader(text))

@@ -48,7 +48,8 @@ func (s *server) handleAll() {
 	t := "Signing in"
 	anyone(s, op{t, "POST /sign-in", "signIn", "Sign in with login and password", "Returns an API token of the account, valid for 12 hours. After several wrong passwords the account waits longer and longer."}, s.signIn)
 	caller(s, op{t, "POST /sign-in/link", "createSignInLink", "Make a one-time sign-in link", "The link signs the caller in to the pages. It works once, within ten minutes; its secret is in the fragment of the address, which browsers do not send."}, s.createSignInLink)
-	caller(s, op{t, "GET /me", "getMe", "Show the caller's own account", ""}, s.me)
+	anyone(s, op{t, "POST /sign-in/service-principal", "signInServicePrincipal", "Sign in as a service principal", "With one of its secrets, or an assertion that proves it. Returns an API token that is valid for one hour. After several wrong proofs the ones that follow wait longer and longer; a right one is always let in. Reasons of a refusal have the codes client-unknown, secret-wrong, secret-expired, assertion-invalid, assertion-expired, assertion-audience, federated-mismatch and issuer-unavailable."}, s.signInServicePrincipal)
+	caller(s, op{t, "GET /me", "getMe", "Show the caller's own account", "Of a user. A service principal sees itself in the list of service principals."}, s.me)
 	caller(s, op{t, "GET /me/notices", "listNotices", "List the caller's notices", "What others did with things of the caller's, such as taking one over; oldest first. They go after 90 days."}, s.notices)
 	caller(s, op{t, "DELETE /me/notices/{id}", "dismissNotice", "Put a notice away", ""}, s.dismissNotice)
 	caller(s, op{t, "GET /tokens", "listTokens", "List the caller's own API tokens", "Without their values, which are shown once."}, s.tokens)
@@ -73,6 +74,15 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /groups/{group}/members", "listGroupMembers", "List who is in a group", "By itself: members of groups in it are not listed. For tenant admins."}, s.groupMembers)
 	caller(s, op{t, "PUT /groups/{group}/members/{principal}", "addGroupMember", "Put a principal into a group", "A user, a service principal or another group. For tenant admins."}, s.addGroupMember)
 	caller(s, op{t, "DELETE /groups/{group}/members/{principal}", "removeGroupMember", "Take a principal out of a group", "What it had by the group it has no more, at once. For tenant admins."}, s.removeGroupMember)
+
+	t = "Service principals"
+	caller(s, op{t, "GET /service-principals", "listServicePrincipals", "List the service principals", "For tenant admins; a service principal sees itself."}, s.servicePrincipals)
+	caller(s, op{t, "POST /service-principals", "createServicePrincipal", "Make a service principal", "The identity of a program, such as a pipeline. It cannot sign in before it has a credential. For tenant admins."}, s.createServicePrincipal)
+	caller(s, op{t, "GET /service-principals/{id}", "getServicePrincipal", "Show a service principal", "With its credentials, never their values."}, s.servicePrincipal)
+	caller(s, op{t, "PATCH /service-principals/{id}", "updateServicePrincipal", "Change a service principal", "Disabling one ends its tokens and stops the releases of its runs at once. For tenant admins."}, s.updateServicePrincipal)
+	caller(s, op{t, "DELETE /service-principals/{id}", "deleteServicePrincipal", "Delete a service principal", "What it holds counts no more, at once. For tenant admins."}, s.deleteServicePrincipal)
+	caller(s, op{t, "POST /service-principals/{id}/credentials", "addServicePrincipalCredential", "Add a credential to a service principal", "A secret that the server makes, whose value is in this answer and nowhere else; a certificate, without its key; or tokens of another issuer, with exactly this subject and audience. At most 20 each. For tenant admins."}, s.addServicePrincipalCredential)
+	caller(s, op{t, "DELETE /service-principals/{id}/credentials/{cred}", "removeServicePrincipalCredential", "Remove a credential of a service principal", "API tokens that it was signed in for with it end at once. For tenant admins."}, s.removeServicePrincipalCredential)
 
 	t = "Azure"
 	caller(s, op{t, "GET /azure/tenants", "listAzureTenants", "List the linked Azure tenants", "For tenant admins. Vaults of other tenants are sent no token."}, s.azureTenants)

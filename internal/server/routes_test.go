@@ -13,7 +13,7 @@ import (
 var publicRoutes = []string{
 	"GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /docs", "GET /static/{name}",
 	"GET /sign-in", "POST /sign-in", "POST /sign-in/link", "POST /sign-out",
-	"POST /api/v1/sign-in", "POST /api/v1/agent/enrol", "POST /api/v1/agent/sessions",
+	"POST /api/v1/sign-in", "POST /api/v1/sign-in/service-principal", "POST /api/v1/agent/enrol", "POST /api/v1/agent/sessions",
 }
 
 var wildcard = regexp.MustCompile(`\{[^}]*\}`)

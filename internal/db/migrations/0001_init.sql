@@ -45,8 +45,49 @@ CREATE TABLE users (
 );
 CREATE UNIQUE INDEX users_login ON users (login);
 
--- Wrong passwords in a row. Logins that no account has are counted too, so that
--- being made to wait does not tell which ones exist.
+-- Programs that sign in by themselves. Ids of clients are in lower case. name_key is
+-- NULL when the principal is deleted: its name is free then.
+CREATE TABLE service_principals (
+    id          TEXT PRIMARY KEY REFERENCES principals (id),
+    client_id   TEXT NOT NULL,
+    name_key    TEXT,
+    description TEXT NOT NULL
+);
+CREATE UNIQUE INDEX service_principals_client ON service_principals (client_id);
+CREATE UNIQUE INDEX service_principals_name ON service_principals (name_key);
+
+-- How they prove themselves: by a secret, of which there is the hash, by the key of
+-- a certificate, which is here in DER, or by the tokens of another issuer.
+CREATE TABLE service_principal_credentials (
+    id           TEXT PRIMARY KEY,
+    principal_id TEXT NOT NULL REFERENCES service_principals (id),
+    kind         TEXT NOT NULL CHECK (kind IN ('secret', 'certificate', 'federated')),
+    name         TEXT NOT NULL,
+    hash         BYTEA,
+    certificate  BYTEA,
+    issuer       TEXT NOT NULL DEFAULT '',
+    subject      TEXT NOT NULL DEFAULT '',
+    audience     TEXT NOT NULL DEFAULT '',
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT,
+    last_used_at BIGINT,
+    CHECK ((kind = 'secret') = (hash IS NOT NULL) AND (kind = 'certificate') = (certificate IS NOT NULL))
+);
+CREATE INDEX service_principal_credentials_principal ON service_principal_credentials (principal_id, id);
+
+-- Ids of the assertions that service principals have signed in with, by their
+-- hashes, until they expire: each works once, at any server.
+CREATE TABLE used_assertions (
+    principal_id TEXT NOT NULL REFERENCES service_principals (id),
+    hash         BYTEA NOT NULL,
+    expires_at   BIGINT NOT NULL,
+    PRIMARY KEY (principal_id, hash)
+);
+CREATE INDEX used_assertions_expires ON used_assertions (expires_at);
+
+-- Wrong passwords in a row, and wrong proofs of service principals, whose login is
+-- "sp:" and the client id. What no account has is counted too, so that being made
+-- to wait does not tell which ones exist.
 CREATE TABLE sign_in_failures (
     login    TEXT PRIMARY KEY,
     failures BIGINT NOT NULL,
@@ -86,12 +127,14 @@ CREATE TABLE group_members (
 CREATE INDEX group_members_member ON group_members (member_id);
 
 -- API tokens, browser sessions and one-time sign-in links, told apart by kind.
+-- proof_id is the credential that a service principal signed in with, or ''.
 CREATE TABLE tokens (
     id           TEXT PRIMARY KEY,
     kind         TEXT NOT NULL CHECK (kind IN ('api', 'session', 'link')),
     principal_id TEXT NOT NULL REFERENCES principals (id),
     name         TEXT NOT NULL,
     hash         BYTEA NOT NULL,
+    proof_id     TEXT NOT NULL DEFAULT '',
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT NOT NULL,
     last_used_at BIGINT,
