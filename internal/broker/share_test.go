@@ -509,3 +509,54 @@ func TestGroups(t *testing.T) {
 		group("Finance") // the name is free again
 	})
 }
+
+// TestConnectionOfServicePrincipal gives a program a connection, which it starts runs
+// through, and takes it away while one is under way.
+func TestConnectionOfServicePrincipal(t *testing.T) {
+	latchkeytest.EachDB(t, func(t *testing.T, url string) {
+		s := newSharing(t, url)
+		ctx := t.Context()
+		p, err := s.Broker.CreateServicePrincipal(ctx, s.Admin, latchkey.ServicePrincipalCreate{DisplayName: "Nightly"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		program := latchkey.Caller{ID: p.ID, Kind: latchkey.PrincipalService, Name: p.DisplayName}
+		if err := s.Broker.SetMember(ctx, s.Admin, s.Env, p.ClientID, latchkey.EnvUser); err != nil {
+			t.Fatal(err)
+		}
+		start := func() error {
+			_, err := s.Broker.StartRun(ctx, program, s.Env, latchkey.RunCreate{Flow: s.Flow.ID, Connection: s.Connection.ID})
+			return err
+		}
+		s.Share(t, latchkey.KindFlow, string(s.Flow.ID), p.ClientID, latchkey.RoleUser)
+		wantField(t, start(), "connection", "no such connection")
+		conn := func(role latchkey.Role) error {
+			_, err := s.Broker.SetShare(ctx, s.Admin, s.Env, latchkey.KindConnection, string(s.Connection.ID), p.ClientID, latchkey.ShareSet{Role: role})
+			return err
+		}
+		wantField(t, conn(latchkey.RoleUserShare), "role", "must be one of")
+		if err := conn(latchkey.RoleUser); err != nil {
+			t.Fatal(err)
+		}
+		if err := start(); err != nil {
+			t.Fatal(err)
+		}
+		run := s.Chain.Machine.Claim(t)
+		if _, _, err := s.Chain.Machine.Get(t, run, s.Credential.ID); err != nil {
+			t.Errorf("the secret of the connection's owner, for a run that a program started: %v", err)
+		}
+		r, err := s.Broker.Run(ctx, program, s.Env, run.Run)
+		if err != nil || r.Owner != s.Admin.ID || r.StartedBy != p.ID {
+			t.Errorf("run = owner %s, started by %s, %v; want the connection's owner and the program", r.Owner, r.StartedBy, err)
+		}
+		_, err = s.Broker.UpdateConnection(ctx, program, s.Env, s.Connection.ID, latchkey.ConnectionUpdate{Name: new("mine")})
+		wantCode(t, err, latchkey.ErrDenied, "not-authorized")
+		_, err = s.Broker.SetShare(ctx, program, s.Env, latchkey.KindConnection, string(s.Connection.ID), p.ClientID, latchkey.ShareSet{Role: latchkey.RoleUser})
+		wantCode(t, err, latchkey.ErrDenied, "not-authorized")
+		if _, err := s.Broker.Unshare(ctx, s.Admin, s.Env, latchkey.KindConnection, string(s.Connection.ID), string(p.ID), nil); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = s.Chain.Machine.Get(t, run, s.Credential.ID)
+		wantDenied(t, err, "starter-lost-access")
+	})
+}
