@@ -48,6 +48,7 @@ func (c *call) token(ctx context.Context) (any, error) {
 		ClientID: req.clientID, Secret: req.secret, Assertion: req.assertion,
 		// RFC 7523, section 3: the token endpoint, or the issuer.
 		Audiences: []string{at + "/oauth2/v2.0/token", at + "/v2.0", at},
+		Again:     true, // Microsoft's libraries for JavaScript and Python send theirs until it ends (Entra: as often as they like)
 		Address:   addressOf(c.r), RequestID: c.trace,
 	})
 	if err != nil {
