@@ -205,34 +205,43 @@ func (c *call) instance() (any, error) {
 	if endpoint == "" {
 		return nil, missing("authorization_endpoint")
 	}
-	if answer, ok := Instance(endpoint, c.Domain, c.Tenant); ok {
+	if answer, ok := Instance(endpoint, c.Domain); ok {
 		return answer, nil
 	}
 	return nil, refuse(http.StatusBadRequest, "invalid_instance", 50049, "Unknown or invalid instance. The only one here is %s.", c.base())
 }
 
 // Instance returns the answer of instance discovery about an authorization
-// endpoint, or false if that is not below [Authority]. Microsoft's library for
-// Python leaves the port out.
-func Instance(endpoint, domain, tenant string) (answer any, ok bool) {
+// endpoint, or false if that is not one below the face's address. Whether it has the
+// endpoint's tenant is not looked at. Microsoft's library for Python leaves the port
+// out.
+func Instance(endpoint, domain string) (answer any, ok bool) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "https" || u.User != nil {
 		return nil, false
 	}
+	tenant, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	at := Authority(strings.TrimSuffix(strings.ToLower(domain), ":443"), tenant)
 	ours, err := url.Parse(at)
-	if err != nil || !strings.EqualFold(u.Hostname(), ours.Hostname()) || u.Port() != "" && u.Port() != cmp.Or(ours.Port(), "443") {
+	if err != nil || !tenantRE.MatchString(tenant) || !strings.EqualFold(u.Hostname(), ours.Hostname()) || u.Port() != "" && u.Port() != cmp.Or(ours.Port(), "443") {
 		return nil, false
-	}
-	names := []string{ours.Host}
-	if ours.Port() != "" {
-		names = append(names, ours.Hostname())
 	}
 	return map[string]any{
 		"tenant_discovery_endpoint": at + "/v2.0/.well-known/openid-configuration",
 		"api-version":               "1.1",
-		"metadata":                  []any{map[string]any{"preferred_network": ours.Host, "preferred_cache": ours.Host, "aliases": names}},
+		"metadata":                  Metadata(domain),
 	}, true
+}
+
+// Metadata returns the part of an answer of instance discovery that says under
+// which names authorities are known: the face's own.
+func Metadata(domain string) any {
+	host := Host + "." + strings.TrimSuffix(strings.ToLower(domain), ":443")
+	names := []string{host}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		names = append(names, name)
+	}
+	return []any{map[string]any{"preferred_network": host, "preferred_cache": host, "aliases": names}}
 }
 
 // faultOf returns err as Entra ID would put it.
@@ -255,6 +264,9 @@ func (c *call) faultOf(ctx context.Context, err error) *fault {
 	}
 	return f
 }
+
+// tenantRE is what a tenant may be called: a GUID, a domain or a word.
+var tenantRE = regexp.MustCompile(`^[0-9A-Za-z.-]{1,100}$`)
 
 var guidRE = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 

@@ -148,7 +148,7 @@ func (f *face) others(w http.ResponseWriter, r *http.Request) {
 	switch r.Host + r.URL.Path {
 	case "login.microsoftonline.com/common/discovery/instance":
 		var ok bool
-		if answer, ok = login.Instance(r.URL.Query().Get("authorization_endpoint"), f.domain, f.Broker.Tenant()); !ok {
+		if answer, ok = login.Instance(r.URL.Query().Get("authorization_endpoint"), f.domain); !ok {
 			http.NotFound(w, r)
 			return
 		}
@@ -673,7 +673,8 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 	for endpoint, want := range map[string]int{
-		at + "/oauth2/v2.0/authorize": 200,
+		"https://login." + f.domain + "//oauth2/v2.0/authorize":                                      400,
+		at + "/oauth2/v2.0/authorize":                                                                200,
 		"https://login.vault.localhost/" + f.Broker.Tenant() + "/oauth2/v2.0/authorize":              200, // the library for Python
 		"https://login.vault.localhost:1/x/oauth2/v2.0/authorize":                                    400,
 		"https://login.evil.example/x/oauth2/v2.0/authorize":                                         400,

@@ -3,9 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -13,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,17 +45,22 @@ func names(of []language) string {
 
 // A script is one file of every language, and the names of its cases.
 type script struct {
-	name  string
-	cases []string
+	name     string
+	asClient bool // the script signs in by itself, as a service principal
+	cases    []string
 }
 
 var scripts = []script{
-	{"vault", []string{
+	{"vault", false, []string{
 		"secret set and get", "secret versions", "secret list", "secret update", "secret names in another case", "secret disabled",
 		"secret delete, recover and purge", "secret backup and restore", "secret not found", "secret conflict", "secret bad name",
 		"certificate create self-signed", "certificate policy", "certificate import PFX", "certificate import PEM", "certificate linked secret",
 		"certificate list, versions and update", "certificate operation", "certificate delete, recover and purge", "certificate backup and restore",
 		"certificate issuers", "certificate contacts", "certificate not found", "certificate conflict", "denied without a role",
+	}},
+	{"login", true, []string{
+		"sign in by default", "sign in with a secret", "sign in with a certificate", "sign in for several scopes",
+		"sign in, wrong secret", "sign in, wrong tenant", "sign in, wrong scope", "sign in, wrong assertion",
 	}},
 }
 
@@ -65,12 +70,14 @@ func npmInstall(ctx context.Context, dir string) error {
 	return command(ctx, "npm", "--prefix", dir, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error").Run()
 }
 
-// A world is what scripts find: their own vault each, one in which they may do
-// nothing, and certificates.
+// A world is what scripts find: a vault of their language's, one in which they may
+// do nothing, a service principal, and certificates.
 type world struct {
 	*program
-	dir    string // of temporary files
-	denied vault
+	dir      string // of temporary files
+	denied   vault
+	client   struct{ ID, ClientID string }
+	password string // of the service principal
 }
 
 // importPassword is the password of the certificate to import.
@@ -94,9 +101,12 @@ func (p *program) prepare(ctx context.Context, dir string) (w *world, err error)
 			return nil, fmt.Errorf("remove a role in a vault: %w", err)
 		}
 	}
-	key, cert, text, err := newCertificate()
+	key, cert, text, err := newCertificate("import.example")
 	if err != nil {
 		return nil, err
+	}
+	if err := w.createClient(ctx); err != nil {
+		return nil, fmt.Errorf("make a service principal: %w", err)
 	}
 	pfx, err := pkcs12.Modern2023.Encode(key, cert, nil, importPassword)
 	if err != nil {
@@ -108,14 +118,38 @@ func (p *program) prepare(ctx context.Context, dir string) (w *world, err error)
 	)
 }
 
+// createClient makes a service principal with a secret and a certificate.
+func (w *world) createClient(ctx context.Context) error {
+	const name = "conformance"
+	if err := w.ask(ctx, &w.client, "service-principal", "create", name); err != nil {
+		return err
+	}
+	_, _, text, err := newCertificate("client.example")
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(w.dir, "client.pem")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return err
+	}
+	var added struct{ Secret string }
+	if err := w.ask(ctx, &added, "service-principal", "credential", "add-certificate", name, file); err != nil {
+		return err
+	}
+	err = w.ask(ctx, &added, "service-principal", "credential", "add-secret", name)
+	w.password = added.Secret
+	return err
+}
+
 // newCertificate makes a key and its certificate, which are also returned as PEM.
-func newCertificate() (*ecdsa.PrivateKey, *x509.Certificate, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// Microsoft's credentials take RSA only.
+func newCertificate(name string) (*rsa.PrivateKey, *x509.Certificate, []byte, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	now := time.Now()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "import.example"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, 30)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, 30)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, nil, nil, err
@@ -144,9 +178,22 @@ func (w *world) try(ctx context.Context, l language, from string) (line string, 
 			return "", false, fmt.Errorf("install the clients: %w", err)
 		}
 	}
+	v, err := w.createVault(ctx, l.name)
+	if err != nil {
+		return "", false, err
+	}
+	// What the service principal may read, and may not change.
+	set := w.admin(ctx, "vault", "secret", "set", l.name, "known", "--quiet")
+	set.Stdin = strings.NewReader("a value")
+	for _, cmd := range []*exec.Cmd{set, w.admin(ctx, "vault", "role", "assign", l.name, w.client.ID, "Key Vault Secrets User", "--quiet")} {
+		cmd.Stdout = nil
+		if err := cmd.Run(); err != nil {
+			return "", false, fmt.Errorf("%v: %w", cmd.Args[len(cmd.Args)-5:], err)
+		}
+	}
 	passed, of := 0, 0
 	for _, s := range scripts {
-		n, err := w.run(ctx, l, s, filepath.Join(dir, s.name+l.suffix))
+		n, err := w.run(ctx, l, s, filepath.Join(dir, s.name+l.suffix), v.URL)
 		if err != nil {
 			return "", false, fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -157,13 +204,15 @@ func (w *world) try(ctx context.Context, l language, from string) (line string, 
 
 // run runs a script and returns how many of its cases passed. It prints the
 // names of the others; what went wrong the script itself has told.
-func (w *world) run(ctx context.Context, l language, s script, path string) (passed int, err error) {
-	v, err := w.createVault(ctx, l.name)
-	if err != nil {
-		return 0, err
+func (w *world) run(ctx context.Context, l language, s script, path, vault string) (passed int, err error) {
+	args := []string{"vault", "env", "--", l.command, path}
+	env := os.Environ()
+	if s.asClient {
+		args = slices.Insert(args, 2, "--service-principal")
+		env = append(env, "AZURE_CLIENT_ID="+w.client.ClientID, "AZURE_CLIENT_SECRET="+w.password)
 	}
-	cmd := w.admin(ctx, "vault", "env", "--", l.command, path)
-	cmd.Env = append(os.Environ(), "VAULT_URL="+v.URL, "DENIED_URL="+w.denied.URL, "FIXTURES="+w.dir, "IMPORT_PASSWORD="+importPassword)
+	cmd := w.admin(ctx, args...)
+	cmd.Env = append(env, "VAULT_URL="+vault, "DENIED_URL="+w.denied.URL, "FIXTURES="+w.dir, "IMPORT_PASSWORD="+importPassword)
 	cmd.Stdout = nil
 	out, err := cmd.StdoutPipe()
 	if err != nil {
