@@ -46,7 +46,7 @@ Tokens are made one at a time when the command asks, and last an hour. Signals a
 passed on, the exit code is the command's, and the temporary files are removed at the
 end. Vault addresses are in latchkey vault list.
 
-With --service-principal the command signs in by itself, as it would in Azure, and not
+With --as-service-principal the command signs in by itself, as it would in Azure, and not
 as you: with AZURE_CLIENT_ID and either AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH
 or AZURE_FEDERATED_TOKEN_FILE, or with a credential of its own making. In place of
 IDENTITY_… it finds
@@ -67,12 +67,12 @@ signs in to Azure itself can therefore not be run so.`
 func (a *app) vaultEnvCommand() *cobra.Command {
 	var asService bool
 	cmd := &cobra.Command{
-		Use:                   "env [--service-principal] -- COMMAND [ARGUMENT…]",
+		Use:                   "env [--as-service-principal] -- COMMAND [ARGUMENT…]",
 		Short:                 "run a program whose Azure SDK then finds the embedded vaults",
 		Long:                  vaultEnvHelp,
 		DisableFlagsInUseLine: true,
 		Example: `  latchkey vault env -- python3 read_secret.py
-  AZURE_CLIENT_ID=… AZURE_CLIENT_SECRET=… latchkey vault env --service-principal -- node job.mjs`,
+  AZURE_CLIENT_ID=… AZURE_CLIENT_SECRET=… latchkey vault env --as-service-principal -- node job.mjs`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cli.Hint(cli.Usagef("the command to run is missing"), "latchkey vault env -- COMMAND")
@@ -87,7 +87,7 @@ func (a *app) vaultEnvCommand() *cobra.Command {
 			return a.vaultEnv(cmd.Context(), c, asService, args)
 		},
 	}
-	cmd.Flags().BoolVar(&asService, "service-principal", false, "the command signs in by itself, as a service principal")
+	cmd.Flags().BoolVar(&asService, "as-service-principal", false, "the command signs in by itself, as a service principal")
 	return cmd
 }
 

@@ -61,7 +61,7 @@ func startDiscovery(ctx context.Context, g *errgroup.Group, at client.VaultConne
 func refuseDiscovery(w http.ResponseWriter, at client.VaultConnection) {
 	sendDiscovery(w, http.StatusNotFound, map[string]string{
 		"error": "not_found",
-		"error_description": "This is not " + discoveryHost + " but latchkey vault env --service-principal, which answers in its place what Microsoft's libraries ask about " +
+		"error_description": "This is not " + discoveryHost + " but latchkey vault env --as-service-principal, which answers in its place what Microsoft's libraries ask about " +
 			at.Authority + ", and nothing else. A program that also signs in to Azure cannot be run by it.",
 	})
 }

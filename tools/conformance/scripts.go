@@ -208,7 +208,7 @@ func (w *world) run(ctx context.Context, l language, s script, path, vault strin
 	args := []string{"vault", "env", "--", l.command, path}
 	env := os.Environ()
 	if s.asClient {
-		args = slices.Insert(args, 2, "--service-principal")
+		args = slices.Insert(args, 2, "--as-service-principal")
 		env = append(env, "AZURE_CLIENT_ID="+w.client.ClientID, "AZURE_CLIENT_SECRET="+w.password)
 	}
 	cmd := w.admin(ctx, args...)

@@ -1,5 +1,5 @@
 """Microsoft's credentials of service principals for Python, unmodified, with the
-variables that latchkey vault env --service-principal sets. They read the secret
+variables that latchkey vault env --as-service-principal sets. They read the secret
 "known" of the vault VAULT_URL, in which the principal may read secrets. FIXTURES is
 a folder with the principal's certificate."""
 
