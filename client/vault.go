@@ -61,6 +61,11 @@ type VaultConnection struct {
 	Address string `json:"address"`
 	Domain  string `json:"domain"` // with the port
 	CAPEM   string `json:"caPem"`
+
+	// Authority is where service principals get tokens for the embedded vaults, and
+	// Tenant the id of the installation there.
+	Authority string `json:"authority"`
+	Tenant    string `json:"tenantId"`
 }
 
 // VaultConnection returns how to reach the embedded vaults.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // The kinds of failure that callers tell apart with [errors.Is]. Any error that
@@ -36,6 +37,8 @@ type Error struct {
 	Identity string
 	Check    string
 	Remedy   string
+
+	RetryAt time.Time // from when on trying again may help; zero is not known
 }
 
 // A FieldError is one fault of one field of a request. Message never repeats

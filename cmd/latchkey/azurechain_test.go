@@ -36,7 +36,7 @@ func TestAzureChain(t *testing.T) {
 	if _, err := s.Broker.SetSecret(t.Context(), s.Admin, "books", "password", latchkey.NewSecret("canary-in-azure"), latchkey.SecretAttributes{Enabled: true}); err != nil {
 		t.Fatal(err)
 	}
-	vaults, err := keyvault.New(keyvault.Config{Broker: s.Broker, Domain: "vault.cloud.example", Tenant: s.Broker.Tenant()})
+	vaults, err := keyvault.New(keyvault.Config{Broker: s.Broker, Domain: "vault.cloud.example", Tenant: s.Broker.Tenant(), Authority: "https://login.cloud.example/" + s.Broker.Tenant()})
 	if err != nil {
 		t.Fatal(err)
 	}

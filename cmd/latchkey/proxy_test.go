@@ -26,7 +26,7 @@ func TestVaultProxy(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var g errgroup.Group
-	proxy, err := startVaultProxy(ctx, &g, nil, vault.Listener.Addr().String(), "vault.localhost:8443")
+	proxy, err := startVaultProxy(ctx, &g, nil, vault.Listener.Addr().String(), "vault.localhost:8443", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

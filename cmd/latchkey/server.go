@@ -27,6 +27,7 @@ import (
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/issuer"
 	"latchkey.dev/internal/keyvault"
+	"latchkey.dev/internal/login"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/server"
 	"latchkey.dev/internal/vault/azure"
@@ -134,12 +135,17 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	vaultHandler, err := keyvault.New(keyvault.Config{Broker: s.broker, Log: s.log, Domain: s.vaultDomain(), Tenant: s.broker.Tenant()})
+	tenant, authority := s.broker.Tenant(), login.Authority(s.vaultDomain(), s.broker.Tenant())
+	vaultHandler, err := keyvault.New(keyvault.Config{Broker: s.broker, Log: s.log, Domain: s.vaultDomain(), Tenant: tenant, Authority: authority})
 	if err != nil {
 		return nil, err
 	}
 	readers.handler, readers.token, readers.url = vaultHandler, s.broker.ServiceVaultToken, s.vaultURL
-	armHandler, err := arm.New(arm.Config{Broker: s.broker, Log: s.log, Tenant: s.broker.Tenant(), VaultURL: s.vaultURL})
+	armHandler, err := arm.New(arm.Config{Broker: s.broker, Log: s.log, Tenant: tenant, Authority: authority, VaultURL: s.vaultURL})
+	if err != nil {
+		return nil, err
+	}
+	loginHandler, err := login.New(login.Config{Broker: s.broker, Log: s.log, Domain: s.vaultDomain(), Tenant: tenant})
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +154,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	handler, err := server.New(server.Config{
 		Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Registry: s.metrics.Registry,
-		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(),
+		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(), VaultAuthority: s.vaultURL(login.Host),
 		Secure: c.TLSCert != "" || hasScheme(c.PublicURL, "https"), Host: s.hostFindings,
 	})
 	if err != nil {
@@ -164,9 +170,10 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if err := s.writeFiles(ctx); err != nil {
 		return nil, err
 	}
+	faces := map[string]http.Handler{arm.Host: armHandler, login.Host: loginHandler}
 	s.run(ctx,
 		serving{handler, s.main, mainTLS},
-		serving{byHost(arm.Host, armHandler, vaultHandler), s.vaults, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.newCertificates().get}})
+		serving{byHost(faces, vaultHandler), s.vaults, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.newCertificates().get}})
 	return s, nil
 }
 
@@ -250,11 +257,12 @@ func (s *service) writeFiles(ctx context.Context) error {
 	return nil
 }
 
-// byHost hands requests to one handler whose host begins with a label, and all
-// others to another.
-func byHost(label string, its, others http.Handler) http.Handler {
+// byHost hands each request to the handler of the label that its host begins with,
+// and those of other labels to another handler.
+func byHost(labels map[string]http.Handler, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if first, _, _ := strings.Cut(r.Host, "."); strings.EqualFold(first, label) {
+		first, _, _ := strings.Cut(r.Host, ".")
+		if its, ok := labels[strings.ToLower(first)]; ok {
 			its.ServeHTTP(w, r)
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -43,15 +44,35 @@ What it sets for the command, and why:
 
 Tokens are made one at a time when the command asks, and last an hour. Signals are
 passed on, the exit code is the command's, and the temporary files are removed at the
-end. Vault addresses are in latchkey vault list.`
+end. Vault addresses are in latchkey vault list.
+
+With --as-service-principal the command signs in by itself, as it would in Azure, and not
+as you: with AZURE_CLIENT_ID and either AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH
+or AZURE_FEDERATED_TOKEN_FILE, or with a credential of its own making. In place of
+IDENTITY_… it finds
+
+  AZURE_AUTHORITY_HOST         where service principals get tokens for the vaults:
+                               https://login.{domain}
+  AZURE_TENANT_ID              the id of the installation
+  AZURE_TOKEN_CREDENTIALS      EnvironmentCredential or WorkloadIdentityCredential, by
+                               what is set
+
+Microsoft's libraries know their own authorities only, and ask login.microsoftonline.com
+about any other before they sign in there. For the command, this process stands in for
+that host: it answers for the vaults' authority, and 404 to all else. Its certificate is
+of an authority that was made for this run, whose key never leaves this process, that can
+vouch for no other host, and that is in the temporary files alone. A program that also
+signs in to Azure itself can therefore not be run so.`
 
 func (a *app) vaultEnvCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:                   "env -- COMMAND [ARGUMENT…]",
+	var asService bool
+	cmd := &cobra.Command{
+		Use:                   "env [--as-service-principal] -- COMMAND [ARGUMENT…]",
 		Short:                 "run a program whose Azure SDK then finds the embedded vaults",
 		Long:                  vaultEnvHelp,
 		DisableFlagsInUseLine: true,
-		Example:               `  latchkey vault env -- python3 read_secret.py`,
+		Example: `  latchkey vault env -- python3 read_secret.py
+  AZURE_CLIENT_ID=… AZURE_CLIENT_SECRET=… latchkey vault env --as-service-principal -- node job.mjs`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cli.Hint(cli.Usagef("the command to run is missing"), "latchkey vault env -- COMMAND")
@@ -63,19 +84,26 @@ func (a *app) vaultEnvCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.vaultEnv(cmd.Context(), c, args)
+			return a.vaultEnv(cmd.Context(), c, asService, args)
 		},
 	}
+	cmd.Flags().BoolVar(&asService, "as-service-principal", false, "the command signs in by itself, as a service principal")
+	return cmd
 }
 
-func (a *app) vaultEnv(ctx context.Context, c *client.Client, command []string) (err error) {
+func (a *app) vaultEnv(ctx context.Context, c *client.Client, asService bool, command []string) (err error) {
 	at, err := c.VaultConnection(ctx)
 	if err != nil {
 		return err
 	}
-	// Whoever may not have a token is told so before the command starts.
-	if _, err := c.VaultToken(ctx); err != nil {
-		return err
+	var signIn map[string]string
+	var unset []string
+	if asService {
+		if signIn, unset, err = a.signInVariables(at); err != nil {
+			return err
+		}
+	} else if _, err := c.VaultToken(ctx); err != nil {
+		return err // whoever may not have a token is told so before the command starts
 	}
 	dir, err := os.MkdirTemp("", "latchkey-env-")
 	if err != nil {
@@ -87,11 +115,25 @@ func (a *app) vaultEnv(ctx context.Context, c *client.Client, command []string) 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var g errgroup.Group
 	defer func() { cancel(); err = errors.Join(err, g.Wait()) }()
-	proxy, err := startVaultProxy(ctx, &g, a.Environ, vaultAddress(at.Address, c.Server()), at.Domain)
-	if err != nil {
-		return err
+	hosts := []string{at.Domain} // that NO_PROXY must not lead past the proxy
+	var standIns map[string]string
+	if asService {
+		address, ca, err := startDiscovery(ctx, &g, at)
+		if err != nil {
+			return err
+		}
+		at.CAPEM += "\n" + ca
+		hosts, standIns = append(hosts, discoveryHost), map[string]string{discoveryHost + ":443": address}
+	} else {
+		identity, err := startIdentity(ctx, &g, c)
+		if err != nil {
+			return err
+		}
+		signIn = map[string]string{
+			"IDENTITY_ENDPOINT": identity.endpoint, "IDENTITY_HEADER": identity.header, "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
+		}
 	}
-	identity, err := startIdentity(ctx, &g, c)
+	proxy, err := startVaultProxy(ctx, &g, a.Environ, vaultAddress(at.Address, c.Server()), at.Domain, standIns)
 	if err != nil {
 		return err
 	}
@@ -99,12 +141,11 @@ func (a *app) vaultEnv(ctx context.Context, c *client.Client, command []string) 
 	if err != nil {
 		return err
 	}
+	maps.Copy(set, signIn)
 	set["HTTPS_PROXY"], set["https_proxy"] = proxy, proxy
-	noProxy := withoutDomain(firstOf(a.Getenv("no_proxy"), a.Getenv("NO_PROXY")), at.Domain)
+	noProxy := withoutDomain(firstOf(a.Getenv("no_proxy"), a.Getenv("NO_PROXY")), hosts...)
 	set["NO_PROXY"], set["no_proxy"] = noProxy, noProxy
-	set["IDENTITY_ENDPOINT"], set["IDENTITY_HEADER"] = identity.endpoint, identity.header
-	set["AZURE_TOKEN_CREDENTIALS"] = "ManagedIdentityCredential"
-	return a.runCommandWith(command, set)
+	return a.runCommandWith(command, set, unset...)
 }
 
 // certificateFiles writes the files of certificates and returns the variables
@@ -160,17 +201,22 @@ func systemRoots(given string) (string, error) {
 }
 
 // withoutDomain returns a list such as NO_PROXY holds, without the entries that
-// cover the vaults, and with this machine's address, where the identity is.
-func withoutDomain(list, domain string) string {
-	host, _, err := net.SplitHostPort(domain)
-	if err != nil {
-		host = domain
+// cover some hosts or what is below them, and with this machine's address, where the
+// identity is.
+func withoutDomain(list string, domains ...string) string {
+	var hosts []string
+	for _, d := range domains {
+		host, _, err := net.SplitHostPort(d)
+		if err != nil {
+			host = d
+		}
+		hosts = append(hosts, "."+host)
 	}
 	kept := []string{}
 	for _, e := range strings.Split(list, ",") {
 		e = strings.TrimSpace(e)
 		name := strings.ToLower(strings.TrimPrefix(strings.TrimPrefix(e, "*"), "."))
-		if e == "" || name == "" || ("."+host) == "."+name || strings.HasSuffix("."+host, "."+name) {
+		if e == "" || name == "" || slices.ContainsFunc(hosts, func(host string) bool { return strings.HasSuffix(host, "."+name) }) {
 			continue
 		}
 		kept = append(kept, e)
@@ -190,15 +236,15 @@ func notStarted(err error) cli.ExitCode {
 	return 126
 }
 
-// runCommandWith runs a program with more environment variables, and returns
-// its exit code.
-func (a *app) runCommandWith(command []string, set map[string]string) error {
+// runCommandWith runs a program with more environment variables, and without some,
+// and returns its exit code.
+func (a *app) runCommandWith(command []string, set map[string]string, unset ...string) error {
 	child := exec.Command(command[0], command[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = a.In, a.Out, a.Err
 	child.Env = slices.DeleteFunc(slices.Clone(a.Environ), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
 		_, ours := set[name]
-		return ours
+		return ours || slices.Contains(unset, name)
 	})
 	for name, value := range set {
 		child.Env = append(child.Env, name+"="+value)

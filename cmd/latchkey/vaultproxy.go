@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -29,8 +30,9 @@ const proxyUser = "latchkey"
 
 // A vaultProxy is an HTTP proxy for CONNECT only.
 type vaultProxy struct {
-	vaults   string // address of the embedded vaults
-	domain   string // below which their names are, with the port
+	vaults   string            // address of the embedded vaults
+	domain   string            // below which their names are, with the port
+	standIns map[string]string // other hosts with their ports → address of what stands in for them
 	upstream func(*url.URL) (*url.URL, error)
 	dialer   net.Dialer
 	password string          // that clients give: other users of this machine reach the address too
@@ -39,7 +41,7 @@ type vaultProxy struct {
 
 // startVaultProxy starts the proxy, which lives until ctx ends, and returns its
 // address with the user and password to give.
-func startVaultProxy(ctx context.Context, g *errgroup.Group, environ []string, vaults, domain string) (string, error) {
+func startVaultProxy(ctx context.Context, g *errgroup.Group, environ []string, vaults, domain string, standIns map[string]string) (string, error) {
 	if !strings.Contains(domain, ":") {
 		domain += ":443"
 	}
@@ -55,17 +57,22 @@ func startVaultProxy(ctx context.Context, g *errgroup.Group, environ []string, v
 	}
 	password := rand.Text()
 	conf := httpproxy.Config{HTTPSProxy: env("HTTPS_PROXY", "https_proxy"), NoProxy: env("NO_PROXY", "no_proxy")}
-	p := &vaultProxy{vaults: vaults, domain: strings.ToLower(domain), upstream: conf.ProxyFunc(), dialer: net.Dialer{Timeout: proxyTimeout}, password: password, ctx: ctx}
-	address, err := serveLoopback(ctx, g, p)
+	p := &vaultProxy{
+		vaults: vaults, domain: strings.ToLower(domain), standIns: standIns, upstream: conf.ProxyFunc(), dialer: net.Dialer{Timeout: proxyTimeout}, password: password, ctx: ctx,
+	}
+	address, err := serveLoopback(ctx, g, p, nil)
 	return strings.Replace(address, "http://", "http://"+proxyUser+":"+password+"@", 1), err
 }
 
-// serveLoopback serves h on a free port of this machine until ctx ends, and
-// returns the address.
-func serveLoopback(ctx context.Context, g *errgroup.Group, h http.Handler) (string, error) {
+// serveLoopback serves h on a free port of this machine until ctx ends, with TLS
+// unless secure is nil, and returns the address as http://….
+func serveLoopback(ctx context.Context, g *errgroup.Group, h http.Handler, secure *tls.Config) (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
+	}
+	if secure != nil {
+		l = tls.NewListener(l, secure)
 	}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTTL, IdleTimeout: idleTTL, MaxHeaderBytes: 32 << 10}
 	g.Go(func() error {
@@ -147,6 +154,9 @@ func (p *vaultProxy) dial(ctx context.Context, host string) (net.Conn, error) {
 	if p.isVault(host) {
 		return p.dialer.DialContext(ctx, "tcp", p.vaults)
 	}
+	if address, ok := p.standIns[strings.ToLower(host)]; ok {
+		return p.dialer.DialContext(ctx, "tcp", address)
+	}
 	via, err := p.upstream(&url.URL{Scheme: "https", Host: host})
 	if err != nil {
 		return nil, err
@@ -223,7 +233,7 @@ func startIdentity(ctx context.Context, g *errgroup.Group, c *client.Client) (*i
 	i := &identity{client: c, header: rand.Text()}
 	mux := http.NewServeMux()
 	mux.Handle("GET /msi/token", i)
-	base, err := serveLoopback(ctx, g, mux)
+	base, err := serveLoopback(ctx, g, mux, nil)
 	i.endpoint = base + "/msi/token"
 	return i, err
 }

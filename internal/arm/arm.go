@@ -25,8 +25,12 @@ type Config struct {
 	// Broker decides and answers.
 	Broker *broker.Broker
 
-	// Tenant is the id of the installation, which challenges and vaults name.
+	// Tenant is the id of the installation, which vaults name.
 	Tenant string
+
+	// Authority is the address below which the tenant's tokens are given, which
+	// challenges name.
+	Authority string
 
 	// VaultURL returns the address of an embedded vault.
 	VaultURL func(name string) string
@@ -39,8 +43,8 @@ type server struct{ Config }
 
 // New returns a handler that answers for every embedded vault.
 func New(c Config) (http.Handler, error) {
-	if c.Broker == nil || c.Tenant == "" || c.VaultURL == nil {
-		return nil, errors.New("the resource manager face needs a broker, a tenant and the vaults' addresses")
+	if c.Broker == nil || c.Tenant == "" || c.Authority == "" || c.VaultURL == nil {
+		return nil, errors.New("the resource manager face needs a broker, a tenant, an authority and the vaults' addresses")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -70,7 +74,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status = f.status
 		if status == http.StatusUnauthorized {
 			// ARM: clients learn from it whose tokens are taken.
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="https://login.windows.net/%s", error="invalid_token"`, s.Tenant))
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="%s", error="invalid_token"`, s.Authority))
 		}
 		answer = map[string]any{"error": map[string]string{"code": f.code, "message": f.msg}}
 	}

@@ -37,7 +37,7 @@ func (a as) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.
 // serve serves the face over TLS, and returns the options of SDKs that speak to it.
 func serve(t *testing.T, s *latchkeytest.Service) *azarm.ClientOptions {
 	t.Helper()
-	h, err := arm.New(arm.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), VaultURL: func(name string) string { return "https://" + name + ".vault.test" }})
+	h, err := arm.New(arm.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), Authority: "https://login.vault.test/" + s.Broker.Tenant(), VaultURL: func(name string) string { return "https://" + name + ".vault.test" }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func wantStatus(t *testing.T, what string, status int, f func() error) {
 func TestBadRequests(t *testing.T) {
 	s := latchkeytest.New(t, latchkeytest.Options{})
 	c := s.Chain(t)
-	h, err := arm.New(arm.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), VaultURL: func(name string) string { return name }})
+	h, err := arm.New(arm.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), Authority: "https://login.vault.test/" + s.Broker.Tenant(), VaultURL: func(name string) string { return name }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestBadRequests(t *testing.T) {
 		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.code) {
 			t.Errorf("%s %.80s: %d %s; want %d %s", tt.method, tt.path, w.Code, w.Body, tt.status, tt.code)
 		}
-		if w.Code == http.StatusUnauthorized && !strings.Contains(w.Header().Get("WWW-Authenticate"), s.Broker.Tenant()) {
+		if w.Code == http.StatusUnauthorized && !strings.Contains(w.Header().Get("WWW-Authenticate"), `authorization_uri="https://login.vault.test/`+s.Broker.Tenant()+`"`) {
 			t.Errorf("the challenge %q does not name the tenant", w.Header().Get("WWW-Authenticate"))
 		}
 	}

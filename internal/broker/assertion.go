@@ -96,7 +96,8 @@ func (a assertion) thumbprint() (name string, is func(latchkey.ServicePrincipalC
 		if len(s) > 100 || strings.ContainsFunc(s, latchkey.Steers) {
 			return ""
 		}
-		return strings.TrimRight(s, "=")
+		// Microsoft's library for Go writes the SHA-256 in the other alphabet.
+		return strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(s, "="))
 	}
 	if x := text("x5t#S256"); x != "" {
 		return "x5t#S256 " + x, func(c latchkey.ServicePrincipalCredential) bool { return c.ThumbprintSHA256 == x }

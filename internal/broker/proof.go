@@ -28,6 +28,7 @@ type ServicePrincipalProof struct {
 	Assertion string          // a JSON Web Token that a certificate's key signed (RFC 7523), or one of another issuer
 
 	Audiences []string // that an assertion which a certificate's key signed may be for
+	Again     bool     // such an assertion counts until it expires, and not once only
 	Address   string   // network address that it came from, for the audit log
 	RequestID string   // likewise
 }
@@ -265,7 +266,7 @@ func (s *serviceSignIn) stillProven(o *op, now db.ServiceAccount) (*latchkey.Err
 	if now.Disabled {
 		return gone, nil
 	}
-	if s.once != nil {
+	if s.once != nil && !s.Again {
 		n, err := o.UsedAssertions(now.ID)
 		if err != nil {
 			return nil, err

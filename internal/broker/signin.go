@@ -113,7 +113,7 @@ func (s *signIn) load(tx *db.Tx) (err error) {
 func throttled(until time.Time) *latchkey.Error {
 	remedy := "try again after " + until.Add(time.Second-1).Truncate(time.Second).Format(time.RFC3339)
 	return &latchkey.Error{
-		Kind: latchkey.ErrDenied, Code: "sign-in-throttled", Check: string(latchkey.ActSignIn), Remedy: remedy,
+		Kind: latchkey.ErrDenied, Code: "sign-in-throttled", Check: string(latchkey.ActSignIn), Remedy: remedy, RetryAt: until,
 		Msg: "signing in with this login has failed too often: " + remedy,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
@@ -208,13 +209,23 @@ func (c *call) importCertificate(ctx context.Context) (any, error) {
 	}
 	in := broker.CertificateImport{CertificateCreate: req.create()}
 	if req.Value != nil {
-		in.Value = latchkey.NewSecret(*req.Value)
+		in.Value = latchkey.NewSecret(plainPEM(*req.Value))
 	}
 	if req.Password != nil {
 		in.Password = latchkey.NewSecret(*req.Password)
 	}
 	cert, err := c.broker.ImportCertificate(ctx, c.who, c.vault, c.path.name, in)
 	return c.certificate(cert), err
+}
+
+// plainPEM returns PEM that is in base64 as it is, and all else as given (AKV:
+// "Accepted formats: PEM content or Base64 encoded PEM content". Microsoft's
+// clients send the one from JavaScript and the other from Python).
+func plainPEM(value string) string {
+	if text, err := base64.StdEncoding.DecodeString(value); err == nil && latchkey.IsPEM(string(text)) && utf8.Valid(text) {
+		return string(text)
+	}
+	return value
 }
 
 func (c *call) updateCertificate(ctx context.Context) (any, error) {

@@ -395,6 +395,16 @@ func TestImport(t *testing.T) {
 	if again := secretOf(t, s, "from-pem", nil); *again.ContentType != "application/x-pem-file" || *again.Value != text {
 		t.Error("the secret of imported PEM is not that PEM")
 	}
+	// Microsoft's client for Python puts whatever it imports in base64.
+	asPEM := &azcertificates.CertificatePolicy{SecretProperties: &azcertificates.SecretProperties{ContentType: new("application/x-pem-file")}}
+	for name, policy := range map[string]*azcertificates.CertificatePolicy{"from-coded-pem": asPEM, "from-coded-pem-alone": nil} {
+		if _, err := imports(name, base64.StdEncoding.EncodeToString([]byte(text)), "", policy); err != nil {
+			t.Fatal(err)
+		}
+		if again := secretOf(t, s, name, nil); *again.ContentType != "application/x-pem-file" || *again.Value != text {
+			t.Errorf("%s: the secret of imported PEM in base64 is not that PEM", name)
+		}
+	}
 	stays := &azcertificates.CertificatePolicy{KeyProperties: &azcertificates.KeyProperties{Exportable: new(false)}}
 	if _, err := imports("stays", text, "", stays); err != nil {
 		t.Fatal(err)
@@ -419,8 +429,8 @@ func TestImport(t *testing.T) {
 			t.Errorf("message = %q; want %q in it", got, tt.want)
 		}
 	}
-	if page, err := c.NewListCertificatePropertiesPager(nil).NextPage(ctx); err != nil || len(page.Value) != 4 {
-		t.Errorf("%d certificates, %v; want 4", len(page.Value), err)
+	if page, err := c.NewListCertificatePropertiesPager(nil).NextPage(ctx); err != nil || len(page.Value) != 6 {
+		t.Errorf("%d certificates, %v; want 6", len(page.Value), err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/latchkeytest"
+	"latchkey.dev/internal/login"
 )
 
 // A request is one that no SDK would send just so.
@@ -101,7 +102,7 @@ func TestMethodOverride(t *testing.T) {
 
 func TestChallenge(t *testing.T) {
 	f := newFace(t)
-	want := fmt.Sprintf(`Bearer authorization="https://login.windows.net/%s", resource="https://%s"`, f.Broker.Tenant(), f.domain)
+	want := fmt.Sprintf(`Bearer authorization="%s", resource="https://%s"`, login.Authority(f.domain, f.Broker.Tenant()), f.domain)
 	for name, header := range map[string]string{"none": "", "basic": "Basic eDp5", "empty": "Bearer ", "wrong": "Bearer abc.def.ghi", "admin": "Bearer " + f.AdminToken} {
 		resp, body := f.send(t, request{method: "GET", target: "/secrets/x" + v, anonymous: true, header: map[string]string{"Authorization": header}})
 		msg := envelope(t, resp.StatusCode, body, 401, "Unauthorized", "")
@@ -222,7 +223,7 @@ func TestDisabledDeleted(t *testing.T) {
 func TestConfig(t *testing.T) {
 	s := latchkeytest.New(t, latchkeytest.Options{})
 	for _, domain := range []string{"", "https://vault.localhost", "vault.localhost/x", "vault localhost", ":8443", "a@b"} {
-		if _, err := keyvault.New(keyvault.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), Domain: domain}); err == nil {
+		if _, err := keyvault.New(keyvault.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), Authority: "https://login.test/t", Domain: domain}); err == nil {
 			t.Errorf("New with the domain %q = nil; want an error", domain)
 		}
 	}

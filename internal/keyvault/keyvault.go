@@ -44,8 +44,12 @@ type Config struct {
 	// 443: https://{vault}.{domain} is a vault's address.
 	Domain string
 
-	// Tenant is the id of the installation, which challenges name.
+	// Tenant is the id of the installation.
 	Tenant string
+
+	// Authority is the address below which the tenant's tokens are given, which
+	// challenges name.
+	Authority string
 
 	// Log takes a line for each request at level debug; it never holds what
 	// requests and answers hold. Nil discards.
@@ -62,8 +66,8 @@ type server struct {
 // New returns a handler that serves every embedded vault. SDKs talk to it over
 // TLS only: the caller sees to that.
 func New(c Config) (http.Handler, error) {
-	if c.Broker == nil || c.Tenant == "" {
-		return nil, errors.New("the key vault face needs a broker and a tenant")
+	if c.Broker == nil || c.Tenant == "" || c.Authority == "" {
+		return nil, errors.New("the key vault face needs a broker, a tenant and an authority")
 	}
 	c.Domain = canonicalHost(c.Domain)
 	if u, err := url.Parse("https://" + c.Domain); err != nil || c.Domain == "" || u.Host != c.Domain || u.Hostname() == "" {
@@ -116,7 +120,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if status == http.StatusUnauthorized {
 			// AKV: clients learn from the challenge where to get a token. They compare
 			// the resource with the vault's host, port included.
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization="https://login.windows.net/%s", resource="https://%s"`, s.Tenant, s.Domain))
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization="%s", resource="https://%s"`, s.Authority, s.Domain))
 		}
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")

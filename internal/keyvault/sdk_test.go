@@ -24,6 +24,7 @@ import (
 
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/latchkeytest"
+	"latchkey.dev/internal/login"
 	"latchkey.dev/latchkey"
 )
 
@@ -49,7 +50,7 @@ func newFace(t *testing.T) *face {
 	}
 	f := &face{Service: s, domain: "vault.localhost:" + port, log: new(latchkeytest.Log)}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	handler, err := keyvault.New(keyvault.Config{Broker: s.Broker, Domain: f.domain, Tenant: s.Broker.Tenant(), Log: log})
+	handler, err := keyvault.New(keyvault.Config{Broker: s.Broker, Domain: f.domain, Tenant: s.Broker.Tenant(), Authority: login.Authority(f.domain, s.Broker.Tenant()), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"latchkey.dev/internal/issuer"
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/latchkeytest/pg"
+	"latchkey.dev/internal/login"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/vault"
 	"latchkey.dev/internal/vault/azure"
@@ -152,10 +153,12 @@ func New(t testing.TB, o Options) *Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Vaults, err = keyvault.New(keyvault.Config{Broker: s.Broker, Domain: VaultDomain, Tenant: s.Broker.Tenant(), Log: log, Now: o.Now}); err != nil {
+	if s.Vaults, err = keyvault.New(keyvault.Config{
+		Broker: s.Broker, Domain: VaultDomain, Tenant: s.Broker.Tenant(), Authority: login.Authority(VaultDomain, s.Broker.Tenant()), Log: log, Now: o.Now,
+	}); err != nil {
 		t.Fatal(err)
 	}
-	face, err := arm.New(arm.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), VaultURL: vaultURL, Log: log})
+	face, err := arm.New(arm.Config{Broker: s.Broker, Tenant: s.Broker.Tenant(), Authority: login.Authority(VaultDomain, s.Broker.Tenant()), VaultURL: vaultURL, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

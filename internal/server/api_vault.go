@@ -79,8 +79,11 @@ type vaultConnection struct {
 	Address string `json:"address" doc:"where all embedded vaults are served" example:"127.0.0.1:8443"`
 	Domain  string `json:"domain" doc:"the vault x is x. and this" example:"vault.localhost:8443"`
 	CAPEM   string `json:"caPem" doc:"the certificate that vouches for them"`
+
+	Authority string `json:"authority" doc:"where service principals get access tokens for them, as from Microsoft Entra ID" example:"https://login.vault.localhost:8443"`
+	TenantID  string `json:"tenantId" doc:"the tenant to name there: the id of the installation"`
 }
 
 func (s *server) vaultConnection(context.Context, latchkey.Caller, *struct{}) (*one[vaultConnection], error) {
-	return show(vaultConnection{s.VaultAddress, s.VaultDomain, string(s.CAPEM)}, nil)
+	return show(vaultConnection{s.VaultAddress, s.VaultDomain, string(s.CAPEM), s.VaultAuthority, s.Broker.Tenant()}, nil)
 }

@@ -171,7 +171,7 @@ func (s *server) handleAll() {
 	t = "Embedded vaults"
 	caller(s, op{t, "GET /vaults", "listVaults", "List the embedded vaults", "Those in which the caller has a role; all of them for tenant admins. Secrets are set and read at the vault's own address, with the Azure SDKs."}, s.vaults)
 	caller(s, op{t, "POST /vaults", "createVault", "Make an embedded vault", "For tenant admins. The caller becomes its Key Vault Administrator."}, s.createVault)
-	caller(s, op{t, "GET /vaults/connection", "getVaultConnection", "Say how to reach the embedded vaults", "Their address, their domain and the certificate that vouches for them."}, s.vaultConnection)
+	caller(s, op{t, "GET /vaults/connection", "getVaultConnection", "Say how to reach the embedded vaults", "Their address, their domain, the certificate that vouches for them, and where service principals sign in to them."}, s.vaultConnection)
 	caller(s, op{t, "POST /vaults/access-token", "createVaultToken", "Make an access token for the embedded vaults", "It stands for the caller there, for one hour, and is good for nothing else."}, s.vaultToken)
 	caller(s, op{t, "GET /vaults/{vault}", "getVault", "Show an embedded vault", ""}, s.vault)
 	caller(s, op{t, "DELETE /vaults/{vault}", "deleteVault", "Delete an embedded vault", ""}, s.deleteVault)

@@ -36,9 +36,10 @@ type Config struct {
 	// Where the embedded vaults are: the address that they listen at, the
 	// domain with its port that their names are below, and the certificate that
 	// vouches for them.
-	VaultAddress string
-	VaultDomain  string
-	CAPEM        []byte
+	VaultAddress   string
+	VaultDomain    string
+	CAPEM          []byte
+	VaultAuthority string // where service principals get tokens for them: https://login.{VaultDomain}
 
 	// Host returns what doctor finds on the server's own machine; nil finds nothing.
 	Host func() []latchkey.Finding

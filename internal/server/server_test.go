@@ -76,7 +76,7 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 	}
 	c := Config{
 		Broker: b, Log: log, Version: "v0.0.0-test", PublicURL: func() string { return "http://127.0.0.1:8080" },
-		VaultAddress: "127.0.0.1:8443", VaultDomain: "vault.localhost:8443", CAPEM: []byte("PEM"),
+		VaultAddress: "127.0.0.1:8443", VaultDomain: "vault.localhost:8443", CAPEM: []byte("PEM"), VaultAuthority: "https://login.vault.localhost:8443",
 	}
 	if change != nil {
 		change(&c)

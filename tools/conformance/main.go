@@ -1,20 +1,22 @@
-// Command conformance runs the live tests of Microsoft's own Go clients of Key
-// Vault against the embedded vaults of a server: unmodified, from the module
-// cache, and as any program reaches a vault, which is latchkey vault env.
+// Command conformance tries Microsoft's own clients of Key Vault, unmodified, on
+// the embedded vaults of a server, as any program reaches a vault, which is
+// latchkey vault env: the clients for Go by their own live tests, from the module
+// cache, and those for JavaScript and Python by the cases in js and python.
 //
-//	conformance ROOT
+//	conformance [-without javascript,python] ROOT
 //
-// Its last line counts what passed. It fails when a test fails, and also when
-// one that needs a vault did not run.
+// JavaScript takes Node.js and npm, which installs the clients in a temporary
+// folder; Python takes Debian's python3-azure. Its last line counts what passed,
+// and names what it was told to do without. It fails when a test fails, and also
+// when one that needs a vault did not run.
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,29 +26,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	// What is tested: go.mod has the versions, and what their tests need.
-	_ "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
-	_ "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 )
-
-// A suite is the tests of one client. Those in live talk to a vault; the others
-// are about the client alone.
-type suite struct {
-	name string
-	live []string
-}
-
-const clients = "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/"
-
-var suites = []suite{
-	{"azsecrets", []string{"TestBackupRestore", "TestCRUD", "TestListDeletedSecrets", "TestListSecretVersions", "TestListSecrets", "TestRecover"}},
-	{"azcertificates", []string{
-		"TestBackupRestore", "TestCRUD", "TestContactsCRUD", "TestDeleteRecover", "TestImportCertificate", "TestIssuerCRUD",
-		"TestListCertificateVersions", "TestListCertificates", "TestMergeCertificate", "TestOperationCRUD", "TestSubjectAlternativeNames",
-		"TestUpdateCertificatePolicy",
-	}},
-}
 
 // limit bounds the whole of it. Microsoft's tests wait for two minutes for what
 // does not come.
@@ -63,8 +43,20 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) (err error) {
-	if len(args) != 1 {
-		return errors.New("usage: conformance ROOT")
+	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
+	without := flags.String("without", "", "`languages` that are not tried, with commas between")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() != 1 {
+		return errors.New("usage: conformance [-without LANGUAGES] ROOT")
+	}
+	root := flags.Arg(0)
+	left := strings.FieldsFunc(*without, func(r rune) bool { return r == ',' })
+	for _, name := range left {
+		if !slices.ContainsFunc(languages, func(l language) bool { return l.name == name }) {
+			return fmt.Errorf("-without %s: there is no such language; there are %s", name, names(languages))
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -74,7 +66,7 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	p := &program{path: filepath.Join(dir, "latchkey"), data: filepath.Join(dir, "data")}
-	build := command(ctx, "go", "-C", args[0], "build", "-buildvcs=false", "-o", p.path, "./cmd/latchkey")
+	build := command(ctx, "go", "-C", root, "build", "-buildvcs=false", "-o", p.path, "./cmd/latchkey")
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build latchkey: %w", err)
 	}
@@ -83,16 +75,31 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopServer()) }()
-	vault, err := p.createVault(ctx)
+	vault, err := p.createVault(ctx, "conformance")
 	if err != nil {
 		return err
 	}
 	var lines []string
 	var failed bool
 	for _, s := range suites {
-		line, ok, err := p.test(ctx, s, vault)
+		line, ok, err := p.test(ctx, s, vault.URL)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		lines, failed = append(lines, line), failed || !ok
+	}
+	w, err := p.prepare(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, l := range languages {
+		if slices.Contains(left, l.name) {
+			lines = append(lines, l.name+" not tried, as asked")
+			continue
+		}
+		line, ok, err := w.try(ctx, l, filepath.Join(root, "tools", "conformance"))
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
 		}
 		lines, failed = append(lines, line), failed || !ok
 	}
@@ -150,75 +157,24 @@ func (p *program) serve(ctx context.Context) (stop func() error, err error) {
 	}
 }
 
-// createVault makes a vault and returns its address.
-func (p *program) createVault(ctx context.Context) (string, error) {
-	cmd := p.admin(ctx, "vault", "create", "conformance", "--json")
+// A vault is one as the command describes it.
+type vault struct{ URL string }
+
+// createVault makes a vault.
+func (p *program) createVault(ctx context.Context, name string) (v vault, err error) {
+	if err := p.ask(ctx, &v, "vault", "create", name); err != nil {
+		return v, fmt.Errorf("make the vault %s: %w", name, err)
+	}
+	return v, nil
+}
+
+// ask decodes what a command of the server's first admin answers.
+func (p *program) ask(ctx context.Context, v any, args ...string) error {
+	cmd := p.admin(ctx, append(args, "--json")...)
 	cmd.Stdout = nil
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("make a vault: %w", err)
+		return err
 	}
-	var v struct{ URL string }
-	return v.URL, json.Unmarshal(out, &v)
-}
-
-// An event is a line that go test -json prints.
-type event struct {
-	Action, Test, Output string
-}
-
-// test runs the tests of a client and returns the counts, and whether all
-// passed that should have run.
-func (p *program) test(ctx context.Context, s suite, vault string) (line string, ok bool, err error) {
-	cmd := p.admin(ctx, "vault", "env", "--", "go", "test", "-count=1", "-json", clients+s.name)
-	cmd.Env = append(os.Environ(), "AZURE_RECORD_MODE=live", "AZURE_KEYVAULT_URL="+vault, "CGO_ENABLED=0", "GOFLAGS=")
-	cmd.Stdout = nil
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", false, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", false, err
-	}
-	outcome := map[string]string{}          // by the name of a test
-	output := map[string]*strings.Builder{} // the same; "" is the package
-	lines := bufio.NewScanner(out)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var e event
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
-			continue // of the compiler, which also writes to standard error
-		}
-		test, _, sub := strings.Cut(e.Test, "/")
-		if output[test] == nil {
-			output[test] = new(strings.Builder)
-		}
-		output[test].WriteString(e.Output)
-		if test != "" && !sub && slices.Contains([]string{"pass", "fail", "skip"}, e.Action) {
-			outcome[test] = e.Action
-		}
-	}
-	failed := errors.Join(lines.Err(), cmd.Wait()) // go test fails with a test
-	passed, others := 0, 0
-	for test, o := range outcome {
-		live := slices.Contains(s.live, test)
-		switch {
-		case o == "pass" && live:
-			passed++
-		case o == "pass":
-			others++
-		case o == "fail":
-			fmt.Print(output[test])
-		}
-	}
-	for _, test := range s.live {
-		if o := outcome[test]; o != "pass" {
-			fmt.Printf("%s %s: %s\n", s.name, test, cmp.Or(o, "did not run"))
-		}
-	}
-	if failed != nil && len(outcome) == 0 && output[""] != nil {
-		fmt.Print(output[""])
-	}
-	return fmt.Sprintf("%s %d of %d live tests passed, and %d others", s.name, passed, len(s.live), others),
-		failed == nil && passed == len(s.live), nil
+	return json.Unmarshal(out, v)
 }

@@ -47,7 +47,7 @@ func TestInspectEmbedded(t *testing.T) {
 	c := s.Chain(t)
 	ctx := t.Context()
 	b := s.Broker
-	h, err := arm.New(arm.Config{Broker: b, Tenant: b.Tenant(), VaultURL: func(name string) string { return "https://" + name + "." + latchkeytest.VaultDomain }})
+	h, err := arm.New(arm.Config{Broker: b, Tenant: b.Tenant(), Authority: "https://login.test/" + b.Tenant(), VaultURL: func(name string) string { return "https://" + name + "." + latchkeytest.VaultDomain }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func newWorld(t *testing.T, authority, suffix string) *world {
 		Tenant: w.Broker.Tenant(), Token: w.Broker.ServiceVaultToken, ClientID: application, Managed: managed, Header: "header",
 	}
 	w.linked = []string{w.Broker.Tenant()}
-	vaults, err := keyvault.New(keyvault.Config{Broker: w.Broker, Domain: suffix, Tenant: w.Broker.Tenant()})
+	vaults, err := keyvault.New(keyvault.Config{Broker: w.Broker, Domain: suffix, Tenant: w.Broker.Tenant(), Authority: "https://login.windows.net/" + w.Broker.Tenant()})
 	if err != nil {
 		t.Fatal(err)
 	}
