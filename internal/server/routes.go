@@ -149,7 +149,7 @@ func (s *server) handleAll() {
 	t = "Audit"
 	caller(s, op{t, "GET /audit", "listAudit", "Read the audit log", "Of one environment for its admins and auditors, of the whole installation for tenant admins. Every release is here before the secret left, and every refusal."}, s.audit)
 
-	caller(s, op{t, "GET /doctor", "doctor", "Look at the prerequisites", "Of the whole installation for tenant admins: the server that answers, the database, the audit log, keys and certificates, and how the references of each environment stand. Of one environment for its admins and auditors: its vaults, the check of each secret reference, and its machines. It asks no vault, and is on record."}, s.doctor)
+	caller(s, op{t, "GET /doctor", "doctor", "Look at the prerequisites", "Of the whole installation for tenant admins: the server that answers, the database, the audit log, keys and certificates, signing in to Azure, and how the references of each environment stand. Of one environment for its admins and auditors: its vaults and what they depend on in Azure, the check of each secret reference, the certificates of credentials, and its machines. Unless `offline` is true, vaults and Azure are asked, which takes less than a minute; no secret is read. It is on record."}, s.doctor)
 
 	t = "Agents"
 	machine(s, op{t, "POST /agent/enrol", "agentEnrol", "Enrol a machine", "With an enrolment token and proof of the machine's new key. The answer is signed by the server."}, s.agentEnrol)

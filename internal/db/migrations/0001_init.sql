@@ -269,6 +269,7 @@ CREATE TABLE certificate_checks (
     state         TEXT NOT NULL CHECK (state IN ('checking', 'passed', 'failed', 'unknown')),
     result        TEXT NOT NULL,
     version       TEXT NOT NULL DEFAULT '',
+    expires_at    BIGINT,
     checked_at    BIGINT,
     next_check_at BIGINT,
     attempts      BIGINT NOT NULL DEFAULT 0,
