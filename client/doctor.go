@@ -9,11 +9,14 @@ import (
 )
 
 // Doctor returns how the prerequisites of the installation stand, or those of an
-// environment, by its id or name, unless that is "".
-func (c *Client) Doctor(ctx context.Context, environment string) (r latchkey.DoctorReport, err error) {
+// environment. Vaults are asked for it, which may take most of a minute.
+func (c *Client) Doctor(ctx context.Context, o latchkey.DoctorOptions) (r latchkey.DoctorReport, err error) {
 	q := url.Values{}
-	if environment != "" {
-		q.Set("environment", environment)
+	if o.Environment != "" {
+		q.Set("environment", o.Environment)
+	}
+	if o.Offline {
+		q.Set("offline", "true")
 	}
 	err = c.do(ctx, http.MethodGet, "/doctor", q, nil, &r)
 	return r, err

@@ -3,6 +3,8 @@ package latchkey
 import (
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,4 +92,16 @@ func TestLifetimeAction(t *testing.T) {
 			t.Errorf("%s is due after %s; want %s", text, got, want)
 		}
 	}
+}
+
+func FuzzCutUserID(f *testing.F) {
+	for _, id := range []string{"X509:<PN>bob@x", "X509:<I>CN=a<S>CN=b", "X509:<I>CN=<SR><SR>01", "X509:<I><S>", "x509:<PN>a", ""} {
+		f.Add(id)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		field, rest, ok := CutUserID(id)
+		if ok && (rest == "" || !strings.HasSuffix(id, rest) || !strings.HasPrefix(id, "X509:<") || !slices.Contains(field.Attributes(), AttributeCertificateUserIDs)) {
+			t.Errorf("CutUserID(%q) = %s, %q; want a field and the end of it", id, field, rest)
+		}
+	})
 }

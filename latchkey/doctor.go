@@ -18,7 +18,7 @@ const (
 
 // A Finding is how one prerequisite stands. It never holds a value.
 type Finding struct {
-	Area    string       `json:"area" enum:"server,database,audit,vaults,environment,machines"`
+	Area    string       `json:"area" enum:"server,database,audit,azure,vaults,environment,machines"`
 	Check   string       `json:"check" doc:"the prerequisite, for programs"`
 	Subject string       `json:"subject,omitempty" doc:"the thing that it is about, if there are several"`
 	State   FindingState `json:"state" enum:"ok,warning,failed,unknown"`
@@ -28,7 +28,7 @@ type Finding struct {
 }
 
 // findingAreas are the areas of findings, in the order in which they are told.
-var findingAreas = []string{"server", "database", "audit", "vaults", "environment", "machines"}
+var findingAreas = []string{"server", "database", "audit", "azure", "vaults", "environment", "machines"}
 
 // SortFindings puts findings in the order of their areas; within one they stay as
 // they are.
@@ -36,6 +36,12 @@ func SortFindings(f []Finding) {
 	slices.SortStableFunc(f, func(a, b Finding) int {
 		return slices.Index(findingAreas, a.Area) - slices.Index(findingAreas, b.Area)
 	})
+}
+
+// DoctorOptions choose what doctor looks at.
+type DoctorOptions struct {
+	Environment string // id or name; "" is the whole installation
+	Offline     bool   // ask nothing over the network: no vault, and not Azure
 }
 
 // A DoctorReport is how the prerequisites of the service stand: those of the whole

@@ -34,6 +34,7 @@ const (
 	KindDeleted          Kind = "deleted component"
 	KindServicePrincipal Kind = "service principal"
 	KindPrincipalProof   Kind = "credential of a service principal"
+	KindAccount          Kind = "account of a certificate"
 )
 
 // A Role is a principal's role on one thing. A higher role includes the lower.
@@ -128,6 +129,9 @@ const (
 
 	ActBindingRead Action = "certificate-binding.read" // username bindings of certificates
 	ActBindingSet  Action = "certificate-binding.set"
+
+	ActAccountSet    Action = "certificate-account.set" // what the directory says of a user
+	ActAccountRemove Action = "certificate-account.remove"
 
 	ActMachineToken      Action = "machine.token" // make an enrolment token
 	ActMachineRevoke     Action = "machine.token.revoke"
@@ -350,6 +354,9 @@ var Permissions = map[Action]Permission{
 
 	ActBindingRead: {Tenant: true},
 	ActBindingSet:  {Tenant: true},
+
+	ActAccountSet:    {Tenant: true},
+	ActAccountRemove: {Tenant: true},
 
 	ActUserCreate: {Tenant: true},
 	ActUserRead:   {Tenant: true},

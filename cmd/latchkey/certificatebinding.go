@@ -18,7 +18,7 @@ func (a *app) certificateBindingCommand() *cobra.Command {
 	cmd := cli.Group("certificate-binding", "as whom certificates sign in: the tenant's username bindings", `A username binding compares a field of a certificate with an attribute of the user. The
 bindings are those of the tenant's directory, Microsoft Entra ID: set them here as they are
 there, and the check of a certificate says by which one it is taken for the user name.`, "certificate-bindings")
-	cmd.AddCommand(a.certificateBindingList(), a.certificateBindingSet())
+	cmd.AddCommand(a.certificateBindingList(), a.certificateBindingSet(), a.certificateAccountCommand())
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 const (
 	lowDisk        = 10                  // percent of the disk that should be free
 	certificateEnd = 14 * 24 * time.Hour // before the end of the address's certificate
+	identityEnd    = 30 * 24 * time.Hour // before that of the one by which it signs in to Azure
 )
 
 // hostFindings look at what is on this server's machine: its files, its disk and
@@ -26,6 +27,12 @@ func (s *service) hostFindings() []latchkey.Finding {
 		found = append(found, f)
 	}
 	found = append(found, s.addressFinding())
+	if f, ok := s.identityFinding(); ok {
+		found = append(found, f)
+	}
+	if f, ok := s.azureFinding(); ok {
+		found = append(found, f)
+	}
 	if _, err := os.Stat(filepath.Join(s.config.Data, adminTokenFile)); err == nil {
 		found = append(found, latchkey.Finding{Area: "server", Check: "admin-token", State: latchkey.FindingWarning,
 			Message: "The first admin's token is still in its file.", Remedy: "Make an account for each admin, then delete the file.",
@@ -78,6 +85,39 @@ func (s *service) diskFinding() (latchkey.Finding, bool) {
 	f := latchkey.Finding{Area: "server", Check: "disk", State: latchkey.FindingOK, Message: fmt.Sprintf("%d%% of the disk with the data folder are free (%.1f GB).", percent, float64(free)/1e9)}
 	if percent < lowDisk {
 		f.State, f.Remedy = latchkey.FindingWarning, "Make room: when the disk is full nothing is changed, claimed or released."
+	}
+	return f, true
+}
+
+// identityFinding looks at the certificate by which this server signs in to Azure, if
+// it does so by one.
+func (s *service) identityFinding() (latchkey.Finding, bool) {
+	const area, check = "azure", "azure-certificate"
+	ends, ok, err := s.config.azure.CertificateEnds()
+	switch {
+	case !ok:
+		return latchkey.Finding{}, false
+	case err != nil:
+		return latchkey.Finding{Area: area, Check: check, State: latchkey.FindingFailed, Message: "The certificate by which the server signs in to Azure cannot be read: " + err.Error() + ".",
+			Remedy: "Put a certificate with its key there that the application knows."}, true
+	}
+	f := latchkey.EndOfCertificate(area, check, "The certificate by which the server signs in to Azure", ends, time.Now(), identityEnd)
+	if f.State != latchkey.FindingOK {
+		f.Remedy = "Add a new one to the application in Entra ID, and put it with its key into " + s.config.azure.CertificateFile + "."
+	}
+	return f, true
+}
+
+// azureFinding says how much this server asks of vaults in Azure.
+func (s *service) azureFinding() (latchkey.Finding, bool) {
+	u := s.readers.usage()
+	if u.vaults == 0 && u.paused == 0 {
+		return latchkey.Finding{}, false
+	}
+	f := latchkey.Finding{Area: "azure", Check: "azure-vaults", State: latchkey.FindingOK,
+		Message: fmt.Sprintf("In the last hour this server has sent %d requests to vaults in Azure (%d); %d answers were 429, and %d vaults are left alone now.", u.requests, u.vaults, u.throttled, u.paused)}
+	if u.throttled > 0 || u.paused > 0 {
+		f.State, f.Remedy = latchkey.FindingWarning, "The doctor of the environments whose references name them says which."
 	}
 	return f, true
 }

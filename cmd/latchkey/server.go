@@ -58,6 +58,7 @@ type service struct {
 	db         *db.DB
 	broker     *broker.Broker
 	metrics    *wiredMetrics
+	readers    *readers
 	main       net.Listener      // API and pages
 	vaults     net.Listener      // embedded vaults
 	files      *certificateFiles // of main; nil without TLS
@@ -126,11 +127,12 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 		return nil, err
 	}
 	readers := newReaders(access)
+	s.readers = readers
 	if err := s.metrics.paused(readers.paused); err != nil {
 		return nil, err
 	}
 	if s.broker, err = broker.New(ctx, broker.Config{
-		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), Inspect: readers.inspect, VaultURL: s.vaultURL, Version: agent.Version(),
+		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), Inspect: readers.inspect, Survey: readers.survey, VaultURL: s.vaultURL, Version: agent.Version(),
 		IssuerKeys: issuer.New(nil, nil).Keys,
 	}); err != nil {
 		return nil, err

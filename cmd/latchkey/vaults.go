@@ -52,6 +52,48 @@ func (r *readers) paused() (n int) {
 	return n
 }
 
+// A usage is how much this server has asked of the vaults in Azure that it keeps.
+type usage struct {
+	vaults, paused, requests, throttled int
+}
+
+// usage returns it for the last hour.
+func (r *readers) usage() (u usage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, v := range r.kept {
+		v, ok := v.(*azure.Vault)
+		if !ok || key.embedded {
+			continue
+		}
+		of := v.Usage()
+		if of.Requests > 0 {
+			u.vaults++
+		}
+		if v.Paused() {
+			u.paused++
+		}
+		u.requests += of.Requests
+		u.throttled += of.Throttled
+	}
+	return u
+}
+
+// usageOf returns how much this server has asked of a vault in Azure.
+func (r *readers) usageOf(ref latchkey.VaultReference) vault.Usage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v, ok := r.kept[readerKey{vault: strings.ToLower(ref.Vault)}].(*azure.Vault); ok {
+		return v.Usage()
+	}
+	return vault.Usage{}
+}
+
+// survey says how vaults stand, for doctor.
+func (r *readers) survey(ctx context.Context, q vault.Survey) []latchkey.Finding {
+	return azure.Surveyor{Access: r.azure, Azure: r.azure.ResourceManager(), Embedded: r.manager, Usage: r.usageOf}.Survey(ctx, q)
+}
+
 // open returns the reader of a vault. It keeps readers, since the first read of
 // each takes longer.
 func (r *readers) open(ref latchkey.VaultReference, embedded bool) (vault.Vault, error) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
+
 	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/latchkeytest/kdc"
 	"latchkey.dev/internal/latchkeytest/pki"
@@ -211,6 +213,49 @@ func TestKerberos(t *testing.T) {
 			t.Errorf("a secret is in the %s", name)
 		}
 	}
+}
+
+// TestKerberosMadeCertificate signs in with a certificate whose key was made in the
+// vault, and which the realm's authority issued on the vault's request; then with the
+// next version of it.
+func TestKerberosMadeCertificate(t *testing.T) {
+	t.Parallel()
+	f := newKrbFixture(t, kdc.Options{})
+	f.begin(t)
+	certs := f.Certificates(t, f.Admin, f.Vault.Name)
+	upn := "bot@" + kdc.Realm
+	issue := func() {
+		t.Helper()
+		op, err := certs.CreateCertificate(t.Context(), "made", azcertificates.CreateCertificateParameters{CertificatePolicy: &azcertificates.CertificatePolicy{
+			IssuerParameters: &azcertificates.IssuerParameters{Name: new("Unknown")},
+			X509CertificateProperties: &azcertificates.X509CertificateProperties{
+				Subject: new("CN=bot"), SubjectAlternativeNames: &azcertificates.SubjectAlternativeNames{UserPrincipalNames: []*string{&upn}},
+				EnhancedKeyUsage: []*string{new("1.3.6.1.4.1.311.20.2.2")}, // smart card logon
+			},
+		}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := certs.MergeCertificate(t.Context(), "made", azcertificates.MergeCertificateParameters{
+			X509Certificates: [][]byte{f.kdc.CA.Sign(t, op.CSR).Raw, f.kdc.CA.Cert.Raw},
+		}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	issue()
+	f.Connection = f.connect(t, "By a made certificate", "made", latchkey.AuthenticationCertificate)
+	for range 2 {
+		id := f.run(t, "tickets")
+		f.await(t, id, latchkey.RunSucceeded, "")
+		if out := f.output(t, id, "stdout"); !strings.HasSuffix(out, " "+upn+"\n") {
+			t.Errorf("the flow's tickets are %q; want those of %s", out, upn)
+		}
+		issue()
+	}
+	eventually(t, 10*time.Second, "a check that has passed", func() bool {
+		got, err := f.Broker.Credential(t.Context(), f.Admin, f.Env, f.Connection.Credential)
+		return err == nil && got.Certificate != nil && got.Certificate.State == latchkey.CheckPassed
+	})
 }
 
 // TestKerberosRefusedBefore has the realm refuse one password again and again.

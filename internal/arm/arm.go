@@ -158,14 +158,15 @@ func (s *server) find(ctx context.Context, who latchkey.Caller, p target, query 
 		return nil, notFound("RoleDefinitionDoesNotExist", "The specified role definition does not exist.")
 	}
 	if p.what == whatProvider {
-		if !strings.EqualFold(p.name, keyVaultProvider) {
+		i := slices.IndexFunc(providers, func(name string) bool { return strings.EqualFold(name, p.name) })
+		if i < 0 {
 			return nil, notFound("InvalidResourceNamespace", "The resource namespace is not one of this installation's.")
 		}
 		known, err := s.Broker.VaultSubscription(ctx, who, p.subscription)
 		if err == nil && !known {
 			err = notFound("SubscriptionNotFound", "The subscription could not be found.")
 		}
-		return provider(p.subscription), err
+		return provider(p.subscription, providers[i]), err
 	}
 	v, err := s.Broker.VaultResource(ctx, who, p.vault)
 	if err != nil {

@@ -195,7 +195,7 @@ func TestBadRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vault := c.Vault.ARMID
+	vault, subscription := c.Vault.ARMID, "/subscriptions/"+c.Vault.SubscriptionID
 	tests := []struct {
 		method, path, token string
 		status              int
@@ -211,6 +211,8 @@ func TestBadRequests(t *testing.T) {
 		{"GET", vault + "%2Fsecrets?api-version=1", token, 404, "ResourceNotFound"},
 		{"GET", "/" + strings.Repeat("x", 2000) + "?api-version=1", token, 404, "InvalidResourceType"},
 		{"HEAD", vault + "?api-version=1", token, 200, ""},
+		{"GET", subscription + "/providers/microsoft.powerplatform?api-version=1", token, 200, `"namespace":"Microsoft.PowerPlatform"`},
+		{"GET", subscription + "/providers/Microsoft.Compute?api-version=1", token, 404, "InvalidResourceNamespace"},
 	}
 	for _, tt := range tests {
 		r := httptest.NewRequest(tt.method, tt.path, nil)

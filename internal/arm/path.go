@@ -12,6 +12,10 @@ const (
 	authorization    = "microsoft.authorization"
 )
 
+// providers are the resource providers that every subscription has registered. What
+// checks the prerequisites of Power Platform asks for its own.
+var providers = []string{keyVaultProvider, "Microsoft.PowerPlatform"}
+
 // What a path asks for.
 type what int
 

@@ -9,9 +9,9 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-func provider(subscription string) any {
+func provider(subscription, name string) any {
 	return map[string]any{
-		"id": "/subscriptions/" + subscription + "/providers/" + keyVaultProvider, "namespace": keyVaultProvider,
+		"id": "/subscriptions/" + subscription + "/providers/" + name, "namespace": name,
 		"registrationState": "Registered", "registrationPolicy": "RegistrationRequired", "resourceTypes": []any{},
 	}
 }

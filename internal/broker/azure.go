@@ -25,7 +25,8 @@ func (b *Broker) AzureTenants(ctx context.Context, who latchkey.Caller, page lat
 	return p, err
 }
 
-// LinkAzureTenant has vaults of a tenant of Azure be read from now on.
+// LinkAzureTenant has vaults of a tenant of Azure be read from now on. References to
+// vaults in Azure whose check has not passed are checked anew.
 func (b *Broker) LinkAzureTenant(ctx context.Context, who latchkey.Caller, l latchkey.AzureTenantLink) (t latchkey.AzureTenant, err error) {
 	if err := l.Validate(); err != nil {
 		return t, err
@@ -43,14 +44,21 @@ func (b *Broker) LinkAzureTenant(ctx context.Context, who latchkey.Caller, l lat
 			}
 			return err
 		}
+		if err := o.RestartAzureChecks("", false); err != nil {
+			return err
+		}
 		return o.record(latchkey.ActAzureTenantLink, thing, nil)
 	})
+	if err == nil {
+		b.wakeChecks()
+	}
 	return t, err
 }
 
-// UnlinkAzureTenant ends it: vaults of the tenant are read no more, at once.
+// UnlinkAzureTenant ends it: vaults of the tenant are read no more, at once. Which
+// vaults those are only they say, so every reference to one in Azure is checked anew.
 func (b *Broker) UnlinkAzureTenant(ctx context.Context, who latchkey.Caller, id string) error {
-	return b.update(ctx, who, func(o *op) error {
+	err := b.update(ctx, who, func(o *op) error {
 		t := azureTenantThing(strings.ToLower(id))
 		if err := o.allow(latchkey.ActAzureTenantUnlink, t); err != nil {
 			return err
@@ -58,8 +66,15 @@ func (b *Broker) UnlinkAzureTenant(ctx context.Context, who latchkey.Caller, id 
 		if err := o.UnlinkAzureTenant(t.id); err != nil {
 			return found(err, latchkey.KindAzureTenant)
 		}
+		if err := o.RestartAzureChecks("", true); err != nil {
+			return err
+		}
 		return o.record(latchkey.ActAzureTenantUnlink, t, nil)
 	})
+	if err == nil {
+		b.wakeChecks()
+	}
+	return err
 }
 
 // LinkedAzureTenants returns the ids of the tenants of Azure that are linked. It is
@@ -73,7 +88,8 @@ func (b *Broker) LinkedAzureTenants(ctx context.Context) (ids []string, err erro
 }
 
 // AddIdentity says who a user is in another directory. An identity is one
-// principal's at most.
+// principal's at most. References to vaults in Azure that the user saved and whose
+// check has not passed are checked anew.
 func (b *Broker) AddIdentity(ctx context.Context, who latchkey.Caller, ref string, e latchkey.ExternalIdentity) (latchkey.ExternalIdentity, error) {
 	if err := e.Validate(); err != nil {
 		return e, err
@@ -96,17 +112,24 @@ func (b *Broker) AddIdentity(ctx context.Context, who latchkey.Caller, ref strin
 		if err := o.AddExternalIdentity(u.ID, e); err != nil {
 			return err
 		}
+		if err := o.RestartAzureChecks(u.ID, false); err != nil {
+			return err
+		}
 		return o.record(latchkey.ActIdentityAdd, userThing(u), identityDetails(e))
 	})
+	if err == nil {
+		b.wakeChecks()
+	}
 	return e, err
 }
 
-// RemoveIdentity takes away what AddIdentity said.
+// RemoveIdentity takes away what AddIdentity said. All references to vaults in Azure
+// that the user saved are checked anew.
 func (b *Broker) RemoveIdentity(ctx context.Context, who latchkey.Caller, ref string, e latchkey.ExternalIdentity) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
-	return b.update(ctx, who, func(o *op) error {
+	err := b.update(ctx, who, func(o *op) error {
 		u, err := o.identityKeeper(ref, latchkey.ActIdentityRemove)
 		if err != nil {
 			return err
@@ -114,8 +137,15 @@ func (b *Broker) RemoveIdentity(ctx context.Context, who latchkey.Caller, ref st
 		if err := o.RemoveExternalIdentity(u.ID, e); err != nil {
 			return found(err, latchkey.KindIdentity)
 		}
+		if err := o.RestartAzureChecks(u.ID, true); err != nil {
+			return err
+		}
 		return o.record(latchkey.ActIdentityRemove, userThing(u), identityDetails(e))
 	})
+	if err == nil {
+		b.wakeChecks()
+	}
+	return err
 }
 
 // identityKeeper returns a user if the caller may change who it is elsewhere. Nobody

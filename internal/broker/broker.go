@@ -38,6 +38,10 @@ type Config struct {
 	// about issuers that a federated credential names. nil refuses all.
 	IssuerKeys func(ctx context.Context, issuer, kid string) ([]jose.JSONWebKey, error)
 
+	// Survey says how vaults stand, for doctor, without reading a secret. It returns
+	// within a bounded time. With nil doctor asks no vault, and says so.
+	Survey func(context.Context, vault.Survey) []latchkey.Finding
+
 	// VaultURL returns the address of an embedded vault for Azure SDKs.
 	VaultURL func(name string) string
 
@@ -56,6 +60,7 @@ type Broker struct {
 	log       *slog.Logger
 	openVault func(latchkey.VaultReference, bool) (vault.Vault, error)
 	inspect   func(context.Context, vault.Question) []latchkey.CheckResult
+	survey    func(context.Context, vault.Survey) []latchkey.Finding
 	vaultURL  func(string) string
 
 	issuerKeys func(ctx context.Context, issuer, kid string) ([]jose.JSONWebKey, error)
@@ -70,6 +75,7 @@ type Broker struct {
 	passwords chan struct{} // bounds concurrent password hashes
 	keys      chan struct{} // bounds concurrent making of certificates' keys
 	imports   chan struct{} // bounds concurrent opening of PFX
+	surveys   chan struct{} // bounds concurrent surveys of vaults
 	checks    chan struct{} // wakes the loop that checks references
 	waiting   *waiters      // wakes long polls
 	reads     *sharedReads  // concurrent vault reads of one secret
@@ -98,10 +104,11 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		c.Now = time.Now
 	}
 	b := &Broker{
-		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, inspect: c.Inspect, vaultURL: c.VaultURL, issuerKeys: c.IssuerKeys, version: c.Version, now: c.Now,
+		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, inspect: c.Inspect, survey: c.Survey, vaultURL: c.VaultURL, issuerKeys: c.IssuerKeys, version: c.Version, now: c.Now,
 		passwords: make(chan struct{}, maxPasswordHashes),
 		keys:      make(chan struct{}, maxCertificateWork),
 		imports:   make(chan struct{}, maxCertificateWork),
+		surveys:   make(chan struct{}, maxSurveys),
 		checks:    make(chan struct{}, 1),
 		waiting:   newWaiters(),
 		reads:     newSharedReads(),

@@ -82,7 +82,8 @@ type certificateCase struct {
 	environment latchkey.Environment
 	grant       grant // with the credential, the user name and the reference
 	bindings    latchkey.CertificateBindings
-	denied      denial // why it is not looked at
+	account     *latchkey.CertificateAccount // what is known of the user; nil is nothing
+	denied      denial                       // why it is not looked at
 }
 
 // checkCertificate looks at one certificate that is due, and reports whether there
@@ -140,6 +141,9 @@ func beginCertificateCheck(tx *db.Tx) (c certificateCase, err error) {
 	if c.denied, err = resolve(o, &c.grant); err != nil || c.denied.code != "" {
 		return c, err
 	}
+	if c.account, err = o.accountOf(c.grant.username); err != nil {
+		return c, err
+	}
 	return c, o.record(latchkey.ActCertificateRead, credentialThing(c.environment.ID, c.grant.credential),
 		map[string]string{"reference": c.grant.reference.SecretReference.String()})
 }
@@ -174,7 +178,7 @@ func (b *Broker) lookAt(ctx context.Context, c *certificateCase) (r latchkey.Cer
 	if ce, ok := errors.AsType[*certauth.Error](err); ok {
 		r = certauth.Refused(ce)
 	} else if err == nil {
-		r = cert.Examine(c.grant.username, c.bindings, b.now())
+		r = cert.Examine(c.grant.username, c.account, c.bindings, b.now())
 	}
 	r.Version, r.NextAt = value.Version, &next
 	return r

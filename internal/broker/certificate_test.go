@@ -253,3 +253,73 @@ func TestCertificateRights(t *testing.T) {
 		}
 	}
 }
+
+// TestCertificateAccounts says what the directory has of users: who may, whose a value
+// is, and that certificates are looked at again.
+func TestCertificateAccounts(t *testing.T) {
+	ca := pki.NewAuthority(t, "Test CA")
+	latchkeytest.EachDB(t, func(t *testing.T, url string) {
+		c := certificateChain(t, url, ca.Issue(t, pki.Options{UPN: certUser}))
+		ctx, b := t.Context(), c.Broker
+		bindings := latchkey.CertificateBindings{Bindings: []latchkey.CertificateBinding{{Field: latchkey.FieldSubject, Attribute: latchkey.AttributeCertificateUserIDs}}}
+		if _, err := b.SetCertificateBindings(ctx, c.Admin, bindings); err != nil {
+			t.Fatal(err)
+		}
+		state := func(want latchkey.CheckState) {
+			t.Helper()
+			awaitCertificate(t, c, "the check to be "+string(want), func(r latchkey.CertificateCheck) bool { return r.State == want })
+		}
+		state(latchkey.CheckUnknown)
+		set := func(who latchkey.Caller, upn string, ids ...string) error {
+			_, err := b.SetCertificateAccount(ctx, who, upn, latchkey.CertificateAccountSet{CertificateUserIDs: ids})
+			return err
+		}
+		if err := set(c.Admin, strings.ToUpper(certUser), "X509:<PN>x", "X509:<S>CN=bot"); err != nil {
+			t.Fatal(err)
+		}
+		state(latchkey.CheckPassed)
+		if err := set(c.Admin, certUser, "X509:<S>CN=bot"); err != nil { // again, in place of it
+			t.Fatal(err)
+		}
+		maker := c.User(t, "maker", c.Env, latchkey.EnvMaker)
+		long := "X509:<PN>" + strings.Repeat("x", 1024)
+		for name, tt := range map[string]struct {
+			err  error
+			want error
+		}{
+			"a maker":              {set(maker, certUser), latchkey.ErrDenied},
+			"another's value":      {set(c.Admin, "eve@contoso.example", "X509:<S>CN=bot"), latchkey.ErrConflict},
+			"six values":           {set(c.Admin, certUser, "X509:<S>1", "X509:<S>2", "X509:<S>3", "X509:<S>4", "X509:<S>5", "X509:<S>6"), latchkey.ErrInvalid},
+			"a long value":         {set(c.Admin, certUser, long), latchkey.ErrInvalid},
+			"a prefix in capitals": {set(c.Admin, certUser, "X509:<ski>ab01"), latchkey.ErrInvalid},
+			"no value":             {set(c.Admin, certUser, "X509:<SKI>"), latchkey.ErrInvalid},
+			"no issuer":            {set(c.Admin, certUser, "X509:<I><SR>01"), latchkey.ErrInvalid},
+			"twice":                {set(c.Admin, certUser, "X509:<S>1", "X509:<S>1"), latchkey.ErrInvalid},
+			"no UPN":               {set(c.Admin, "bot"), latchkey.ErrInvalid},
+			"removal by a maker":   {b.RemoveCertificateAccount(ctx, maker, certUser), latchkey.ErrDenied},
+			"removal of nothing":   {b.RemoveCertificateAccount(ctx, c.Admin, "eve@contoso.example"), latchkey.ErrNotFound},
+		} {
+			if !errors.Is(tt.err, tt.want) {
+				t.Errorf("%s: %v; want %v", name, tt.err, tt.want)
+			}
+		}
+		if err := set(c.Admin, "amy@contoso.example", "X509:<I>CN=CA<SR>01"); err != nil {
+			t.Fatal(err)
+		}
+		p, err := b.CertificateAccounts(ctx, c.Admin, latchkey.PageOptions{Limit: 1})
+		if err != nil || len(p.Items) != 1 || p.Items[0].UPN != "amy@contoso.example" || p.Next == "" {
+			t.Errorf("accounts = %+v, %v; want the first of two", p, err)
+		}
+		p, err = b.CertificateAccounts(ctx, c.Admin, latchkey.PageOptions{Limit: 1, After: p.Next})
+		if err != nil || len(p.Items) != 1 || p.Items[0].UPN != certUser || !cmp.Equal(p.Items[0].CertificateUserIDs, []string{"X509:<S>CN=bot"}) || p.Next != "" {
+			t.Errorf("accounts = %+v, %v; want the second of two, with what was said last", p, err)
+		}
+		if err := b.RemoveCertificateAccount(ctx, c.Admin, certUser); err != nil {
+			t.Fatal(err)
+		}
+		state(latchkey.CheckUnknown)
+		if err := set(c.Admin, "eve@contoso.example", "X509:<S>CN=bot"); err != nil {
+			t.Errorf("a value that is nobody's any more: %v", err)
+		}
+	})
+}

@@ -232,7 +232,7 @@ func (b *Broker) factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 		return f, err
 	}
 	f.env, f.variable, f.listed = e.ID, v.Name, allowsVault(e, r.VaultRef())
-	p, err := tx.KnownPrincipal(r.SavedBy)
+	p, err := personOf(tx, r.SavedBy)
 	if err != nil {
 		return f, err
 	}
@@ -245,16 +245,29 @@ func (b *Broker) factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 		f.question.Tenants, f.question.ObjectIDs[strings.ToLower(b.tenant)] = []string{b.tenant}, string(p.ID)
 		return f, nil
 	}
-	if f.question.Tenants, err = tx.LinkedAzureTenants(); err != nil {
-		return f, err
+	f.question.ObjectIDs = p.ObjectIDs
+	f.question.Tenants, err = tx.LinkedAzureTenants()
+	return f, err
+}
+
+// personOf returns who a principal is in the tenants of Azure that are linked.
+func personOf(tx *db.Tx, id latchkey.PrincipalID) (vault.Person, error) {
+	p, err := tx.KnownPrincipal(id)
+	if err != nil {
+		return vault.Person{}, err
+	}
+	person := vault.Person{ID: p.ID, Name: p.Name, ObjectIDs: map[string]string{}}
+	tenants, err := tx.LinkedAzureTenants()
+	if err != nil {
+		return person, err
 	}
 	identities, err := tx.ExternalIdentities(p.ID)
 	for _, id := range identities {
-		if slices.Contains(f.question.Tenants, id.Tenant) {
-			f.question.ObjectIDs[id.Tenant] = id.ObjectID
+		if slices.Contains(tenants, id.Tenant) {
+			person.ObjectIDs[id.Tenant] = id.ObjectID
 		}
 	}
-	return f, err
+	return person, err
 }
 
 // check says whether the person who saved a reference, and the service, may read
@@ -269,7 +282,14 @@ func (b *Broker) check(ctx context.Context, f checkFacts) latchkey.Check {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	q := f.question
-	q.Read = func(ctx context.Context) error {
+	q.Read = b.metadata(q)
+	listed := latchkey.CheckResult{Step: latchkey.CheckListed, State: latchkey.CheckPassed, Message: "The environment lists the vault."}
+	return latchkey.Conclude(append([]latchkey.CheckResult{listed}, b.inspect(ctx, q)...))
+}
+
+// metadata returns the function that looks at the metadata of a question's secret.
+func (b *Broker) metadata(q vault.Question) func(context.Context) error {
+	return func(ctx context.Context) error {
 		v, err := b.openVault(q.Reference.VaultRef(), q.Embedded)
 		if err == nil {
 			err = v.CheckRead(ctx, q.Reference.Secret)
@@ -279,8 +299,6 @@ func (b *Broker) check(ctx context.Context, f checkFacts) latchkey.Check {
 		}
 		return err
 	}
-	listed := latchkey.CheckResult{Step: latchkey.CheckListed, State: latchkey.CheckPassed, Message: "The environment lists the vault."}
-	return latchkey.Conclude(append([]latchkey.CheckResult{listed}, b.inspect(ctx, q)...))
 }
 
 func isVaultError(err error) bool {

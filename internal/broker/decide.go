@@ -149,6 +149,8 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActVaultAssign:      "assign roles in",
 	latchkey.ActBindingRead:      "read the username bindings of",
 	latchkey.ActBindingSet:       "set the username bindings of",
+	latchkey.ActAccountSet:       "say what the directory has of",
+	latchkey.ActAccountRemove:    "take back what the directory has of",
 	latchkey.ActVaultRemove:      "remove roles in",
 	latchkey.ActAzureTenantRead:  "list the Azure tenants of",
 	latchkey.ActIdentityAdd:      "add an identity to",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"latchkey.dev/internal/db"
+	"latchkey.dev/internal/vault"
 	"latchkey.dev/latchkey"
 )
 
@@ -21,14 +22,16 @@ const (
 	doctorTroubles = 20                  // of one kind that are named
 )
 
-// Doctor looks at the prerequisites of the installation, or of an environment when
-// env is not "". It asks no vault: what it says of references is what their checks
-// found last.
-func (b *Broker) Doctor(ctx context.Context, who latchkey.Caller, env string) (r latchkey.DoctorReport, err error) {
+// Doctor looks at the prerequisites of the installation, or of an environment. Of an
+// environment it asks the vaults that references name, and what of Azure they depend
+// on, unless it is told to stay offline; what it says of single references is what
+// their checks found last. It reads no secret. Asking takes less than a minute.
+func (b *Broker) Doctor(ctx context.Context, who latchkey.Caller, options latchkey.DoctorOptions) (r latchkey.DoctorReport, err error) {
 	r = latchkey.DoctorReport{At: b.now().UTC(), Version: b.version, Findings: []latchkey.Finding{}}
-	if env != "" {
+	var q vault.Survey
+	if options.Environment != "" {
 		err = b.update(ctx, who, func(o *op) error {
-			e, err := o.environment(env)
+			e, err := o.environment(options.Environment)
 			if err != nil {
 				return err
 			}
@@ -40,13 +43,24 @@ func (b *Broker) Doctor(ctx context.Context, who latchkey.Caller, env string) (r
 			if r.Findings, err = o.doctorEnvironment(e, b.version); err != nil {
 				return err
 			}
+			var more []latchkey.Finding
+			if q, more, err = o.surveyEnvironment(b, e); err != nil {
+				return err
+			}
+			r.Findings = append(r.Findings, more...)
 			return o.record(latchkey.ActDoctorIn, t, nil)
 		})
+		if err == nil {
+			r.Findings = append(r.Findings, b.ask(ctx, q, options.Offline)...)
+		}
 		return r, err
 	}
 	// That this is on record shows that the audit log takes entries.
-	if err := b.update(ctx, who, func(o *op) error {
+	if err := b.update(ctx, who, func(o *op) (err error) {
 		if err := o.allow(latchkey.ActDoctor, tenantThing); err != nil {
+			return err
+		}
+		if q, err = o.surveyInstallation(); err != nil {
 			return err
 		}
 		return o.record(latchkey.ActDoctor, installation, nil)
@@ -61,6 +75,7 @@ func (b *Broker) Doctor(ctx context.Context, who latchkey.Caller, env string) (r
 		}
 		r.Findings = append(r.Findings, found...)
 	}
+	r.Findings = append(r.Findings, b.ask(ctx, q, options.Offline)...)
 	return r, nil
 }
 
@@ -256,8 +271,64 @@ func (o *op) doctorEnvironment(e latchkey.Environment, version string) ([]latchk
 		}
 		found = append(found, f)
 	}
-	machines, err := o.doctorMachines(e, version)
-	return append(found, machines...), err
+	for _, f := range []func() ([]latchkey.Finding, error){
+		func() ([]latchkey.Finding, error) { return o.doctorCertificates(e) },
+		func() ([]latchkey.Finding, error) { return o.doctorMachines(e, version) },
+	} {
+		some, err := f()
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+	}
+	return found, nil
+}
+
+// doctorCertificates looks at the certificates of an environment's credentials: at
+// what their checks found last, and at when they end.
+func (o *op) doctorCertificates(e latchkey.Environment) ([]latchkey.Finding, error) {
+	troubles, total, err := o.CertificateTroubles(e.ID, o.Now.Add(doctorEnd), doctorTroubles+1)
+	if err != nil || total == 0 {
+		return nil, err
+	}
+	all := latchkey.Finding{Area: "environment", Check: "certificates", State: latchkey.FindingOK, Message: fmt.Sprintf("The checks of all of %s of credentials have passed, and none ends within %d days.", count(total, "certificate"), doctorEnd/(24*time.Hour))}
+	if len(troubles) > 0 {
+		all.State = latchkey.FindingWarning
+		all.Message = fmt.Sprintf("Of %s of credentials %s are not in order, or end within %d days.", count(total, "certificate"), upTo(len(troubles)), doctorEnd/(24*time.Hour))
+	}
+	found := []latchkey.Finding{all}
+	for _, t := range troubles[:min(len(troubles), doctorTroubles)] {
+		f := latchkey.Finding{}
+		if t.ExpiresAt != nil {
+			f = latchkey.EndOfCertificate("", "", "The certificate", *t.ExpiresAt, o.Now, doctorEnd)
+		}
+		f.Area, f.Check, f.Subject = "environment", "certificate", t.Name
+		switch {
+		case f.State == latchkey.FindingFailed: // it has ended, whatever else is
+			f.Remedy = "Make a new version of it in the vault."
+		case t.State == latchkey.CheckFailed:
+			f.State, f.Message, f.Remedy = latchkey.FindingFailed, sentence(t.Message), sentence(t.Remedy)
+		case t.State == latchkey.CheckUnknown:
+			f.State, f.Message, f.Remedy = latchkey.FindingUnknown, sentence(t.Message), sentence(t.Remedy)
+		case t.State == latchkey.CheckChecking && f.State != latchkey.FindingWarning:
+			f.State, f.Message, f.Remedy = latchkey.FindingUnknown, "It is being looked at.", ""
+		case f.State == latchkey.FindingWarning:
+			f.Remedy = "Make a new version of it in the vault before then."
+		}
+		if f.State != latchkey.FindingOK && t.State != latchkey.CheckChecking {
+			f.Command = fmt.Sprintf("latchkey credential check %s --environment %s", t.Credential, e.Name)
+		}
+		found = append(found, f)
+	}
+	return found, nil
+}
+
+// sentence returns a part of a sentence as a sentence.
+func sentence(s string) string {
+	if s == "" || strings.HasSuffix(s, ".") {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
 // maxDoctorMachines bounds the machines that doctor looks at.

@@ -166,7 +166,7 @@ func TestExamine(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := parse(t, tt.pair.Secret(t)).Examine(upn, latchkey.DefaultCertificateBindings(), now)
+			r := parse(t, tt.pair.Secret(t)).Examine(upn, nil, latchkey.DefaultCertificateBindings(), now)
 			got := ""
 			for _, f := range r.Findings {
 				if f.State != latchkey.CheckPassed {
@@ -235,12 +235,60 @@ func TestBindings(t *testing.T) {
 			if err := tt.b.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			f := tt.c.username(upn, tt.b)
+			f := tt.c.username(upn, nil, tt.b)
 			if f[0].Check != "username" || f[0].State != tt.state || !strings.Contains(f[0].Message, tt.want) {
 				t.Errorf("username = %+v; want %s, %q", f[0], tt.state, tt.want)
 			}
 			if len(f) != 1+len(tt.b.Bindings) {
 				t.Errorf("%d findings; want one of each binding: %+v", len(f)-1, f)
+			}
+		})
+	}
+}
+
+// TestAccount evaluates bindings by what the directory has of the user.
+func TestAccount(t *testing.T) {
+	ca := pki.NewAuthority(t, "Test CA")
+	cert := parse(t, ca.Issue(t, pki.Options{UPN: "card@corp.example", Email: "mail@contoso.example",
+		Extensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 14}, Value: []byte{4, 2, 0xab, 0x01}}}}).Secret(t))
+	number := "X509:<I>CN=Test CA<SR>" + serial(cert.Leaf)
+	onPremises := latchkey.CertificateBinding{Field: latchkey.FieldPrincipalName, Attribute: latchkey.AttributeOnPremisesUPN}
+	ids := func(f latchkey.CertificateField) latchkey.CertificateBinding {
+		return latchkey.CertificateBinding{Field: f, Attribute: latchkey.AttributeCertificateUserIDs}
+	}
+	tests := []struct {
+		name     string
+		account  latchkey.CertificateAccount
+		bindings []latchkey.CertificateBinding
+		affinity latchkey.Affinity
+		state    latchkey.CheckState
+		want     string // part of a finding
+	}{
+		{"on premises", latchkey.CertificateAccount{OnPremisesUPN: "CARD@corp.example"}, []latchkey.CertificateBinding{onPremises}, "", latchkey.CheckPassed, "by the binding of PrincipalName to onPremisesUserPrincipalName"},
+		{"another on premises", latchkey.CertificateAccount{OnPremisesUPN: "x@corp.example"}, []latchkey.CertificateBinding{onPremises}, "", latchkey.CheckFailed, "the user's onPremisesUserPrincipalName has not card@corp.example"},
+		{"none on premises", latchkey.CertificateAccount{}, []latchkey.CertificateBinding{onPremises}, "", latchkey.CheckFailed, "has not card@corp.example"},
+		{"SKI", latchkey.CertificateAccount{CertificateUserIDs: []string{"X509:<PN>x", "X509:<SKI>ab01"}}, []latchkey.CertificateBinding{ids(latchkey.FieldSKI)}, "", latchkey.CheckPassed, "the user has X509:<SKI>ab01"},
+		{"SKI of another key", latchkey.CertificateAccount{CertificateUserIDs: []string{"X509:<SKI>AB02"}}, []latchkey.CertificateBinding{ids(latchkey.FieldSKI)}, "", latchkey.CheckFailed, "certificateUserIds has not X509:<SKI>AB01"},
+		{"the value under another prefix", latchkey.CertificateAccount{CertificateUserIDs: []string{"X509:<PN>AB01"}}, []latchkey.CertificateBinding{ids(latchkey.FieldSKI)}, "", latchkey.CheckFailed, "has not"},
+		{"low affinity, high wanted", latchkey.CertificateAccount{CertificateUserIDs: []string{"X509:<PN>card@corp.example"}}, []latchkey.CertificateBinding{ids(latchkey.FieldPrincipalName)}, latchkey.AffinityHigh, latchkey.CheckFailed, "does not count"},
+		{"high affinity, high wanted", latchkey.CertificateAccount{CertificateUserIDs: []string{number}}, []latchkey.CertificateBinding{ids(latchkey.FieldPrincipalName), ids(latchkey.FieldIssuerAndSerialNumber)}, latchkey.AffinityHigh, latchkey.CheckPassed, "binding of IssuerAndSerialNumber"},
+		{"first that fits", latchkey.CertificateAccount{CertificateUserIDs: []string{"X509:<RFC822>mail@contoso.example", number}}, []latchkey.CertificateBinding{ids(latchkey.FieldSKI), ids(latchkey.FieldRFC822Name), ids(latchkey.FieldIssuerAndSerialNumber)}, "", latchkey.CheckPassed, "binding of RFC822Name"},
+		{"subject", latchkey.CertificateAccount{CertificateUserIDs: []string{"X509:<I>CN=Test CA<S>CN=bot"}}, []latchkey.CertificateBinding{ids(latchkey.FieldIssuerAndSubject)}, "", latchkey.CheckPassed, "IssuerAndSubject"},
+		{"subject but for capitals", latchkey.CertificateAccount{CertificateUserIDs: []string{"X509:<S>cn=BOT"}}, []latchkey.CertificateBinding{ids(latchkey.FieldSubject)}, "", latchkey.CheckUnknown, "whether capitals matter"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := latchkey.CertificateBindings{Bindings: tt.bindings, Affinity: tt.affinity}
+			if err := b.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			f := cert.username(upn, &tt.account, b)
+			said := ""
+			for _, x := range f {
+				said += x.Message + "\n"
+			}
+			if f[0].State != tt.state || !strings.Contains(said, tt.want) || len(f) != 1+len(tt.bindings) {
+				t.Errorf("username = %+v; want %s, %q", f, tt.state, tt.want)
 			}
 		})
 	}
@@ -286,7 +334,7 @@ func FuzzPFX(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c.Examine(upn, latchkey.DefaultCertificateBindings(), time.Unix(0, 0))
+		c.Examine(upn, nil, latchkey.DefaultCertificateBindings(), time.Unix(0, 0))
 		if _, _, err := c.PEM(); err != nil {
 			t.Error(err)
 		}

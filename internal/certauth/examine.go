@@ -31,8 +31,9 @@ func Refused(err *Error) latchkey.CertificateCheck {
 }
 
 // Examine says whether somebody who signs in by a user name could do so with the
-// certificate, at a time and under a tenant's bindings.
-func (c *Certificate) Examine(username string, bindings latchkey.CertificateBindings, now time.Time) latchkey.CertificateCheck {
+// certificate, at a time and under a tenant's bindings. Account is what is known of the
+// user besides the name; nil is nothing.
+func (c *Certificate) Examine(username string, account *latchkey.CertificateAccount, bindings latchkey.CertificateBindings, now time.Time) latchkey.CertificateCheck {
 	notBefore, expires := c.Leaf.NotBefore.UTC(), c.Leaf.NotAfter.UTC()
 	r := latchkey.CertificateCheck{
 		State: latchkey.CheckPassed, Subject: DN(c.Leaf.RawSubject), Issuer: DN(c.Leaf.RawIssuer), Thumbprint: thumbprint(c.Leaf),
@@ -41,7 +42,7 @@ func (c *Certificate) Examine(username string, bindings latchkey.CertificateBind
 	r.Findings = append(r.Findings,
 		passed("format", "a PFX file with an exportable private key"),
 		c.validity(now), c.chain(now), c.strength(), c.usage())
-	r.Findings = append(r.Findings, c.username(username, bindings)...)
+	r.Findings = append(r.Findings, c.username(username, account, bindings)...)
 	for _, f := range r.Findings {
 		// What a single binding says counts in the finding "username".
 		if f.Check == "binding" || f.State == latchkey.CheckPassed || r.State == latchkey.CheckFailed || r.State == f.State {
@@ -144,7 +145,7 @@ func (c *Certificate) usage() latchkey.CertificateFinding {
 
 // username says by which binding the certificate would be taken for the user, in
 // the finding "username", and then what each binding says.
-func (c *Certificate) username(username string, b latchkey.CertificateBindings) []latchkey.CertificateFinding {
+func (c *Certificate) username(username string, account *latchkey.CertificateAccount, b latchkey.CertificateBindings) []latchkey.CertificateFinding {
 	demand := c.demand(b)
 	var each []latchkey.CertificateFinding
 	add := func(x latchkey.CertificateBinding, state latchkey.CheckState, format string, args ...any) {
@@ -154,6 +155,12 @@ func (c *Certificate) username(username string, b latchkey.CertificateBindings) 
 	}
 	var by *latchkey.CertificateBinding
 	var open []string // values that certificateUserIds or the like would have to have
+	fits := func(x latchkey.CertificateBinding, format string, args ...any) {
+		add(x, latchkey.CheckPassed, format, args...)
+		if by == nil {
+			by = &x
+		}
+	}
 	for _, x := range b.Bindings {
 		values, err := c.values(x.Field)
 		switch {
@@ -164,10 +171,7 @@ func (c *Certificate) username(username string, b latchkey.CertificateBindings) 
 		case len(values) == 0:
 			add(x, latchkey.CheckFailed, "the certificate has none")
 		case x.Attribute == latchkey.AttributeUPN && slices.ContainsFunc(values, func(v string) bool { return strings.EqualFold(v, username) }):
-			add(x, latchkey.CheckPassed, "is the user name")
-			if by == nil {
-				by = &x
-			}
+			fits(x, "is the user name")
 		case x.Attribute == latchkey.AttributeUPN:
 			add(x, latchkey.CheckFailed, "%s is not the user name", strings.Join(values, ", "))
 		default:
@@ -175,8 +179,19 @@ func (c *Certificate) username(username string, b latchkey.CertificateBindings) 
 			if x.Attribute == latchkey.AttributeCertificateUserIDs {
 				want = c.userIDs(x.Field, values)
 			}
-			open = append(open, fmt.Sprintf("%s with %s", x.Attribute, strings.Join(want, " or ")))
-			add(x, latchkey.CheckUnknown, "fits if the user's %s has %s, which is not known here", x.Attribute, strings.Join(want, " or "))
+			either := strings.Join(want, " or ")
+			switch exact, folded := compare(x, want, account); {
+			case account == nil:
+				open = append(open, fmt.Sprintf("%s with %s", x.Attribute, either))
+				add(x, latchkey.CheckUnknown, "fits if the user's %s has %s, which is not known here", x.Attribute, either)
+			case exact != "":
+				fits(x, "the user has %s", exact)
+			case folded != "":
+				open = append(open, fmt.Sprintf("%s with %s", x.Attribute, either))
+				add(x, latchkey.CheckUnknown, "the user has %s, and the certificate %s: whether capitals matter is for the directory", folded, either)
+			default:
+				add(x, latchkey.CheckFailed, "the user's %s has not %s", x.Attribute, either)
+			}
 		}
 	}
 	switch {
@@ -187,8 +202,48 @@ func (c *Certificate) username(username string, b latchkey.CertificateBindings) 
 			"the certificate is taken for %s only if the user has the attribute %s", username, strings.Join(open, ", or "))}, each...)
 	}
 	return append([]latchkey.CertificateFinding{failed("username",
-		"have a certificate issued for the user name, set the variable of the user name, or have a tenant admin set the username bindings as they are in the directory",
+		"have a certificate issued for the user name, set the variable of the user name, or have a tenant admin set the username bindings, and what the directory has of the user, as they are there",
 		"by none of the tenant's username bindings is the certificate taken for %s", username)}, each...)
+}
+
+// compare returns which value of an attribute of a user is one of those that a binding
+// wants, and otherwise which one is but for capitals. Names of users and numbers in
+// hexadecimal do not depend on them; names of the directory may.
+func compare(x latchkey.CertificateBinding, want []string, account *latchkey.CertificateAccount) (exact, folded string) {
+	if account == nil {
+		return "", ""
+	}
+	has := account.CertificateUserIDs
+	if x.Attribute == latchkey.AttributeOnPremisesUPN {
+		has = []string{account.OnPremisesUPN}
+	}
+	for _, h := range has {
+		_, rest, _ := latchkey.CutUserID(h)
+		prefix := strings.TrimSuffix(h, rest)
+		if x.Attribute == latchkey.AttributeOnPremisesUPN {
+			prefix = ""
+		}
+		for _, w := range want {
+			switch {
+			case h == w && h != "":
+				return h, ""
+			case h == "" || !strings.HasPrefix(w, prefix) || !strings.EqualFold(h, w):
+			case capitalsMatter(x.Field):
+				folded = h
+			default:
+				return h, ""
+			}
+		}
+	}
+	return "", folded
+}
+
+func capitalsMatter(f latchkey.CertificateField) bool {
+	switch f {
+	case latchkey.FieldSubject, latchkey.FieldIssuerAndSubject, latchkey.FieldIssuerAndSerialNumber:
+		return true
+	}
+	return false
 }
 
 // demand returns why only bindings of high affinity count, or "".

@@ -14,12 +14,14 @@ type CertificateCheck struct {
 	Token    string // set by who checks it now; see ClaimCertificateCheck
 }
 
-const certificateCols = `k.credential_id, k.result, k.state, k.version, k.checked_at, k.next_check_at, k.attempts, k.check_token`
+const certificateCols = `k.credential_id, k.result, k.state, k.version, k.expires_at, k.checked_at, k.next_check_at, k.attempts, k.check_token`
 
-func scanCertificateCheck(s scanner) (c CertificateCheck, err error) {
-	err = s.Scan(&c.Credential, jsonText{&c.CertificateCheck}, &c.State, &c.Version, nullTime{&c.CheckedAt}, nullTime{&c.NextAt}, &c.Attempts, &c.Token)
-	return c, err
+// dest returns where a row of certificateCols goes.
+func (c *CertificateCheck) dest() []any {
+	return []any{&c.Credential, jsonText{&c.CertificateCheck}, &c.State, &c.Version, nullTime{&c.ExpiresAt}, nullTime{&c.CheckedAt}, nullTime{&c.NextAt}, &c.Attempts, &c.Token}
 }
+
+func scanCertificateCheck(s scanner) (c CertificateCheck, err error) { return c, s.Scan(c.dest()...) }
 
 // StartCertificateCheck has the certificate of a credential checked at once. What
 // was found before stays to be seen until then.
@@ -74,13 +76,13 @@ func (tx *Tx) ClaimCertificateCheck(hold time.Duration) (CertificateCheck, error
 // started anew meanwhile.
 func (tx *Tx) FinishCertificateCheck(c CertificateCheck) error {
 	result := c.CertificateCheck
-	result.State, result.Version, result.CheckedAt, result.NextAt = "", "", nil, nil // in columns
+	result.State, result.Version, result.ExpiresAt, result.CheckedAt, result.NextAt = "", "", nil, nil, nil // in columns
 	text, err := toJSON(result)
 	if err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE certificate_checks SET state = $3, result = $4, version = $5, checked_at = $6, next_check_at = $7, attempts = $8, check_token = ''
-		WHERE credential_id = $1 AND check_token = $2`, c.Credential, c.Token, c.State, text, c.Version, ms(tx.Now), msOrNull(c.NextAt), c.Attempts)
+	return tx.execOne(`UPDATE certificate_checks SET state = $3, result = $4, version = $5, expires_at = $6, checked_at = $7, next_check_at = $8, attempts = $9, check_token = ''
+		WHERE credential_id = $1 AND check_token = $2`, c.Credential, c.Token, c.State, text, c.Version, msOrNull(c.ExpiresAt), ms(tx.Now), msOrNull(c.NextAt), c.Attempts)
 }
 
 // CertificateChecks returns what was found about the certificates of credentials.

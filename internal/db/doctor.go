@@ -117,3 +117,53 @@ func (tx *Tx) ReferenceTroubles(env latchkey.EnvironmentID, limit int) (troubles
 	}, `SELECT v.name, r.check_state, r.check_message, r.check_remedy, r.in_force, r.overridden_at IS NOT NULL`+from+` AND r.check_state <> 'passed' ORDER BY v.sort_key, v.id LIMIT $2`, env, limit)
 	return troubles, total, err
 }
+
+// A CertificateState is how the certificate of a credential stands.
+type CertificateState struct {
+	Name string // of the credential
+	CertificateCheck
+}
+
+// CertificateTroubles returns the credentials of an environment whose certificate
+// ends before a time, or whose check has not passed, the first to end first: at most
+// limit of them, and how many have a certificate at all.
+func (tx *Tx) CertificateTroubles(env latchkey.EnvironmentID, before time.Time, limit int) (troubles []CertificateState, total int, err error) {
+	const from = ` FROM certificate_checks k JOIN credentials c ON c.id = k.credential_id WHERE c.environment_id = $1 AND c.deleted_at IS NULL`
+	if total, err = one(tx, scanInt, `SELECT count(*)`+from, env); err != nil || total == 0 {
+		return nil, total, err
+	}
+	troubles, err = all(tx, func(s scanner) (r CertificateState, err error) {
+		return r, s.Scan(append(r.dest(), &r.Name)...)
+	}, `SELECT `+certificateCols+`, c.name`+from+` AND (k.state <> 'passed' OR k.expires_at < $2) ORDER BY COALESCE(k.expires_at, 0), c.sort_key, c.id LIMIT $3`,
+		env, ms(before), limit)
+	return troubles, total, err
+}
+
+// A Surveyed is a vault that references of an environment name, one person who saved
+// such references, and one of the secrets that they name.
+type Surveyed struct {
+	latchkey.SecretReference
+	SavedBy latchkey.PrincipalID
+}
+
+// maxSurveyed bounds the rows of SurveyedVaults.
+const maxSurveyed = 2000
+
+// SurveyedVaults returns which vaults the references of an environment name, and for
+// each who saved them: those who saved most first. Only the newest references and
+// those in force count.
+func (tx *Tx) SurveyedVaults(env latchkey.EnvironmentID) ([]Surveyed, error) {
+	return all(tx, func(s scanner) (r Surveyed, err error) {
+		return r, s.Scan(&r.SubscriptionID, &r.ResourceGroup, &r.Vault, &r.Secret, &r.SavedBy)
+	}, `SELECT min(r.subscription_id), min(r.resource_group), min(r.vault), COALESCE(min(CASE WHEN r.in_force THEN r.secret END), min(r.secret)), r.saved_by
+		FROM secret_references r JOIN variables v ON v.id = r.variable_id
+		WHERE v.environment_id = $1 AND v.deleted_at IS NULL AND (r.newest OR r.in_force)
+		GROUP BY substr(r.reference_key, 1, length(r.reference_key) - length(r.secret)), r.saved_by
+		ORDER BY substr(r.reference_key, 1, length(r.reference_key) - length(r.secret)), count(*) DESC, r.saved_by LIMIT $2`, env, maxSurveyed)
+}
+
+// AzureUsed reports whether anything refers to a vault in Azure.
+func (tx *Tx) AzureUsed() (bool, error) {
+	n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM secret_references r WHERE (r.newest OR r.in_force) AND `+inAzure+` LIMIT 1) a`)
+	return n > 0, err
+}

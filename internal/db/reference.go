@@ -79,6 +79,24 @@ func (tx *Tx) RestartCheck(id latchkey.ReferenceID) error {
 	return tx.execOne(`UPDATE secret_references SET check_state = 'checking', next_check_at = $2, attempts = 0, check_token = '' WHERE id = $1`, id, ms(tx.Now))
 }
 
+// inAzure is true of a reference r that names no embedded vault.
+const inAzure = `NOT EXISTS (SELECT 1 FROM vaults e WHERE e.deleted_at IS NULL
+	AND substr(r.reference_key, 1, length(e.reference_key) + 9) = e.reference_key || '/secrets/')`
+
+// RestartAzureChecks has the newest references to vaults in Azure checked anew: those
+// whose check has not passed, or all. Unless by is "", only those that this principal
+// saved; otherwise also the certificates that are read in such vaults, whoever saved.
+func (tx *Tx) RestartAzureChecks(by latchkey.PrincipalID, all bool) error {
+	if _, err := tx.exec(`UPDATE secret_references AS r SET check_state = 'checking', next_check_at = $1, attempts = 0, check_token = ''
+		WHERE r.newest AND ($2 OR r.check_state IN ('failed', 'unknown')) AND ($3 = '' OR r.saved_by = $3) AND `+inAzure, ms(tx.Now), all, by); err != nil || by != "" {
+		return err
+	}
+	_, err := tx.exec(`UPDATE certificate_checks SET state = 'checking', next_check_at = $1, attempts = 0, check_token = ''
+		WHERE ($2 OR state IN ('failed', 'unknown')) AND credential_id IN (SELECT s.credential_id FROM credential_slots s
+			JOIN secret_references r ON r.variable_id = s.variable_id WHERE r.in_force AND `+inAzure+`)`, ms(tx.Now), all)
+	return err
+}
+
 // ClaimCheck takes a reference whose check is due, for the given time: nobody
 // else gets it before. It returns ErrNotFound when none is due.
 func (tx *Tx) ClaimCheck(hold time.Duration) (Reference, error) {

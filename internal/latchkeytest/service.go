@@ -49,6 +49,9 @@ type Options struct {
 	// OpenVault, when not nil, may return a vault in place of the real one.
 	// Returning nil leaves the real one.
 	OpenVault func(ref latchkey.VaultReference, embedded bool) vault.Vault
+
+	// Manager, when not nil, is asked about vaults in Azure. Without it nobody is.
+	Manager *azure.ResourceManager
 }
 
 // A Service is a running service.
@@ -65,6 +68,7 @@ type Service struct {
 	AdminToken string
 
 	manager *azure.ResourceManager // asks about the embedded vaults
+	azure   *azure.ResourceManager // asks about those in Azure
 	now     func() time.Time
 }
 
@@ -140,14 +144,17 @@ func New(t testing.TB, o Options) *Service {
 	if o.Key == nil {
 		o.Key = seal.NewKey()
 	}
-	s := &Service{Log: new(Log), URL: o.DatabaseURL, Key: o.Key, now: o.Now}
+	if o.Manager == nil {
+		o.Manager = azure.NoResourceManager("Azure cannot be reached from a test")
+	}
+	s := &Service{Log: new(Log), URL: o.DatabaseURL, Key: o.Key, now: o.Now, azure: o.Manager}
 	log := slog.New(slog.NewTextHandler(s.Log, nil))
 	var err error
 	if s.DB, err = db.Open(ctx, db.Config{URL: o.DatabaseURL, Log: log, Now: o.Now}); err != nil {
 		t.Fatal(err)
 	}
 	s.Broker, err = broker.New(ctx, broker.Config{
-		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), Inspect: s.inspect, VaultURL: vaultURL, Version: Version,
+		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), Inspect: s.inspect, Survey: s.survey, VaultURL: vaultURL, Version: Version,
 		IssuerKeys: issuer.New(o.Issuers, o.Now).Keys,
 	})
 	if err != nil {
@@ -220,11 +227,16 @@ func (s *Service) openVault(o Options) func(latchkey.VaultReference, bool) (vaul
 // inspect finds out who may read a secret as the server does: of an embedded vault
 // by Azure's SDKs, in this process.
 func (s *Service) inspect(ctx context.Context, q vault.Question) []latchkey.CheckResult {
-	m := azure.NoResourceManager("Azure cannot be reached from a test")
+	m := s.azure
 	if q.Embedded {
 		m = s.manager
 	}
 	return m.Inspect(ctx, q)
+}
+
+// survey says how vaults stand as the server does.
+func (s *Service) survey(ctx context.Context, q vault.Survey) []latchkey.Finding {
+	return azure.Surveyor{Azure: s.azure, Embedded: s.manager}.Survey(ctx, q)
 }
 
 // OpenVault opens an embedded vault as the service's own identity.

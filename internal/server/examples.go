@@ -31,4 +31,5 @@ var examples = map[string]string{
 	"startRun":                      `{"flow":"flow_…","connection":"conn_…","inputs":{"MONTH":"2026-11"}}`,
 	"createVault":                   `{"name":"erp"}`,
 	"assignRole":                    `{"principal":"maya","role":"Key Vault Secrets User","secret":"bot-password"}`,
+	"setCertificateAccount":         `{"onPremisesUserPrincipalName":"bot@corp.contoso.example","certificateUserIds":["X509:<SKI>0123456789abcdef"]}`,
 }

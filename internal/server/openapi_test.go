@@ -73,6 +73,7 @@ func TestExamplesAreValid(t *testing.T) {
 		"setCertificateBindings": &latchkey.CertificateBindings{},
 		"createServicePrincipal": &latchkey.ServicePrincipalCreate{}, "updateServicePrincipal": &latchkey.ServicePrincipalUpdate{},
 		"addServicePrincipalCredential": &latchkey.ServicePrincipalCredentialCreate{}, "signInServicePrincipal": &serviceSignInBody{},
+		"setCertificateAccount": &latchkey.CertificateAccountSet{},
 	}
 	for id, text := range examples {
 		d := json.NewDecoder(strings.NewReader(text))

@@ -123,6 +123,10 @@ func (s *server) handleAll() {
 	caller(s, op{t, "PUT /certificate-bindings", "setCertificateBindings", "Set the username bindings of certificates", "As they are in the tenant's directory. Every certificate is looked at again. For tenant admins."}, s.setCertificateBindings)
 	s.shareRoutes(t, latchkey.KindCredential, "credentials", "Credential")
 	s.graphRoutes(t, latchkey.KindCredential, "credentials", "Credential")
+	caller(s, op{t, "GET /certificate-accounts", "listCertificateAccounts", "List what the directory has of users of certificates", "Of those of whom somebody has said it. For tenant admins."}, s.certificateAccounts)
+	caller(s, op{t, "GET /certificate-accounts/{upn}", "getCertificateAccount", "Show what the directory has of a user of certificates", "For tenant admins."}, s.certificateAccount)
+	caller(s, op{t, "PUT /certificate-accounts/{upn}", "setCertificateAccount", "Say what the directory has of a user of certificates", "The attributes that username bindings compare certificates with, as they are in the tenant's directory, in place of what was said before. Certificates that sign in by the name are looked at again. For tenant admins."}, s.setCertificateAccount)
+	caller(s, op{t, "DELETE /certificate-accounts/{upn}", "removeCertificateAccount", "Take back what the directory has of a user of certificates", "For tenant admins."}, s.removeCertificateAccount)
 
 	t = "Machines"
 	caller(s, op{t, "GET /environments/{env}/machines/enrolment-tokens", "listEnrolmentTokens", "List enrolment tokens", "Those that can still be used, without their values. For admins of the environment."}, s.listEnrolmentTokens)
@@ -184,7 +188,7 @@ func (s *server) handleAll() {
 	t = "Audit"
 	caller(s, op{t, "GET /audit", "listAudit", "Read the audit log", "Of one environment for its admins and auditors, of the whole installation for tenant admins. Every release is here before the secret left, and every refusal."}, s.audit)
 
-	caller(s, op{t, "GET /doctor", "doctor", "Look at the prerequisites", "Of the whole installation for tenant admins: the server that answers, the database, the audit log, keys and certificates, and how the references of each environment stand. Of one environment for its admins and auditors: its vaults, the check of each secret reference, and its machines. It asks no vault, and is on record."}, s.doctor)
+	caller(s, op{t, "GET /doctor", "doctor", "Look at the prerequisites", "Of the whole installation for tenant admins: the server that answers, the database, the audit log, keys and certificates, signing in to Azure, and how the references of each environment stand. Of one environment for its admins and auditors: its vaults and what they depend on in Azure, the check of each secret reference, the certificates of credentials, and its machines. Unless `offline` is true, vaults and Azure are asked, which takes less than a minute; no secret is read. It is on record."}, s.doctor)
 
 	t = "Agents"
 	machine(s, op{t, "POST /agent/enrol", "agentEnrol", "Enrol a machine", "With an enrolment token and proof of the machine's new key. The answer is signed by the server."}, s.agentEnrol)

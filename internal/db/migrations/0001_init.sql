@@ -301,12 +301,31 @@ CREATE TABLE certificate_checks (
     state         TEXT NOT NULL CHECK (state IN ('checking', 'passed', 'failed', 'unknown')),
     result        TEXT NOT NULL,
     version       TEXT NOT NULL DEFAULT '',
+    expires_at    BIGINT,
     checked_at    BIGINT,
     next_check_at BIGINT,
     attempts      BIGINT NOT NULL DEFAULT 0,
     check_token   TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX certificate_checks_due ON certificate_checks (next_check_at) WHERE next_check_at IS NOT NULL;
+
+-- What the tenant's directory says of users who sign in with certificates. upn_key is
+-- the user principal name in lower case.
+CREATE TABLE certificate_accounts (
+    upn_key         TEXT PRIMARY KEY,
+    upn             TEXT NOT NULL,
+    on_premises_upn TEXT NOT NULL,
+    updated_by      TEXT NOT NULL REFERENCES principals (id),
+    updated_at      BIGINT NOT NULL
+);
+
+-- Their certificateUserIds: each is one user's.
+CREATE TABLE certificate_user_ids (
+    user_id  TEXT PRIMARY KEY,
+    upn_key  TEXT NOT NULL REFERENCES certificate_accounts (upn_key),
+    position BIGINT NOT NULL
+);
+CREATE INDEX certificate_user_ids_account ON certificate_user_ids (upn_key, position);
 
 -- A machine is also a principal with the same id.
 CREATE TABLE machines (

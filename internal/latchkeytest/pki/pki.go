@@ -119,6 +119,22 @@ func (a *Authority) Issue(t testing.TB, o Options) *Pair {
 	return &Pair{Cert: sign(t, template, a.Cert, o.Key.Public(), a.Key), Key: o.Key, Chain: []*x509.Certificate{a.Cert}}
 }
 
+// Sign issues the certificate that a request (PKCS #10, DER) asks for, with the
+// extensions that it asks for, valid from an hour ago for a day.
+func (a *Authority) Sign(t testing.TB, csr []byte) *x509.Certificate {
+	t.Helper()
+	r, err := x509.ParseCertificateRequest(csr)
+	if err == nil {
+		err = r.CheckSignature()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sign(t, &x509.Certificate{
+		RawSubject: r.RawSubject, ExtraExtensions: r.Extensions, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}, a.Cert, r.PublicKey, a.Key)
+}
+
 func sign(t testing.TB, template, parent *x509.Certificate, public crypto.PublicKey, by crypto.Signer) *x509.Certificate {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))

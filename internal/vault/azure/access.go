@@ -45,8 +45,9 @@ type Access struct {
 	Cloud Cloud
 
 	reader     reader
-	credential func() (azcore.TokenCredential, error)
-	client     *http.Client // shared by all vaults, so that connections are
+	credential func() (azcore.TokenCredential, error) // the one that vaults are read with
+	fresh      func() (azcore.TokenCredential, error) // one that has no tokens yet
+	client     *http.Client                           // shared by all vaults, so that connections are
 	tenants    func(context.Context) ([]string, error)
 	log        *slog.Logger
 	throttled  func()
@@ -68,8 +69,9 @@ func (s Settings) Open(o Options) (*Access, error) {
 		return nil, err
 	}
 	a := &Access{Cloud: s.cloud(), reader: s.reader(), client: client, tenants: o.Tenants, log: o.Log, throttled: o.Throttled, delay: retryDelay}
+	a.fresh = func() (azcore.TokenCredential, error) { return s.newCredential(a.Cloud, client, a.delay) }
 	// Looking for the identity takes time, and only references to Azure need it.
-	a.credential = sync.OnceValues(func() (azcore.TokenCredential, error) { return s.newCredential(a.Cloud, client, a.delay) })
+	a.credential = sync.OnceValues(a.fresh)
 	return a, nil
 }
 

@@ -114,15 +114,28 @@ func (m *ResourceManager) whoami(ctx context.Context) (id identity, err error) {
 	if err != nil {
 		return id, err
 	}
-	parts := strings.Split(token.Token, ".")
+	return identityOf(token.Token), nil
+}
+
+// identityOf returns who a token is for, or the zero value if it does not say.
+func identityOf(token string) (id identity) {
+	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return id, nil
+		return id
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil || json.Unmarshal(payload, &id) != nil {
-		return identity{}, nil
+		return identity{}
 	}
-	return id, nil
+	return id
+}
+
+// who names an identity in a sentence, as far as it is known.
+func (id identity) who() string {
+	if id.ObjectID == "" || id.Tenant == "" {
+		return ""
+	}
+	return fmt.Sprintf(", as the object %s of the tenant %s", id.ObjectID, id.Tenant)
 }
 
 // registered returns whether a resource provider is registered in a subscription,
@@ -150,6 +163,10 @@ type resource struct {
 	policies []accessPolicy
 	closed   bool // nothing but private endpoints reaches it
 	firewall bool // only some addresses reach it
+	private  int  // private endpoints
+
+	softDelete bool // what is deleted can be recovered for some time
+	purgeProof bool // and nobody can shorten that time
 }
 
 // An accessPolicy is what an object of the directory may do with secrets.
@@ -179,6 +196,11 @@ func (m *ResourceManager) vault(ctx context.Context, ref latchkey.VaultReference
 	if a := p.NetworkACLs; a != nil {
 		r.firewall = strings.EqualFold(string(value(a.DefaultAction)), "Deny")
 	}
+	r.private = len(p.PrivateEndpointConnections)
+	// ARM: soft delete is on unless it is said to be off, purge protection is off
+	// unless it is said to be on.
+	r.softDelete = p.EnableSoftDelete == nil || *p.EnableSoftDelete
+	r.purgeProof = value(p.EnablePurgeProtection)
 	for _, a := range p.AccessPolicies {
 		if a == nil || a.Permissions == nil {
 			continue

@@ -65,6 +65,7 @@ type Vault struct {
 	access  *Access
 	tenant  atomic.Pointer[string] // that the vault said it belongs to
 	breaker breaker
+	meter   meter
 }
 
 var _ vault.Vault = (*Vault)(nil)
@@ -86,7 +87,7 @@ func New(c Config) (*Vault, error) {
 		c.delay = retryDelay
 	}
 	v := &Vault{url: c.URL, timeout: c.Timeout, access: c.access}
-	transport := vaultTransport{Transporter: c.Transport, suffix: c.suffix}
+	transport := vaultTransport{Transporter: c.Transport, suffix: c.suffix, meter: &v.meter}
 	if c.access != nil {
 		transport.throttled = c.access.throttled
 	}
@@ -185,6 +186,9 @@ func (v *Vault) settle(ctx context.Context, err error, t *trace) {
 
 // Paused reports whether the vault is left alone for now, because it did not answer.
 func (v *Vault) Paused() bool { return v.breaker.open() }
+
+// Usage returns how much this process has asked of the vault in the last hour.
+func (v *Vault) Usage() vault.Usage { return v.meter.usage(time.Now()) }
 
 // Get implements [vault.Vault].
 func (v *Vault) Get(ctx context.Context, name string) (vault.Value, error) {

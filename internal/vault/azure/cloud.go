@@ -49,6 +49,16 @@ func microsofts(name string) (Cloud, bool) {
 	return Cloud{}, false
 }
 
+// String returns the name of the cloud.
+func (c Cloud) String() string {
+	for _, name := range cloudNames {
+		if m, ok := microsofts(name); ok && m == c {
+			return name
+		}
+	}
+	return cloudCustom
+}
+
 // vaultURL returns the address of the vault with a name that has been checked.
 func (c Cloud) vaultURL(name string) string {
 	return "https://" + strings.ToLower(name) + "." + c.VaultSuffix

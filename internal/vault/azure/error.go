@@ -224,50 +224,58 @@ var aadReasons = map[string]why{
 	"AADSTS500011":  {"the tenant has no vaults of this cloud", "correct cloud"},
 }
 
-// signIn is a failure to get a token. One that Entra ID refused stays refused
-// until somebody acts; anything else may pass.
+// signIn is a failure to get a token for reading a vault.
 func (r reading) signIn(ctx context.Context, t *trace, err error) error {
-	who := r.as.name + " could not sign in to Azure"
-	if t.signIn.host != "" {
-		who += " at " + t.signIn.host
+	w, cause, refused := r.as.signIn(ctx, t.signIn, err)
+	if !refused {
+		return r.unavailable(cause, w)
+	}
+	return &vault.Error{
+		Kind: vault.ErrDenied, Err: cause, Check: "sign-in", Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
+		Remedy: w.remedy, Msg: fmt.Sprintf("the key vault %s could not be read: %s; %s", r.url, w.what, w.remedy),
+	}
+}
+
+// signIn says why there was no token, by the exchange with where identities sign in.
+// One that Entra ID refused stays refused until somebody acts; anything else may pass.
+func (as reader) signIn(ctx context.Context, last exchange, err error) (w why, cause error, refused bool) {
+	who := as.name + " could not sign in to Azure"
+	if last.host != "" {
+		who += " at " + last.host
 	}
 	who += ": "
 	e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
 	if !ok || e.RawResponse == nil {
-		w := r.as.nobody
+		w := as.nobody
 		file, missing := errors.AsType[*fs.PathError](err)
 		dns := new(net.DNSError)
-		switch refused := t.signIn.status >= 400 && t.signIn.status < 500; {
+		switch refused := last.status >= 400 && last.status < 500; {
 		case missing:
 			w = why{file.Error(), "put the file back"}
-		case errors.As(t.signIn.err, &dns):
-			w = why{explainError(t.signIn.host, dns).what, "see to the DNS of the server, and that cloud is right in the server's Azure settings"}
-		case t.signIn.err != nil, t.signIn.reply && !refused:
-			w = explain(t.signIn, "Entra ID", nil)
+		case errors.As(last.err, &dns):
+			w = why{explainError(last.host, dns).what, "see to the DNS of the server, and that cloud is right in the server's Azure settings"}
+		case last.err != nil, last.reply && !refused:
+			w = explain(last, "Entra ID", nil)
 		case ctx.Err() != nil:
 			w = why{"it did not answer in time", "see whether it, or the network to it, is slow"}
 		}
-		return r.unavailable(fmt.Errorf("sign in to Azure: %w", shown(t.signIn.err)), why{who + w.what, w.remedy})
+		return why{who + w.what, w.remedy}, fmt.Errorf("sign in to Azure: %w", shown(last.err)), false
 	}
 	number, code := aadRE.FindString(e.Error()), e.RawResponse.StatusCode
-	cause := fmt.Errorf("sign in to Azure: status %d %s", code, number)
+	cause = fmt.Errorf("sign in to Azure: status %d %s", code, number)
 	if code >= 500 || code == http.StatusTooManyRequests {
 		w := explain(exchange{reply: true, status: code, Header: e.RawResponse.Header}, "Entra ID", nil)
-		return r.unavailable(cause, why{who + w.what, w.remedy})
+		return why{who + w.what, w.remedy}, cause, false
 	}
 	w, known := aadReasons[number]
 	if !known {
 		w = why{"it was refused", "correct the server's Azure settings"}
 		if number == "" && code == http.StatusBadRequest { // of a machine, not of Entra ID
-			w = r.as.nobody
+			w = as.nobody
 		}
 	}
 	if number != "" {
 		w.what += " (" + number + ")"
 	}
-	what := who + w.what + ahead(t.signIn)
-	return &vault.Error{
-		Kind: vault.ErrDenied, Err: cause, Check: "sign-in", Identity: r.as.name, Action: string(r.action), Resource: r.url + "/secrets/" + r.name,
-		Remedy: w.remedy, Msg: fmt.Sprintf("the key vault %s could not be read: %s; %s", r.url, what, w.remedy),
-	}
+	return why{who + w.what + ahead(last), w.remedy}, cause, true
 }

@@ -119,6 +119,25 @@ func (s *Settings) certificate() ([]*x509.Certificate, crypto.PrivateKey, error)
 	return certs, key, nil
 }
 
+// CertificateEnds returns when the certificate ends by which the server signs in to
+// Azure, as it is in its file now. ok is false if it signs in by something else.
+func (s *Settings) CertificateEnds() (ends time.Time, ok bool, err error) {
+	if s.Identity != identityClientCertificate {
+		return ends, false, nil
+	}
+	certs, key, err := s.certificate()
+	if err != nil {
+		return ends, true, err
+	}
+	public := key.(*rsa.PrivateKey).Public()
+	for _, c := range certs {
+		if own, ok := c.PublicKey.(*rsa.PublicKey); ok && own.Equal(public) {
+			return c.NotAfter, true, nil
+		}
+	}
+	return ends, true, fmt.Errorf("certificate file %s: no certificate in it belongs to its key", s.CertificateFile)
+}
+
 // parseCertificate reads PEM, or else a PFX file.
 func parseCertificate(b, password []byte) ([]*x509.Certificate, crypto.PrivateKey, error) {
 	if bytes.Contains(b, []byte("-----BEGIN ")) {

@@ -22,10 +22,8 @@ import (
 func (m *ResourceManager) Inspect(ctx context.Context, q vault.Question) []latchkey.CheckResult {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	i := inspection{m: m, q: q, ref: q.Reference, scope: q.Reference.VaultRef().String()}
-	i.service, i.signIn = m.whoami(ctx)
-	i.read = q.Read(ctx)
-	i.refusal, _ = errors.AsType[*vault.Error](i.read)
+	i := inspection{m: m, q: q, ref: q.Reference, scope: q.Reference.VaultRef().String(), grant: q.Reference.String()}
+	i.begin(ctx)
 	results := []latchkey.CheckResult{i.provider(ctx), i.lookUp(ctx), i.tenant(), i.network(), i.serviceStep(ctx)}
 	person := i.personStep(ctx)
 	return append(results, i.secret(person.State), person)
@@ -37,11 +35,19 @@ type inspection struct {
 	q       vault.Question
 	ref     latchkey.SecretReference
 	scope   string // ARM id of the vault
+	grant   string // ARM id at which a role that is missing is to be given
 	service identity
 	signIn  error // why there is no token for Azure Resource Manager, or nil
 	vault   *resource
 	read    error        // of the secret's metadata
 	refusal *vault.Error // which it is, or nil
+}
+
+// begin finds out who asks, and looks at the secret's metadata.
+func (i *inspection) begin(ctx context.Context) {
+	i.service, i.signIn = i.m.whoami(ctx)
+	i.read = i.q.Read(ctx)
+	i.refusal, _ = errors.AsType[*vault.Error](i.read)
 }
 
 // answered reports whether the vault itself has answered: then it is there, and of
@@ -52,7 +58,7 @@ func (i *inspection) answered() bool {
 }
 
 func (i *inspection) provider(ctx context.Context) latchkey.CheckResult {
-	const namespace = "Microsoft.KeyVault"
+	const namespace = keyVaultProvider
 	r := latchkey.CheckResult{Step: latchkey.CheckProvider, State: latchkey.CheckPassed, Scope: "/subscriptions/" + i.ref.SubscriptionID}
 	ok, state, err := i.m.registered(ctx, i.ref.SubscriptionID, namespace)
 	switch status, _ := armStatus(err); {
@@ -65,7 +71,7 @@ func (i *inspection) provider(ctx context.Context) latchkey.CheckResult {
 		r.State, r.Message = latchkey.CheckUnknown, unknown("whether "+namespace+" is registered", err)
 	case !ok:
 		r.State, r.Message = latchkey.CheckFailed, fmt.Sprintf("The resource provider %s is %s in the subscription.", namespace, state)
-		r.Command = fmt.Sprintf("az provider register --namespace %s --subscription %s", namespace, i.ref.SubscriptionID)
+		r.Command = registerCommand(namespace, i.ref.SubscriptionID)
 	default:
 		r.Message = "The resource provider " + namespace + " is registered in the subscription."
 	}
@@ -300,7 +306,7 @@ func (i *inspection) missing(r latchkey.CheckResult, object, kind string) latchk
 		return r
 	}
 	r.Role = string(latchkey.VaultSecretsUser)
-	r.Command = i.roleCommand(r.Role, object, kind, i.ref.String())
+	r.Command = i.roleCommand(r.Role, object, kind, i.grant)
 	return r
 }
 

@@ -103,18 +103,23 @@ func (signInRecorder) Do(req *policy.Request) (*http.Response, error) {
 type vaultTransport struct {
 	policy.Transporter
 	suffix    string // host of the audience of tokens; "" leaves that to the SDK
+	meter     *meter
 	throttled func()
 }
 
 func (t vaultTransport) Do(req *http.Request) (*http.Response, error) {
+	t.meter.request(time.Now())
 	resp, err := bounded{t.Transporter}.Do(req)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && resp.Header.Get("WWW-Authenticate") != "" {
 		err = t.checkChallenge(resp.Header)
 	}
 	if err != nil {
 		resp = nil
-	} else if resp.StatusCode == http.StatusTooManyRequests && t.throttled != nil {
-		t.throttled()
+	} else if resp.StatusCode == http.StatusTooManyRequests {
+		t.meter.throttled(time.Now())
+		if t.throttled != nil {
+			t.throttled()
+		}
 	}
 	traceOf(req.Context()).vault = record(req.URL.Host, resp, err)
 	return resp, err
