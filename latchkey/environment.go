@@ -115,5 +115,7 @@ type Member struct {
 	Name      string          `json:"name"`
 	ClientID  string          `json:"clientId,omitempty" doc:"of a service principal"`
 	Role      EnvironmentRole `json:"role" enum:"admin,maker,user,auditor"`
+	Disabled  bool            `json:"disabled,omitempty" doc:"the principal is deactivated: the role means nothing until it is enabled again"`
+	CreatedBy PrincipalID     `json:"createdBy"`
 	CreatedAt time.Time       `json:"createdAt"`
 }

@@ -79,6 +79,11 @@ const (
 	ActEnvironmentDelete Action = "environment.delete"
 	ActMemberSet         Action = "environment.member.set"
 	ActDirectoryRead     Action = "environment.directory.read" // whom something may be shared with
+	ActAccessRead        Action = "environment.access.read"    // why somebody may do something with it, or not
+	ActOwnedRead         Action = "environment.owned.read"     // what somebody owns there
+	ActOwnedHandOver     Action = "environment.owned.hand-over"
+
+	ActAccessExplain Action = "access.explain" // why somebody may do something with a thing, or not
 
 	ActVariableCreate   Action = "variable.create"
 	ActVariableRead     Action = "variable.read"
@@ -274,6 +279,11 @@ var Permissions = map[Action]Permission{
 	ActEnvironmentDelete: {Environment: admins},
 	ActMemberSet:         {Environment: admins, Tenant: true},
 	ActDirectoryRead:     {Environment: anyEnvRole, Tenant: true},
+	ActAccessRead:        {Environment: readers, Tenant: true}, // of oneself everybody may
+	ActOwnedRead:         {Environment: readers},               // of oneself everybody may
+	ActOwnedHandOver:     {Environment: admins},                // everybody hands over what they own
+
+	ActAccessExplain: {Role: RoleCoOwner, Environment: readers}, // of oneself everybody may
 
 	ActVariableCreate:   {Environment: makers},
 	ActVariableRead:     {Role: RoleUser, Environment: readers},

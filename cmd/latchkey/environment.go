@@ -179,9 +179,9 @@ func (a *app) memberCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Members(cmd.Context(), env), []string{"NAME", "KIND", "ROLE", "CLIENT ID", "ID"},
+			return cli.PrintList(&a.Console, c.Members(cmd.Context(), env), []string{"NAME", "KIND", "ROLE", "DISABLED", "SINCE", "CLIENT ID", "ID"},
 				func(m latchkey.Member) []string {
-					return []string{m.Name, string(m.Kind), string(m.Role), m.ClientID, string(m.Principal)}
+					return []string{m.Name, string(m.Kind), string(m.Role), cli.Yes(m.Disabled), cli.When(m.CreatedAt), m.ClientID, string(m.Principal)}
 				})
 		},
 	}
@@ -209,6 +209,6 @@ func (a *app) memberCommand() *cobra.Command {
 		}
 		return c.RemoveMember(cmd.Context(), env, args[0])
 	}
-	cmd.AddCommand(list, set, remove)
+	cmd.AddCommand(list, set, remove, a.memberOwned(), a.memberHandOver())
 	return cmd
 }

@@ -203,7 +203,9 @@ func (a *app) userDisable() *cobra.Command {
 		Use: "disable USER", Short: "stop an account at once, also for runs that are under way", Args: cli.Exactly("USER"), ValidArgsFunction: a.completeUsers(),
 		Long: `Disable refuses an account at once, whatever it is signed in with. Runs that it has started
 and runs through its connections get no secret any more, also those that are under way.
-Nothing is deleted: user enable takes it back.`,
+Nothing is deleted: user enable takes it back. What the account owns is counted, in the
+environments whose admin or auditor you are: environment member hand-over gives it to
+somebody else.`,
 	}
 	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -211,7 +213,11 @@ Nothing is deleted: user enable takes it back.`,
 		if err != nil {
 			return err
 		}
-		if _, err := c.User(cmd.Context(), args[0]); err != nil {
+		u, err := c.User(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if err := a.sayOwned(cmd.Context(), c, u); err != nil {
 			return err
 		}
 		if err := a.Confirm(cmd.Context(), *sure, "disable the account "+args[0]+", so that it is refused and its runs get no secret any more"); err != nil {

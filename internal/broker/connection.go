@@ -21,11 +21,15 @@ func (o *op) connection(envRef string, id latchkey.ConnectionID, action latchkey
 	if err != nil {
 		return e, latchkey.Connection{}, err
 	}
+	access, err := o.seen(latchkey.KindConnection, e.ID, string(id), latchkey.ActConnectionRead)
+	if err != nil {
+		return e, latchkey.Connection{}, err
+	}
 	c, err := o.Connection(e.ID, id)
 	if err != nil {
 		return e, c, found(err, latchkey.KindConnection)
 	}
-	return e, c, o.allow(action, connectionThing(e.ID, c))
+	return e, c, o.decide(access, action, connectionThing(e.ID, c))
 }
 
 // Connection returns a connection.

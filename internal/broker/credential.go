@@ -24,18 +24,18 @@ func (o *op) credential(envRef string, id latchkey.CredentialID, action latchkey
 }
 
 func (o *op) credentialIn(env latchkey.EnvironmentID, id latchkey.CredentialID, action latchkey.Action) (latchkey.Credential, error) {
+	access, err := o.seen(latchkey.KindCredential, env, string(id), latchkey.ActCredentialRead)
+	if err != nil {
+		return latchkey.Credential{}, err
+	}
 	c, err := o.Credential(env, id)
 	if err != nil {
 		return c, found(err, latchkey.KindCredential)
 	}
-	if err := o.allow(action, credentialThing(env, c)); err != nil {
+	if err := o.decide(access, action, credentialThing(env, c)); err != nil {
 		return c, err
 	}
-	roles, err := o.Roles(o.who.ID, []string{string(id)})
-	if err != nil {
-		return c, err
-	}
-	c.MyRole = roles[string(id)]
+	c.MyRole = access.Role
 	return c, o.addCertificates(&c)
 }
 
@@ -153,22 +153,27 @@ func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string
 	case want == latchkey.TypeText:
 		return v, nil
 	}
-	if v.InForce != nil {
-		vault, embedded, err := embeddedVault(o.Tx, v.InForce.VaultRef())
-		if err != nil {
-			return v, err
-		}
-		if embedded {
-			if ok, err := o.vaultCan(o.who.ID, vault, secretObject(v.InForce.Secret), latchkey.VaultGetSecret); err != nil || ok {
-				return v, err
-			}
-		}
+	if ok, err := o.readsSecret(o.who.ID, v); err != nil || ok {
+		return v, err
 	}
 	access, err := o.Access(o.who.ID, e.ID, string(v.ID))
 	if err != nil || access.Can(latchkey.ActVariableBind) {
 		return v, err
 	}
 	return v, o.refuse(latchkey.ActVariableBind, variableThing(e.ID, v), "not-authorized", need(latchkey.ActVariableBind)+", or the right to read the secret itself")
+}
+
+// readsSecret reports whether a principal may read the secret that is in force for a
+// variable itself, in an embedded vault.
+func (o *op) readsSecret(p latchkey.PrincipalID, v latchkey.Variable) (bool, error) {
+	if v.InForce == nil {
+		return false, nil
+	}
+	vault, embedded, err := embeddedVault(o.Tx, v.InForce.VaultRef())
+	if err != nil || !embedded {
+		return false, err
+	}
+	return o.vaultCan(p, vault, secretObject(v.InForce.Secret), latchkey.VaultGetSecret)
 }
 
 // UpdateCredential changes what u sets. What lets the secret nearer to a flow is

@@ -84,6 +84,11 @@ func (o *op) allow(action latchkey.Action, t thing) error {
 	if err != nil {
 		return err
 	}
+	return o.decide(access, action, t)
+}
+
+// decide is allow for a caller who holds access with regard to t.
+func (o *op) decide(access latchkey.Access, action latchkey.Action, t thing) error {
 	switch {
 	case access.Can(action):
 		return nil
@@ -140,6 +145,10 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActAuditRead:        "read the audit log of",
 	latchkey.ActGroupMember:      "set the members of",
 	latchkey.ActDirectoryRead:    "list the principals for",
+	latchkey.ActAccessRead:       "ask about the access of others to",
+	latchkey.ActAccessExplain:    "ask about the access of others to",
+	latchkey.ActOwnedRead:        "list what others own in",
+	latchkey.ActOwnedHandOver:    "hand over what others own in",
 	latchkey.ActMachineToken:     "make enrolment tokens for",
 	latchkey.ActMemberSet:        "set the members of",
 	latchkey.ActVariableOverride: "override the check of",
@@ -221,11 +230,8 @@ func need(a latchkey.Action) string {
 // see it.
 func (o *op) environment(ref string) (latchkey.Environment, error) {
 	e, err := o.Environment(ref)
-	if errors.Is(err, db.ErrNotFound) {
-		return e, latchkey.NotFound(latchkey.KindEnvironment)
-	}
 	if err != nil {
-		return e, err
+		return e, o.unseen(err, latchkey.KindEnvironment, "")
 	}
 	access, err := o.Access(o.who.ID, e.ID, "")
 	if err != nil {
@@ -236,6 +242,34 @@ func (o *op) environment(ref string) (latchkey.Environment, error) {
 	}
 	e.MyRole = access.Highest()
 	return e, nil
+}
+
+// What a caller may not see takes the same statements as what does not exist, so
+// that nobody tells them apart by the time that an answer takes. seen and unseen
+// are how: a thing that is named by its id is looked up only for who may see it,
+// and for one that cannot be, since its id is not known before, the decision is
+// asked for when there is none too.
+
+// seen returns what the caller holds on a thing of an environment with an id, or
+// latchkey.ErrNotFound if read, which makes things of its kind visible, is not
+// allowed. There need be no such thing.
+func (o *op) seen(kind latchkey.Kind, env latchkey.EnvironmentID, id string, read latchkey.Action) (latchkey.Access, error) {
+	access, err := o.Access(o.who.ID, env, id)
+	if err == nil && !access.Can(read) {
+		err = latchkey.NotFound(kind)
+	}
+	return access, err
+}
+
+// unseen is found for what was looked up before it was decided about.
+func (o *op) unseen(err error, kind latchkey.Kind, env latchkey.EnvironmentID) error {
+	if !errors.Is(err, db.ErrNotFound) {
+		return err
+	}
+	if _, err := o.Access(o.who.ID, env, ""); err != nil {
+		return err
+	}
+	return latchkey.NotFound(kind)
 }
 
 // visible returns the filter of a list: what the caller may see of an

@@ -96,12 +96,16 @@ func (o *op) deleted(env, id string, action latchkey.Action) (d latchkey.Deleted
 	if e, err = o.environment(env); err != nil {
 		return d, t, e, err
 	}
+	access, err := o.seen(latchkey.KindDeleted, e.ID, id, latchkey.ActRestore)
+	if err != nil {
+		return d, t, e, err
+	}
 	d, err = o.DeletedOne(e.ID, id)
 	if err != nil {
 		return d, t, e, found(err, latchkey.KindDeleted)
 	}
 	t = thing{d.Kind, e.ID, d.ID, d.Name, latchkey.ActRestore}
-	return d, t, e, o.allow(action, t)
+	return d, t, e, o.decide(access, action, t)
 }
 
 // Restore takes the deletion of a component back, with its shares. Under another

@@ -18,11 +18,15 @@ func (o *op) flow(envRef string, id latchkey.FlowID, action latchkey.Action) (la
 	if err != nil {
 		return e, latchkey.Flow{}, err
 	}
+	access, err := o.seen(latchkey.KindFlow, e.ID, string(id), latchkey.ActFlowRead)
+	if err != nil {
+		return e, latchkey.Flow{}, err
+	}
 	f, err := o.Flow(e.ID, id)
 	if err != nil {
 		return e, f, found(err, latchkey.KindFlow)
 	}
-	return e, f, o.allow(action, flowThing(e.ID, f))
+	return e, f, o.decide(access, action, flowThing(e.ID, f))
 }
 
 // Flow returns a flow in its newest revision.

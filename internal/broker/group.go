@@ -16,22 +16,26 @@ func groupThing(g latchkey.Group) thing {
 // group returns the group with an id or a name, if the caller may do action on it.
 // Who is in a group sees that there is one.
 func (o *op) group(ref string, action latchkey.Action) (latchkey.Group, error) {
+	access, err := o.Access(o.who.ID, "", "")
+	if err != nil {
+		return latchkey.Group{}, err
+	}
+	mine, err := o.GroupsOf(o.who.ID)
+	if err != nil {
+		return latchkey.Group{}, err
+	}
 	g, err := o.Group(ref)
 	if err != nil {
 		return g, found(err, latchkey.KindGroup)
 	}
 	t := groupThing(g)
-	mine, err := o.GroupsOf(o.who.ID)
-	if err != nil {
-		return g, err
-	}
 	if slices.Contains(mine, g.ID) {
 		if action == latchkey.ActGroupRead {
 			return g, nil
 		}
 		t.read = "" // what is not allowed is refused
 	}
-	return g, o.allow(action, t)
+	return g, o.decide(access, action, t)
 }
 
 // Group returns the group with an id or a name. Tenant admins see every group,

@@ -25,6 +25,10 @@ func (o *op) machine(envRef string, id latchkey.MachineID, action latchkey.Actio
 }
 
 func (o *op) machineIn(env latchkey.EnvironmentID, id latchkey.MachineID, action latchkey.Action) (db.Machine, error) {
+	access, err := o.seen(latchkey.KindMachine, env, string(id), latchkey.ActMachineRead)
+	if err != nil {
+		return db.Machine{}, err
+	}
 	m, err := o.Machine(id)
 	if err == nil && m.Environment != env {
 		err = db.ErrNotFound
@@ -32,7 +36,7 @@ func (o *op) machineIn(env latchkey.EnvironmentID, id latchkey.MachineID, action
 	if err != nil {
 		return m, found(err, latchkey.KindMachine)
 	}
-	return m, o.allow(action, machineThing(m))
+	return m, o.decide(access, action, machineThing(m))
 }
 
 // Machine returns a machine.

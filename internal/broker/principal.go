@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
@@ -21,14 +22,20 @@ var tenantThing = thing{kind: latchkey.KindTenant, name: "this installation"}
 // user returns the user with an id or a login, if the caller may see it: users
 // see themselves.
 func (o *op) user(ref string) (latchkey.User, error) {
-	u, err := o.User(ref)
+	access, err := o.Access(o.who.ID, "", "")
 	if err != nil {
-		return u, found(err, latchkey.KindUser)
+		return latchkey.User{}, err
 	}
-	if u.ID == o.who.ID {
-		return u, nil
+	if !access.Can(latchkey.ActUserRead) {
+		// See op.seen: nobody else's account is looked up.
+		me, err := o.User(string(o.who.ID))
+		if err == nil && !strings.EqualFold(ref, string(me.ID)) && !strings.EqualFold(ref, me.Login) {
+			err = db.ErrNotFound
+		}
+		return me, found(err, latchkey.KindUser)
 	}
-	return u, o.allow(latchkey.ActUserRead, userThing(u))
+	u, err := o.User(ref)
+	return u, found(err, latchkey.KindUser)
 }
 
 // Me returns the caller's own account. A caller who is no user has none, which

@@ -17,8 +17,18 @@ func runThing(r db.Run) thing {
 	return thing{latchkey.KindRun, r.Environment, string(r.ID), r.FlowName, latchkey.ActRunRead}
 }
 
-// run returns a run if the caller may do action on it. Its owner and who
-// started it may do everything.
+// runAccess returns what a principal holds with regard to a run: who owns it and
+// who started it have the role owner on it, as long as they have one in its
+// environment.
+func (o *op) runAccess(p latchkey.PrincipalID, r db.Run) (latchkey.Access, error) {
+	access, err := o.Access(p, r.Environment, string(r.ID))
+	if (r.Owner == p || r.StartedBy == p) && len(access.Environment) > 0 {
+		access.Role = latchkey.RoleOwner
+	}
+	return access, err
+}
+
+// run returns a run if the caller may do action on it.
 func (o *op) run(envRef string, id latchkey.RunID, action latchkey.Action) (db.Run, error) {
 	e, err := o.environment(envRef)
 	if err != nil {
@@ -29,12 +39,13 @@ func (o *op) run(envRef string, id latchkey.RunID, action latchkey.Action) (db.R
 		err = db.ErrNotFound
 	}
 	if err != nil {
-		return r, found(err, latchkey.KindRun)
+		return r, o.unseen(err, latchkey.KindRun, e.ID)
 	}
-	if r.Owner == o.who.ID || r.StartedBy == o.who.ID {
-		return r, nil
+	access, err := o.runAccess(o.who.ID, r)
+	if err != nil {
+		return r, err
 	}
-	return r, o.allow(action, runThing(r))
+	return r, o.decide(access, action, runThing(r))
 }
 
 // Run returns a run.

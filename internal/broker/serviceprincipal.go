@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"latchkey.dev/internal/db"
@@ -22,14 +23,20 @@ func servicePrincipalThing(p latchkey.ServicePrincipal) thing {
 // servicePrincipal returns the service principal with an id or a client id, if the
 // caller may see it: one sees itself.
 func (o *op) servicePrincipal(ref string) (latchkey.ServicePrincipal, error) {
-	p, err := o.ServicePrincipal(ref)
+	access, err := o.Access(o.who.ID, "", "")
 	if err != nil {
-		return p, found(err, latchkey.KindServicePrincipal)
+		return latchkey.ServicePrincipal{}, err
 	}
-	if p.ID == o.who.ID {
-		return p, nil
+	if !access.Can(latchkey.ActServicePrincipalRead) {
+		// See op.seen: no other is looked up.
+		me, err := o.ServicePrincipal(string(o.who.ID))
+		if err == nil && !strings.EqualFold(ref, string(me.ID)) && !strings.EqualFold(ref, me.ClientID) {
+			err = db.ErrNotFound
+		}
+		return me, found(err, latchkey.KindServicePrincipal)
 	}
-	return p, o.allow(latchkey.ActServicePrincipalRead, servicePrincipalThing(p))
+	p, err := o.ServicePrincipal(ref)
+	return p, found(err, latchkey.KindServicePrincipal)
 }
 
 // editableServicePrincipal is servicePrincipal for who may also do action on it.

@@ -354,57 +354,65 @@ func (b *Broker) SetOwner(ctx context.Context, who latchkey.Caller, env string, 
 		if err != nil {
 			return err
 		}
-		if in.Keep != latchkey.RoleNone && !s.Gives(in.Keep) {
-			return latchkey.Invalid("keep", "must be one of %v, or nothing", s.Roles)
-		}
-		before, err := o.OwnerOf(s.id)
-		if err != nil && !errors.Is(err, db.ErrNotFound) {
-			return err
-		}
-		action := s.HandOver
-		if before.Principal != who.ID {
-			access, err := o.Access(who.ID, s.env.ID, s.id)
-			if err != nil {
-				return err
-			}
-			if access.Can(s.Take) {
-				action = s.Take
-			}
-		}
-		if err := o.allow(action, s.thing); err != nil {
-			return err
-		}
-		p, err := o.newOwner(s, in.Principal)
-		if err != nil {
-			return err
-		}
-		if before.Principal == p.ID {
-			return latchkey.Conflict("owner", "%s is the owner already", p.Name)
-		}
-		if s.kind == latchkey.KindConnection && in.Keep != latchkey.RoleNone && before.Kind != latchkey.PrincipalService {
-			return latchkey.Invalid("keep", "must be left out: a connection is not shared with people")
-		}
-		if err := o.SetOwner(s.env.ID, s.kind, s.id, p.ID, in.Keep, who.ID); err != nil {
-			return err
-		}
-		if err := o.shareVariables(s, p.ID); err != nil {
-			return err
-		}
-		g, err := o.OwnerOf(s.id)
-		if err != nil {
-			return err
-		}
-		share = g.Share
-		if before.Principal != "" && before.Principal != who.ID {
-			if err := o.tell(before.Principal, s.thing, fmt.Sprintf("%s has taken over %s, which you owned; its owner is %s now.", who.Name, describe(s.thing), p.Name)); err != nil {
-				return err
-			}
-		}
-		return o.record(action, s.thing, map[string]string{
-			"owner": string(p.ID), "name": p.Name, "ownerBefore": string(before.Principal), "keeps": string(in.Keep),
+		share, err = o.setOwner(s, in, func(before latchkey.PrincipalID, p db.Principal) error {
+			return o.tell(before, s.thing, fmt.Sprintf("%s has taken over %s, which you owned; its owner is %s now.", who.Name, describe(s.thing), p.Name))
 		})
+		return err
 	})
 	return share, err
+}
+
+// setOwner makes somebody else the owner of a thing that the caller may see. told
+// is called when the owner before is another than the caller, with the new one.
+func (o *op) setOwner(s shareable, in latchkey.OwnerSet, told func(before latchkey.PrincipalID, now db.Principal) error) (share latchkey.Share, err error) {
+	if in.Keep != latchkey.RoleNone && !s.Gives(in.Keep) {
+		return share, latchkey.Invalid("keep", "must be one of %v, or nothing", s.Roles)
+	}
+	before, err := o.OwnerOf(s.id)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
+		return share, err
+	}
+	action := s.HandOver
+	if before.Principal != o.who.ID {
+		access, err := o.Access(o.who.ID, s.env.ID, s.id)
+		if err != nil {
+			return share, err
+		}
+		if access.Can(s.Take) {
+			action = s.Take
+		}
+	}
+	if err := o.allow(action, s.thing); err != nil {
+		return share, err
+	}
+	p, err := o.newOwner(s, in.Principal)
+	if err != nil {
+		return share, err
+	}
+	if before.Principal == p.ID {
+		return share, latchkey.Conflict("owner", "%s is the owner already", p.Name)
+	}
+	if s.kind == latchkey.KindConnection && in.Keep != latchkey.RoleNone && before.Kind != latchkey.PrincipalService {
+		return share, latchkey.Invalid("keep", "must be left out: a connection is not shared with people")
+	}
+	if err := o.SetOwner(s.env.ID, s.kind, s.id, p.ID, in.Keep, o.who.ID); err != nil {
+		return share, err
+	}
+	if err := o.shareVariables(s, p.ID); err != nil {
+		return share, err
+	}
+	g, err := o.OwnerOf(s.id)
+	if err != nil {
+		return share, err
+	}
+	if before.Principal != "" && before.Principal != o.who.ID {
+		if err := told(before.Principal, p); err != nil {
+			return share, err
+		}
+	}
+	return g.Share, o.record(action, s.thing, map[string]string{
+		"owner": string(p.ID), "name": p.Name, "ownerBefore": string(before.Principal), "keeps": string(in.Keep),
+	})
 }
 
 // newOwner returns the principal that is to own a thing, if it can.

@@ -22,7 +22,7 @@ func (o *op) variable(envRef, ref string, action latchkey.Action) (latchkey.Envi
 	}
 	v, err := o.Variable(e.ID, ref)
 	if err != nil {
-		return e, v, found(err, latchkey.KindVariable)
+		return e, v, o.unseen(err, latchkey.KindVariable, e.ID)
 	}
 	if err := o.allow(action, variableThing(e.ID, v)); err != nil {
 		return e, v, err

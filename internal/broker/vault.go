@@ -16,14 +16,18 @@ func vaultThing(v latchkey.EmbeddedVault) thing {
 // vault returns an embedded vault if the caller may see it: tenant admins may,
 // and whoever has a role in it.
 func (o *op) vault(name string) (latchkey.EmbeddedVault, latchkey.Access, error) {
-	v, err := o.Vault(name)
-	if err != nil {
-		return v, latchkey.Access{}, found(err, latchkey.KindVault)
-	}
 	access, err := o.Access(o.who.ID, "", "")
-	if err != nil || access.Can(latchkey.ActVaultRead) {
+	if err != nil {
+		return latchkey.EmbeddedVault{}, access, err
+	}
+	v, err := o.Vault(name)
+	if access.Can(latchkey.ActVaultRead) {
+		return v, access, found(err, latchkey.KindVault)
+	}
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return v, access, err
 	}
+	// Of no vault nobody has a role: see op.seen for why that is asked for.
 	roles, err := o.AnyVaultRoles(o.who.ID, v.ID)
 	if err == nil && len(roles) == 0 {
 		err = latchkey.NotFound(latchkey.KindVault)

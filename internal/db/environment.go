@@ -80,9 +80,9 @@ func (tx *Tx) Members(env latchkey.EnvironmentID, o latchkey.PageOptions) (latch
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
 	items, err := all(tx, func(s scanner) (m latchkey.Member, err error) {
-		return m, s.Scan(&m.Principal, &m.Kind, &m.Name, &m.ClientID, &m.Role, timestamp{&m.CreatedAt})
-	}, `SELECT m.principal_id, p.kind, p.name, COALESCE(s.client_id, ''), m.role, m.created_at
-		FROM environment_members m JOIN principals p ON p.id = m.principal_id LEFT JOIN service_principals s ON s.id = p.id`+w.String()+
+		return m, s.Scan(&m.Principal, &m.Kind, &m.Name, &m.ClientID, &m.Role, &m.Disabled, &m.CreatedBy, timestamp{&m.CreatedAt})
+	}, `SELECT m.principal_id, p.kind, p.name, COALESCE(s.client_id, ''), m.role, p.disabled_at IS NOT NULL, m.created_by, m.created_at
+		FROM environment_members m JOIN principals p ON p.id = m.principal_id AND p.deleted_at IS NULL LEFT JOIN service_principals s ON s.id = p.id`+w.String()+
 		` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
 	return page(items, o, func(m latchkey.Member) (string, string) { return latchkey.SortKey(m.Name), string(m.Principal) }), err
 }

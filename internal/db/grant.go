@@ -27,7 +27,7 @@ func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subje
 		UNION ALL
 		SELECT 'environment', role FROM environment_members WHERE environment_id = $2 AND principal_id IN (SELECT id FROM mine)
 		UNION ALL
-		SELECT 'grant', role FROM grants WHERE subject_id = $3 AND principal_id IN (SELECT id FROM mine)`,
+		SELECT 'grant', role FROM grants WHERE subject_id = $3 AND environment_id = $2 AND principal_id IN (SELECT id FROM mine)`,
 		who, env, subject)
 	if err != nil {
 		return latchkey.Access{}, err

@@ -130,9 +130,7 @@ func (tx *Tx) directory(join string, w where, o latchkey.PageOptions) (latchkey.
 	w.add("p.deleted_at IS NULL")
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, func(s scanner) (e latchkey.DirectoryEntry, err error) {
-		return e, s.Scan(&e.ID, &e.Kind, &e.Name, &e.Login, &e.Disabled)
-	}, `SELECT p.id, p.kind, p.name, COALESCE(u.login, ''), p.disabled_at IS NOT NULL
+	items, err := all(tx, scanDirectoryEntry, `SELECT `+directoryCols+`
 		FROM principals p`+join+` LEFT JOIN users u ON u.id = p.id`+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
 	return page(items, o, func(e latchkey.DirectoryEntry) (string, string) { return latchkey.SortKey(e.Name), string(e.ID) }), err
 }

@@ -101,6 +101,10 @@ func (s *server) handleAll() {
 
 	caller(s, op{t, "GET /environments/{env}/principals", "listPrincipals", "List whom something may be shared with", "Users, groups and service principals by name; those that are deactivated are left out. For whoever has a role in the environment."}, s.directory)
 
+	caller(s, op{t, "GET /environments/{env}/access", "explainAccess", "Say why somebody may do something, or not", "Of a thing of the environment that the caller may see, or of the environment itself: the decision as an operation would make it now, what the principal holds and where it is from, and when it is refused the least that would permit it. Everybody may ask about themselves; about others the thing's owner and co-owners, and admins and auditors of the environment."}, s.access)
+	caller(s, op{t, "GET /environments/{env}/owned", "listOwned", "List what somebody owns", "In the order in which it is handed over. Everybody may ask about themselves, about others admins and auditors of the environment."}, s.owned)
+	caller(s, op{t, "POST /environments/{env}/hand-over", "handOver", "Hand over everything that somebody owns", "By the owner, or by an admin of the environment, who takes it over so: each is on record, and the owner is told. At most 500 at a time; `next` says that there is more. What cannot be handed over is listed with the reason."}, s.handOver)
+
 	t = "Variables"
 	caller(s, op{t, "GET /environments/{env}/variables", "listVariables", "List the variables", ""}, s.variables)
 	caller(s, op{t, "POST /environments/{env}/variables", "createVariable", "Make a variable", "The unique name is made from the display name unless it is given: `ERP user` becomes `new_ERPuser`. A variable of type secret holds where a secret is, never the secret; whether it may be read is checked in the background, and the result is in `check`."}, s.createVariable)
