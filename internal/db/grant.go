@@ -8,7 +8,13 @@ import (
 // other groups. A disabled or deleted principal is in no set. $1 is the
 // principal.
 const mine = `WITH RECURSIVE mine (id) AS (
-	SELECT id FROM principals WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL
+	SELECT id FROM principals WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL` + mineGroups
+
+// mineOnceEnabled is mine as if the principal were not disabled.
+const mineOnceEnabled = `WITH RECURSIVE mine (id) AS (
+	SELECT id FROM principals WHERE id = $1 AND deleted_at IS NULL` + mineGroups
+
+const mineGroups = `
 	UNION
 	SELECT m.group_id FROM group_members m
 	JOIN mine ON m.member_id = mine.id
