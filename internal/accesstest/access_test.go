@@ -40,26 +40,26 @@ func draw(seed uint64, i int) ([]step, *rand.Rand) {
 }
 
 // run runs steps from the start and returns the first difference, which was found
-// after so many steps. Answers are compared after every step. With r nil everything
-// else is as well; otherwise after the last, and of lists those that r draws, since
-// every sequence begins like shorter ones.
-func (w *world) run(steps []step, r *rand.Rand) (n int, d *difference) {
+// after so many steps. Answers are compared after every step; everything else is
+// after the last, and with always after every one. Unless r is nil it draws which
+// lists.
+func (w *world) run(steps []step, r *rand.Rand, always bool) (n int, d *difference) {
 	if err := w.reset(); err != nil {
 		return 0, differs("beginning", ok, err.Error())
 	}
 	m := newModel()
 	for i, s := range steps {
-		if s.skip != nil && s.skip(m, s) {
-			continue
+		if s.skip == nil || !s.skip(m, s) {
+			want := s.model(m, s)
+			w.answers[s.name+": "+strings.SplitN(want, ",", 2)[0]]++
+			if d := differs("the answer", want, s.real(w, s)); d != nil {
+				return i + 1, d
+			}
 		}
-		want := s.model(m, s)
-		w.answers[s.name+": "+strings.SplitN(want, ",", 2)[0]]++
-		if d := differs("the answer", want, s.real(w, s)); d != nil {
-			return i + 1, d
-		}
-		if r == nil {
+		switch last := i == len(steps)-1; {
+		case r == nil && (last || always):
 			d = w.compareAll(m)
-		} else if i == len(steps)-1 {
+		case last || always:
 			d = w.compareSome(m, r)
 		}
 		if d != nil {
@@ -101,13 +101,13 @@ func (w *world) compareSome(m *model, r *rand.Rand) *difference {
 
 // shrink makes a sequence that differs shorter and simpler, as long as it differs.
 func (w *world) shrink(steps []step) ([]step, *difference) {
-	n, d := w.run(steps, nil)
+	n, d := w.run(steps, nil, true)
 	if d == nil {
 		return steps, nil
 	}
 	best := steps[:n]
 	try := func(steps []step) bool {
-		n, found := w.run(steps, nil)
+		n, found := w.run(steps, nil, false)
 		if found != nil {
 			best, d = steps[:n], found
 		}
@@ -162,7 +162,7 @@ func (w *world) find(seed uint64, from, n int) int {
 		if *thorough {
 			r = nil
 		}
-		if _, d := w.run(steps, r); d != nil {
+		if _, d := w.run(steps, r, *thorough); d != nil {
 			return i
 		}
 	}
