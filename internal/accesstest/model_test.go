@@ -102,6 +102,9 @@ var rules = map[string]rule{
 	"credential.hand-over":  {role: owner},
 	"credential.take-over":  {env: admin},
 
+	"component.restore": {role: owner, env: admin},
+	"component.purge":   {role: owner, env: admin},
+
 	"machine.read":       {role: user, env: admin | auditor},
 	"machine.update":     {role: coOwner, env: admin},
 	"machine.delete":     {role: owner, env: admin},
@@ -132,6 +135,9 @@ var actionsOf = func() map[string][]string {
 		kind, _, _ := strings.Cut(action, ".")
 		of[kind] = append(of[kind], action)
 	}
+	for _, kind := range []string{"credential", "variable", "machine", "flow"} {
+		of[kind] = append(of[kind], of["component"]...)
+	}
 	return of
 }()
 
@@ -141,6 +147,7 @@ type model struct {
 	principals []modelPrincipal
 	things     []modelThing
 	at         map[string]int // place → principal or thing; -1 for none
+	last       map[string]int // place → the thing that was there last, if it was deleted
 	members    map[[2]int]bool
 	roles      map[int]string // principal → role in the environment
 	grants     map[grantKey]grant
@@ -158,6 +165,7 @@ type modelThing struct {
 	creator int
 	uses    []int // of a credential: its variables
 	deleted bool
+	purged  bool // cannot be restored
 }
 
 // A grantKey is how somebody has a role on a thing: as given, with via none, or
@@ -171,7 +179,7 @@ type grant struct{ role, by int }
 // newModel returns the world in which every sequence begins; see given.
 func newModel() *model {
 	m := &model{
-		at: map[string]int{}, members: map[[2]int]bool{}, roles: map[int]string{}, grants: map[grantKey]grant{},
+		at: map[string]int{}, last: map[string]int{}, members: map[[2]int]bool{}, roles: map[int]string{}, grants: map[grantKey]grant{},
 	}
 	for _, place := range things {
 		m.at[place] = -1
@@ -199,6 +207,7 @@ func (m *model) make(place string, by int, uses ...string) {
 	for _, v := range uses {
 		t.uses = append(t.uses, m.at[v])
 	}
+	delete(m.last, place)
 	m.at[place] = len(m.things)
 	m.things = append(m.things, t)
 	m.grants[grantKey{m.at[place], by, noVia}] = grant{owner, by}
@@ -473,21 +482,76 @@ func (m *model) createVariable(who int, place string) string {
 	return ok
 }
 
-// remove deletes what nothing uses. Grants on it mean nothing then; those on the
-// variables of a credential stay.
-func (m *model) del(who int, place string) string {
+// del deletes what nothing uses, or what is used by force. Grants on it mean nothing
+// then; those on the variables of a credential stay.
+func (m *model) del(who int, place string, force bool) string {
 	t, answer := m.to(who, place, "delete")
 	if answer != ok {
 		return answer
 	}
 	for _, c := range m.things {
-		if !c.deleted && slices.Contains(c.uses, t) {
+		if !c.deleted && slices.Contains(c.uses, t) && !force {
 			return "conflict in-use"
 		}
 	}
 	m.things[t].deleted = true
-	m.at[place] = -1
+	m.at[place], m.last[place] = -1, t
 	return ok
+}
+
+// toDeleted returns what was deleted last in a place, and how it ends when somebody
+// restores or purges it.
+func (m *model) toDeleted(who int, place string) (t int, answer string) {
+	t, is := m.last[place]
+	if !m.can(who, "environment.read", environment) || !is || m.things[t].purged || !m.can(who, "component.restore", t) {
+		return t, notFound
+	}
+	return t, ok
+}
+
+// restore brings a thing back, with all that was given on it, if what it uses is
+// there.
+func (m *model) restore(who int, place string) string {
+	t, answer := m.toDeleted(who, place)
+	if answer != ok {
+		return answer
+	}
+	for _, v := range m.things[t].uses {
+		if m.things[v].deleted {
+			return "conflict uses-deleted"
+		}
+	}
+	m.things[t].deleted = false
+	m.at[place] = t
+	delete(m.last, place)
+	return ok
+}
+
+// purge removes a thing for good, with what was given on it.
+func (m *model) purge(who int, place string) string {
+	t, answer := m.toDeleted(who, place)
+	if answer != ok {
+		return answer
+	}
+	m.things[t].purged = true
+	maps.DeleteFunc(m.grants, func(k grantKey, _ grant) bool { return k.thing == t })
+	return ok
+}
+
+// deleted returns the places of what somebody is shown that can be restored. Things
+// of the same place were deleted one after the other.
+func (m *model) deleted(who int) []string {
+	if !m.can(who, "environment.read", environment) {
+		return []string{notFound}
+	}
+	seen := []string{}
+	for t, th := range m.things {
+		if th.deleted && !th.purged && m.can(who, "component.restore", t) {
+			seen = append(seen, th.place)
+		}
+	}
+	slices.Sort(seen)
+	return seen
 }
 
 // admins returns how many people who are let in are admin of the environment.

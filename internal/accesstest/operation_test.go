@@ -2,6 +2,7 @@ package accesstest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -233,14 +234,49 @@ var operations = []*operation{
 		name: "delete", weight: 4, domains: [][]string{people, deletable},
 		aim:     aimPlace(false, byHolder("delete")),
 		command: func(s step) string { return fmt.Sprintf("%s delete %s", kindOf(s.arg(1)), s.arg(1)) },
-		model:   func(m *model, s step) string { return m.del(s.who(), s.arg(1)) },
+		model:   func(m *model, s step) string { return m.del(s.who(), s.arg(1), false) },
+		real:    func(w *world, s step) string { return w.del(s, latchkey.Force{}) },
+	},
+	{
+		name: "force", weight: 2, domains: [][]string{people, deletable},
+		aim:     aimPlace(false, byHolder("delete")),
+		command: func(s step) string { return fmt.Sprintf("%s delete %s --force", kindOf(s.arg(1)), s.arg(1)) },
+		model:   func(m *model, s step) string { return m.del(s.who(), s.arg(1), true) },
 		real: func(w *world, s step) string {
-			if kindOf(s.arg(1)) == "credential" {
-				return answerOf(w.b.DeleteCredential(w.ctx, w.caller(s), w.env, latchkey.CredentialID(w.ids[s.arg(1)])))
+			i, err := w.b.Impact(w.ctx, w.caller(s), w.env, latchkey.Kind(kindOf(s.arg(1))), w.ids[s.arg(1)], latchkey.ImpactDelete, "")
+			if err != nil {
+				return answerOf(err)
 			}
-			return answerOf(w.b.DeleteVariable(w.ctx, w.caller(s), w.env, w.ids[s.arg(1)]))
+			return w.del(s, latchkey.Force{Force: true, Hash: i.Hash})
 		},
 	},
+	{
+		name: "restore", weight: 4, domains: [][]string{people, deletable},
+		aim:     aimDeleted,
+		command: func(s step) string { return fmt.Sprintf("deleted restore %s", s.arg(1)) },
+		model:   func(m *model, s step) string { return m.restore(s.who(), s.arg(1)) },
+		real: func(w *world, s step) string {
+			_, err := w.b.Restore(w.ctx, w.caller(s), w.env, w.ids[s.arg(1)], latchkey.Restore{})
+			return answerOf(err)
+		},
+	},
+	{
+		name: "purge", weight: 1, domains: [][]string{people, deletable},
+		aim:     aimDeleted,
+		command: func(s step) string { return fmt.Sprintf("deleted purge %s", s.arg(1)) },
+		model:   func(m *model, s step) string { return m.purge(s.who(), s.arg(1)) },
+		real: func(w *world, s step) string {
+			return answerOf(w.b.Purge(w.ctx, w.caller(s), w.env, w.ids[s.arg(1)]))
+		},
+	},
+}
+
+// del deletes a credential or a variable.
+func (w *world) del(s step, f latchkey.Force) string {
+	if kindOf(s.arg(1)) == "credential" {
+		return answerOf(w.b.DeleteCredential(w.ctx, w.caller(s), w.env, latchkey.CredentialID(w.ids[s.arg(1)]), f))
+	}
+	return answerOf(w.b.DeleteVariable(w.ctx, w.caller(s), w.env, w.ids[s.arg(1)], f))
 }
 
 func newCredential(name, username, password string) latchkey.CredentialCreate {
@@ -337,6 +373,17 @@ func aimMember(m *model, r *rand.Rand, s step) {
 	}
 	s.setBoth(r, all)
 	byTenantAdmin(m, r, s)
+}
+
+// aimDeleted chooses what was deleted.
+func aimDeleted(m *model, r *rand.Rand, s step) {
+	if _, is := m.last[s.arg(1)]; !is {
+		s.set(r, 1, slices.Sorted(maps.Keys(m.last)))
+	}
+	s.by(m, r, func(p int) bool {
+		_, answer := m.toDeleted(p, s.arg(1))
+		return answer == ok
+	})
 }
 
 // aimPlace chooses a place with nothing in it, or with something.

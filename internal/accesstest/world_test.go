@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/db"
@@ -114,8 +113,9 @@ func (w *world) build(t *testing.T) {
 		switch name {
 		case "root":
 		case "robot":
-			c = latchkey.Caller{ID: latchkey.PrincipalID(latchkey.NewID("sp", time.Now())), Kind: latchkey.PrincipalService, Name: name}
-			must(w.DB.Update(ctx, func(tx *db.Tx) error { return tx.EnsurePrincipal(c.ID, c.Kind, c.Name) }))
+			p, err := b.CreateServicePrincipal(ctx, w.Admin, latchkey.ServicePrincipalCreate{DisplayName: name})
+			must(err)
+			c = latchkey.Caller{ID: p.ID, Kind: latchkey.PrincipalService, Name: name}
 		default:
 			c = w.User(t, name, "", "")
 		}
@@ -193,9 +193,14 @@ func (w *world) reset() error {
 		add("DELETE FROM %s WHERE id NOT IN (SELECT id FROM start_%s)", table, table)
 	}
 	for _, table := range []string{"principals", "variables", "credentials"} {
-		add("UPDATE %s SET deleted_at = NULL WHERE deleted_at IS NOT NULL", table)
+		columns := "deleted_at = NULL"
+		if table != "principals" {
+			columns += ", deleted_by = '', purged_at = NULL"
+		}
+		add("UPDATE %s SET %s WHERE deleted_at IS NOT NULL", table, columns)
 	}
 	add("UPDATE principals SET disabled_at = NULL WHERE disabled_at IS NOT NULL")
+	add("UPDATE variables SET current_value = (SELECT s.current_value FROM start_variables s WHERE s.id = variables.id) WHERE current_value IS NULL")
 	add("UPDATE environments SET remove_variable_grants = FALSE WHERE remove_variable_grants")
 	add("DELETE FROM secret_references")
 	for _, table := range []string{"secret_references", "grants", "group_members", "environment_members", "credential_slots"} {
@@ -220,19 +225,18 @@ func (w *world) caller(s step) latchkey.Caller { return w.who[s.who()] }
 // made notes what is in a place now, and returns the answer.
 func (w *world) made(place, id string, err error) string {
 	if err == nil {
-		delete(w.places, w.ids[place])
 		w.ids[place] = id
 		w.places[id] = place
 	}
 	return answerOf(err)
 }
 
-// place returns the place of what is there, or says that the thing is gone.
+// place returns the place of what is there, or was.
 func (w *world) place(id string) string {
 	if place, ok := w.places[id]; ok {
 		return place
 	}
-	return "gone " + id
+	return "unknown " + id
 }
 
 // answerOf says how an operation ended, as the model does.
@@ -254,6 +258,15 @@ func answerOf(err error) string {
 		return "conflict " + e.Code
 	}
 	return err.Error()
+}
+
+// now is place, but says so when something else is there now.
+func (w *world) now(id string) string {
+	place := w.place(id)
+	if w.ids[place] != id {
+		return "former " + place
+	}
+	return place
 }
 
 // A difference is where the world is not as the model.
@@ -312,7 +325,7 @@ func (w *world) decisions(m *model) (d *difference) {
 // list returns the places of the things of a kind that a person is shown.
 func (w *world) list(who latchkey.Caller, kind string) (places []string, answer string) {
 	var err error
-	add := func(id string) { places = append(places, w.place(id)) }
+	add := func(id string) { places = append(places, w.now(id)) }
 	env, page := w.env, latchkey.PageOptions{}
 	switch kind {
 	case "credential":
@@ -348,6 +361,18 @@ var listed = []string{"credential", "variable", "machine", "flow"}
 
 // lists compares what a person is shown in each list.
 func (w *world) lists(m *model, p int) *difference {
+	deleted, err := w.b.Deleted(w.ctx, w.who[p], w.env, latchkey.PageOptions{})
+	gone := []string{}
+	for _, d := range deleted.Items {
+		gone = append(gone, w.place(d.ID))
+	}
+	slices.Sort(gone)
+	if err != nil {
+		gone = []string{answerOf(err)}
+	}
+	if d := differs("the deleted things that "+people[p]+" is shown", fmt.Sprint(m.deleted(p)), fmt.Sprint(gone)); d != nil {
+		return d
+	}
 	for _, kind := range listed {
 		got, answer := w.list(w.who[p], kind)
 		if answer != ok {
@@ -375,7 +400,7 @@ func (w *world) shares(m *model, p int, place string) *difference {
 				via += ", left"
 			}
 		}
-		got = append(got, shareLine(w.place(string(s.Principal)), string(s.Role), via, s.Disabled))
+		got = append(got, shareLine(w.now(string(s.Principal)), string(s.Role), via, s.Disabled))
 	}
 	slices.Sort(got)
 	if err != nil {
