@@ -58,7 +58,7 @@ func roleNumber(name string) int { return slices.Index(roleNames, name) }
 // operations is the table of all; a new operation is a new row.
 var operations = []*operation{
 	{
-		name: "share", weight: 12, domains: [][]string{people, things, principals, roles},
+		name: "share", weight: 18, domains: [][]string{people, things, principals, roles},
 		aim: aimPlace(false, byHolder("share")),
 		command: func(s step) string {
 			return fmt.Sprintf("%s share %s %s --role %s", kindOf(s.arg(1)), s.arg(1), s.arg(2), s.arg(3))
@@ -70,7 +70,7 @@ var operations = []*operation{
 		},
 	},
 	{
-		name: "unshare", weight: 8, domains: [][]string{people, things, principals, removes},
+		name: "unshare", weight: 16, domains: [][]string{people, things, principals, removes},
 		aim: aimUnshare,
 		command: func(s step) string {
 			flag := map[string]string{"yes": " --remove-variable-grants", "no": " --keep-variable-grants"}[s.arg(3)]
@@ -423,7 +423,7 @@ func newDrawer(r *rand.Rand) *drawer {
 	for range 5 {
 		d.few = append(d.few, pick(r, d.weights))
 	}
-	for _, places := range [][]string{credentials, things, people[1:], principals} {
+	for _, places := range [][]string{credentials[:2], things, users[1:], principals} {
 		d.focus[pick(r, places)] = true
 	}
 	return d

@@ -30,7 +30,7 @@ var planted = []struct{ name, trigger string }{
 // a few steps.
 func TestPlantedFaults(t *testing.T) {
 	const (
-		most    = 2000 // sequences until it is found
+		most    = 5000 // sequences until it is found
 		longest = 5    // steps of the shortest counterexample
 	)
 	w := newWorld(t, "")
