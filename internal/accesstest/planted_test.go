@@ -34,7 +34,7 @@ func TestPlantedFaults(t *testing.T) {
 		longest = 5    // steps of the shortest counterexample
 	)
 	w := newWorld(t, "")
-	const seed = 1 // the same each time, so that it is found or not
+	const seed = 2 // the same each time, so that it is found or not
 	for _, p := range planted {
 		t.Run(p.name, func(t *testing.T) {
 			w.plant, w.unplant = "CREATE TRIGGER planted "+p.trigger, "DROP TRIGGER IF EXISTS planted"
