@@ -273,9 +273,13 @@ func (o *op) unseen(err error, kind latchkey.Kind, env latchkey.EnvironmentID) e
 }
 
 // visible returns the filter of a list: what the caller may see of an
-// environment's things.
+// environment's things. Who has no role there, but sees the environment as a tenant
+// admin, sees none of them.
 func (o *op) visible(env latchkey.EnvironmentID, read latchkey.Action) (db.Visible, error) {
 	access, err := o.Access(o.who.ID, env, "")
+	if len(access.Environment) == 0 {
+		return db.Visible{}, err
+	}
 	return db.Visible{Who: o.who.ID, Everything: access.Can(read)}, err
 }
 

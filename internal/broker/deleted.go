@@ -80,11 +80,11 @@ func (b *Broker) Deleted(ctx context.Context, who latchkey.Caller, env string, p
 		if err != nil {
 			return err
 		}
-		access, err := o.Access(who.ID, e.ID, "")
+		visible, err := o.visible(e.ID, latchkey.ActRestore)
 		if err != nil {
 			return err
 		}
-		p, err = o.Tx.Deleted(e.ID, db.Visible{Who: who.ID, Everything: access.Can(latchkey.ActRestore)}, page)
+		p, err = o.Tx.Deleted(e.ID, visible, page)
 		return err
 	})
 	return p, err

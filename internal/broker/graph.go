@@ -118,7 +118,7 @@ func (o *op) sees(found map[node]db.ComponentRow) (func(node) bool, error) {
 		env  latchkey.EnvironmentID
 		kind latchkey.Kind
 	}
-	everything := map[place]bool{}
+	everything, something := map[place]bool{}, map[place]bool{} // who has no role in an environment sees nothing
 	var ids []string
 	for n, c := range found {
 		at := place{c.Environment, n.kind}
@@ -129,7 +129,7 @@ func (o *op) sees(found map[node]db.ComponentRow) (func(node) bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		everything[at] = access.Can(latchkey.SharingOf[n.kind].Read)
+		everything[at], something[at] = access.Can(latchkey.SharingOf[n.kind].Read), len(access.Environment) > 0
 	}
 	for n, c := range found {
 		if n.kind != latchkey.KindReference && !everything[place{c.Environment, n.kind}] {
@@ -139,7 +139,8 @@ func (o *op) sees(found map[node]db.ComponentRow) (func(node) bool, error) {
 	roles, err := o.Roles(o.who.ID, ids)
 	return func(n node) bool {
 		c, ok := found[n]
-		return ok && (n.kind == latchkey.KindReference || everything[place{c.Environment, n.kind}] || roles[n.id] != latchkey.RoleNone)
+		at := place{c.Environment, n.kind}
+		return ok && (n.kind == latchkey.KindReference || everything[at] || something[at] && roles[n.id] != latchkey.RoleNone)
 	}, err
 }
 

@@ -229,7 +229,8 @@ func (o *op) shareVariables(s shareable, to latchkey.PrincipalID) error {
 
 // sharedVariables says what becomes of the grants on a credential's variables that
 // came with its share to a principal, if the share and, with remove, the grants are
-// removed.
+// removed. A disabled principal gets back what is left once it is enabled, and so
+// counts as if it were.
 func (o *op) sharedVariables(s shareable, p latchkey.PrincipalID, remove bool) ([]latchkey.SharedVariable, error) {
 	if s.kind != latchkey.KindCredential {
 		return nil, nil
@@ -260,11 +261,11 @@ func (o *op) sharedVariables(s shareable, p latchkey.PrincipalID, remove bool) (
 			}
 			sv.Because = append(sv.Because, why)
 		}
-		access, err := o.Access(p, s.env.ID, "")
+		roles, err := o.RolesReaching(p, s.env.ID)
 		if err != nil {
 			return nil, err
 		}
-		if access.Can(latchkey.ActVariableRead) {
+		if access := (latchkey.Access{Environment: roles}); access.Can(latchkey.ActVariableRead) {
 			sv.Because = append(sv.Because, fmt.Sprintf("the role %s in the environment shows every variable", access.Highest()))
 		}
 		sv.Loses = remove && len(sv.Because) == 0

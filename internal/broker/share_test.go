@@ -560,3 +560,47 @@ func TestConnectionOfServicePrincipal(t *testing.T) {
 		wantDenied(t, err, "starter-lost-access")
 	})
 }
+
+// TestUnshareDisabled takes the share of an account away that is disabled: what came
+// with it goes as well, and is not there when the account is enabled again.
+func TestUnshareDisabled(t *testing.T) {
+	s := newSharing(t, "")
+	if err := s.share(t, s.Admin, "ada", latchkey.RoleUser); err != nil {
+		t.Fatal(err)
+	}
+	disable := func(disabled bool) {
+		t.Helper()
+		if _, err := s.Broker.UpdateUser(t.Context(), s.Admin, "ada", latchkey.UserUpdate{Disabled: &disabled}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disable(true)
+	u, err := s.unshare(t, s.Admin, "ada", new(true))
+	if err != nil || len(u.Variables) != 2 || !u.Variables[0].Loses || !u.Variables[1].Loses {
+		t.Errorf("unshared = %+v, %v; want both variables lost", u, err)
+	}
+	disable(false)
+	if c, v := s.sees(t, s.ada); c || v {
+		t.Errorf("ada sees the credential: %t, its variable: %t; want neither", c, v)
+	}
+}
+
+// TestListsWithoutRole lists as a tenant admin who has left the environment, but has
+// shares in it: they count for nothing, as they do in decisions.
+func TestListsWithoutRole(t *testing.T) {
+	s := newSharing(t, "")
+	if err := s.Broker.SetMember(t.Context(), s.Admin, s.Env, "ada", latchkey.EnvAdmin); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Broker.SetMember(t.Context(), s.Admin, s.Env, "admin", ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Broker.Credential(t.Context(), s.Admin, s.Env, s.Credential.ID)
+	if !errors.Is(err, latchkey.ErrNotFound) {
+		t.Errorf("the credential: %v; want not found", err)
+	}
+	p, err := s.Broker.Credentials(t.Context(), s.Admin, s.Env, latchkey.PageOptions{})
+	if err != nil || len(p.Items) != 0 {
+		t.Errorf("credentials = %+v, %v; want none", p.Items, err)
+	}
+}

@@ -1,6 +1,8 @@
 package db
 
 import (
+	"strings"
+
 	"latchkey.dev/latchkey"
 )
 
@@ -8,7 +10,13 @@ import (
 // other groups. A disabled or deleted principal is in no set. $1 is the
 // principal.
 const mine = `WITH RECURSIVE mine (id) AS (
-	SELECT id FROM principals WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL
+	SELECT id FROM principals WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL` + mineGroups
+
+// mineOnceEnabled is mine as if the principal were not disabled.
+const mineOnceEnabled = `WITH RECURSIVE mine (id) AS (
+	SELECT id FROM principals WHERE id = $1 AND deleted_at IS NULL` + mineGroups
+
+const mineGroups = `
 	UNION
 	SELECT m.group_id FROM group_members m
 	JOIN mine ON m.member_id = mine.id
@@ -18,16 +26,20 @@ const mine = `WITH RECURSIVE mine (id) AS (
 // Access returns what a principal holds with regard to a thing in an
 // environment. Both may be "". A disabled principal holds nothing, and who has no
 // role in the environment none on its things.
+//
+// Memberships and grants are looked up for each of mine: PostgreSQL, which cannot
+// know that these are few, would rather read all members of the environment, and
+// have the transaction collide with every change of one.
 func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subject string) (latchkey.Access, error) {
-	type row struct{ what, role string }
+	type row struct{ what, roles string }
 	rows, err := all(tx, func(s scanner) (r row, err error) {
-		return r, s.Scan(&r.what, &r.role)
+		return r, s.Scan(&r.what, &r.roles)
 	}, mine+`
 		SELECT 'tenant', '' FROM principals WHERE id = $1 AND tenant_admin AND disabled_at IS NULL AND deleted_at IS NULL
 		UNION ALL
-		SELECT 'environment', role FROM environment_members WHERE environment_id = $2 AND principal_id IN (SELECT id FROM mine)
+		SELECT 'environment', COALESCE(string_agg((SELECT e.role FROM environment_members e WHERE e.environment_id = $2 AND e.principal_id = mine.id), ' '), '') FROM mine
 		UNION ALL
-		SELECT 'grant', role FROM grants WHERE subject_id = $3 AND environment_id = $2 AND principal_id IN (SELECT id FROM mine)`,
+		SELECT 'grant', COALESCE(string_agg((SELECT string_agg(g.role, ' ') FROM grants g WHERE g.subject_id = $3 AND g.environment_id = $2 AND g.principal_id = mine.id), ' '), '') FROM mine`,
 		who, env, subject)
 	if err != nil {
 		return latchkey.Access{}, err
@@ -38,10 +50,14 @@ func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subje
 		case "tenant":
 			a.Tenant = true
 		case "environment":
-			a.Environment = append(a.Environment, latchkey.EnvironmentRole(r.role))
+			for role := range strings.FieldsSeq(r.roles) {
+				a.Environment = append(a.Environment, latchkey.EnvironmentRole(role))
+			}
 		case "grant":
-			if role := latchkey.Role(r.role); role.Includes(a.Role) {
-				a.Role = role
+			for text := range strings.FieldsSeq(r.roles) {
+				if role := latchkey.Role(text); role.Includes(a.Role) {
+					a.Role = role
+				}
 			}
 		}
 	}

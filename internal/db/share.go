@@ -50,10 +50,17 @@ func (tx *Tx) OwnerOf(subject string) (Grant, error) {
 	return one(tx, scanGrant, `SELECT `+shareCols+shareFrom+` WHERE g.subject_id = $1 AND g.role = 'owner'`, subject)
 }
 
-// GrantsReaching returns the grants on a thing that a principal has: its own, and
-// those of the groups that it is in.
+// GrantsReaching returns the grants on a thing that a principal has, or has again
+// once it is enabled: its own, and those of the groups that it is in.
 func (tx *Tx) GrantsReaching(who latchkey.PrincipalID, subject string) ([]Grant, error) {
-	return all(tx, scanGrant, mine+`SELECT `+shareCols+shareFrom+` WHERE g.subject_id = $2 AND g.principal_id IN (SELECT id FROM mine) ORDER BY g.id`, who, subject)
+	return all(tx, scanGrant, mineOnceEnabled+`SELECT `+shareCols+shareFrom+` WHERE g.subject_id = $2 AND g.principal_id IN (SELECT id FROM mine) ORDER BY g.id`, who, subject)
+}
+
+// RolesReaching returns the roles in an environment that a principal has, or has
+// again once it is enabled, by itself and by groups.
+func (tx *Tx) RolesReaching(who latchkey.PrincipalID, env latchkey.EnvironmentID) ([]latchkey.EnvironmentRole, error) {
+	return all(tx, func(s scanner) (r latchkey.EnvironmentRole, err error) { return r, s.Scan(&r) },
+		mineOnceEnabled+`SELECT role FROM environment_members WHERE environment_id = $2 AND principal_id IN (SELECT id FROM mine)`, who, env)
 }
 
 // SetGrant gives a principal a role on a thing, in place of the one that it had by
