@@ -69,8 +69,8 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 		return cli.Hint(err, "latchkey connection list")
 	case e.Code == "in-use" && strings.Contains(e.Msg, "credential"):
 		return cli.Hint(err, "latchkey credential list")
-	case slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool { return f.Message == "there is no such principal" }):
-		return cli.Hint(err, "latchkey user list")
+	case slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool { return f.Message == "there is no such user, group or service principal" }):
+		return cli.Hint(err, "latchkey user list, latchkey group list, latchkey service-principal list")
 	}
 	return err
 }
@@ -228,7 +228,7 @@ func missing(e *latchkey.Error) latchkey.Kind {
 	if !ok {
 		return ""
 	}
-	kind, _, _ = strings.Cut(kind, ",")
+	kind, _, _ = strings.Cut(kind, ", or you")
 	return latchkey.Kind(kind)
 }
 
@@ -250,8 +250,8 @@ func (a *app) typed(cmd *cobra.Command, kind latchkey.Kind) string {
 	switch kind {
 	case "":
 		return ""
-	case latchkey.KindMember:
-		word = "USER"
+	case latchkey.KindPrincipal, latchkey.KindMember, latchkey.KindShare:
+		word = "PRINCIPAL"
 	case latchkey.KindEnrolment:
 		word = "TOKEN"
 	case latchkey.KindRole:
