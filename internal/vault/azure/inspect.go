@@ -88,7 +88,9 @@ func (i *inspection) lookUp(ctx context.Context) latchkey.CheckResult {
 		r.State, r.Message = latchkey.CheckFailed, fmt.Sprintf("There is no vault '%s'.", i.scope)
 		r.Remedy = "Correct the subscription, the resource group or the name of the vault in the reference."
 	case err != nil && i.answered():
-		r.Message = fmt.Sprintf("A vault of this name answers. %s", unknown("whether it is in this subscription and resource group", err))
+		// Whoever refers to a vault that is not theirs chooses the scope at which roles
+		// are looked for: a vault of this name elsewhere must not do.
+		r.State, r.Message = latchkey.CheckUnknown, fmt.Sprintf("A vault of this name answers. %s", unknown("whether it is in this subscription and resource group", err))
 	case err != nil:
 		r.State, r.Message = latchkey.CheckUnknown, unknown("whether the vault is there", err)
 	default:
@@ -169,7 +171,10 @@ func (i *inspection) serviceStep(ctx context.Context) latchkey.CheckResult {
 	case i.signIn != nil:
 		r.State, r.Message = latchkey.CheckUnknown, "It is not known whether the service may read the secret: "+armTrouble(i.signIn)+"."
 		return r
-	case i.vault != nil && !i.vault.byRoles:
+	case i.vault == nil:
+		r.State, r.Message = latchkey.CheckUnknown, "It is not known whether the service may read the secret"+otherVault
+		return r
+	case !i.vault.byRoles:
 		switch i.byPolicy(i.service.ObjectID) {
 		case latchkey.CheckFailed:
 			return i.missing(r, i.service.ObjectID, "ServicePrincipal")
@@ -184,9 +189,32 @@ func (i *inspection) serviceStep(ctx context.Context) latchkey.CheckResult {
 		r.State, r.Message = latchkey.CheckUnknown, unknown("whether the service may read the secret's value", err)
 	case !slices.ContainsFunc(entries, func(e entry) bool { return e.holds(string(latchkey.VaultGetSecret)) }):
 		return i.missing(r, i.service.ObjectID, "ServicePrincipal")
+	default:
+		i.denyService(ctx, &r)
 	}
 	return r
 }
+
+// denyService looks at whether a deny assignment takes away what the service's
+// permissions give.
+func (i *inspection) denyService(ctx context.Context, r *latchkey.CheckResult) {
+	denies, err := i.m.denied(ctx, i.ref.SubscriptionID, i.ref.String())
+	if err != nil {
+		r.State, r.Message = latchkey.CheckUnknown, unknown("whether a deny assignment takes it away that the service may read the secret", err)
+		return
+	}
+	held := []assignment{{scope: i.scope, entries: []entry{{data: []string{string(latchkey.VaultGetSecret)}}}}}
+	switch v := decide(i.service.ObjectID, string(latchkey.VaultGetSecret), i.ref.String(), held, denies); {
+	case v.denied != "":
+		r.State, r.Message, r.Action = latchkey.CheckFailed, notAuthorized(i.ref), string(latchkey.VaultGetSecret)
+		r.Remedy = "The deny assignment " + v.denied + " forbids it, whatever roles are held: have the service's identity exempted from it."
+	case v.unsure != "":
+		r.State, r.Message = latchkey.CheckUnknown, "It is not known whether the service may read the secret: "+v.unsure+"."
+	}
+}
+
+// otherVault is why rights are not known though a vault answers.
+const otherVault = ": the vault could not be looked at, so that what answers may be a vault of this name elsewhere."
 
 // secret says whether the secret is there, unless the person may not know.
 func (i *inspection) secret(person latchkey.CheckState) latchkey.CheckResult {
@@ -220,7 +248,11 @@ func (i *inspection) personStep(ctx context.Context) latchkey.CheckResult {
 		return r
 	}
 	r.Identity = fmt.Sprintf("%s (%s)", i.q.Person, object)
-	if i.vault != nil && !i.vault.byRoles {
+	if i.vault == nil {
+		r.State, r.Message = latchkey.CheckUnknown, "It is not known whether the person may read the secret"+otherVault
+		return r
+	}
+	if !i.vault.byRoles {
 		switch i.byPolicy(object) {
 		case latchkey.CheckPassed:
 			r.Message = "An access policy of the vault lets the person read secrets."

@@ -180,7 +180,8 @@ func (f *fakeARM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	path := strings.ToLower(r.URL.Path)
 	for part, status := range f.status {
-		if strings.Contains(path, strings.ToLower(part)) {
+		part, whole := strings.CutSuffix(strings.ToLower(part), "$") // the end of the path, or any part of it
+		if whole && strings.HasSuffix(path, part) || !whole && strings.Contains(path, part) {
 			w.WriteHeader(status)
 			fmt.Fprintf(w, `{"error":{"code":"Code%d","message":"a text that is not repeated"}}`, status)
 			return
@@ -251,7 +252,12 @@ func TestInspectAzure(t *testing.T) {
 		{"no look at the vault", fakeARM{vault: roles, status: map[string]int{"/vaults/kv": 403}}, away, latchkey.CheckVault, latchkey.CheckUnknown,
 			`az role assignment create --role "Reader" --assignee-object-id ` + azService + ` --assignee-principal-type ServicePrincipal --scope "` + azScope + `"`},
 		{"no look at the vault: tenant", fakeARM{vault: roles, status: map[string]int{"/vaults/kv": 403}}, away, latchkey.CheckTenant, latchkey.CheckUnknown, "not known"},
-		{"no look at the vault, which answers", fakeARM{vault: roles, status: map[string]int{"/vaults/kv": 403}}, nil, latchkey.CheckVault, latchkey.CheckPassed, "A vault of this name answers"},
+		{"no look at the vault, which answers", fakeARM{vault: roles, status: map[string]int{"/vaults/kv": 403}}, nil, latchkey.CheckVault, latchkey.CheckUnknown, "A vault of this name answers"},
+		{"no look at the vault, which answers: service", fakeARM{vault: roles, own: secretsUser, assigned: assigned, status: map[string]int{"/vaults/kv$": 403}}, nil, latchkey.CheckService, latchkey.CheckUnknown, "elsewhere"},
+		{"no look at the vault, which answers: person", fakeARM{vault: roles, own: secretsUser, assigned: assigned, status: map[string]int{"/vaults/kv$": 500}}, nil, latchkey.CheckPerson, latchkey.CheckUnknown, "elsewhere"},
+		{"service, denied", fakeARM{vault: roles, own: secretsUser, assigned: assigned, denied: `{"properties":{"denyAssignmentName":"blueprint","scope":"/subscriptions/` + azSub + `",` +
+			`"permissions":[{"dataActions":["*"]}],"principals":[{"id":"00000000-0000-0000-0000-000000000000","type":"SystemDefined"}],"excludePrincipals":[{"id":"` + azPerson + `","type":"User"}]}}`}, nil, latchkey.CheckService, latchkey.CheckFailed, "deny assignment blueprint"},
+		{"service, denials not known", fakeARM{vault: roles, own: secretsUser, status: map[string]int{"/denyassignments": 500}}, nil, latchkey.CheckService, latchkey.CheckUnknown, "deny assignment"},
 		{"no look at the vault, which answers: tenant", fakeARM{vault: roles, status: map[string]int{"/vaults/kv": 403}}, nil, latchkey.CheckTenant, latchkey.CheckPassed, "linked"},
 		{"another tenant's", fakeARM{vault: roles}, &vault.Error{Kind: vault.ErrDenied, Check: "tenant", Msg: "of tenant x, not y"}, latchkey.CheckTenant, latchkey.CheckFailed, "of tenant x, not y"},
 		{"no sign-in", fakeARM{vault: roles}, &vault.Error{Kind: vault.ErrDenied, Check: "sign-in", Msg: "the client secret has expired"}, latchkey.CheckService, latchkey.CheckFailed, "the client secret has expired"},
