@@ -185,6 +185,7 @@ func TestServicePrincipalRun(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				c.Share(t, latchkey.KindMachine, string(c.Machine.ID), p.ClientID, latchkey.RoleUser)
 				c.Admin = who
 				cred := c.Bind(t, "bot", latchkeytest.ChainUser, c.Reference.Secret, latchkey.CredentialCreate{Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureDescriptor})
 				if c.Connection, err = c.Broker.CreateConnection(ctx, who, c.Env, latchkey.ConnectionCreate{Name: "mine", Target: latchkey.Target{Machine: c.Machine.ID}, Driver: latchkey.DriverNone, Credential: cred.ID}); err != nil {

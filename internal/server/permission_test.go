@@ -162,7 +162,7 @@ func newPermissions(t *testing.T, url string) *permissions {
 	must(err)
 	w.ids = map[string]string{
 		"variables": string(c.Password.ID), "credentials": string(c.Credential.ID), "machines": string(c.Machine.ID), "connections": string(c.Connection.ID),
-		"flows": string(c.Flow.ID), "runs": string(ended.ID), "deleted": string(gone.ID), "users": "other", "groups": string(g.ID), "vaults": c.Vault.Name,
+		"flows": string(c.Flow.ID), "runs": string(ended.ID), "deleted": string(gone.ID), "users": "other", "certificate-accounts": "bot@example.org", "groups": string(g.ID), "vaults": c.Vault.Name,
 	}
 	w.program(t)
 	var doc struct {
@@ -235,7 +235,7 @@ func (w *permissions) request(t testing.TB, o permitted, env string, guess bool)
 			segments[i] = "1"
 		case "{cred}":
 			segments[i] = w.ids["proofs"]
-		case "{id}", "{name}", "{user}", "{group}", "{vault}", "{run}":
+		case "{id}", "{name}", "{user}", "{group}", "{vault}", "{upn}":
 			real, ok := w.ids[segments[i-1]]
 			if !ok {
 				real = latchkey.NewID("none", time.UnixMilli(0)) // of nothing that the caller could name
@@ -388,6 +388,10 @@ func operations() []permitted {
 		}},
 		{id: "getCertificateBindings", action: latchkey.ActBindingRead},
 		{id: "setCertificateBindings", action: latchkey.ActBindingSet, body: jsonOf(latchkey.DefaultCertificateBindings())},
+		{id: "listCertificateAccounts", action: latchkey.ActBindingRead},
+		{id: "setCertificateAccount", action: latchkey.ActAccountSet, guess: true, body: `{}`},
+		{id: "getCertificateAccount", action: latchkey.ActBindingRead, guess: true, before: (*permissions).account},
+		{id: "removeCertificateAccount", action: latchkey.ActAccountRemove, guess: true, before: (*permissions).account},
 		{id: "createEnvironment", action: latchkey.ActEnvironmentCreate, body: `{"name":"e%d"}`},
 		{id: "createVault", action: latchkey.ActVaultCreate, body: `{"name":"vault%d"}`},
 		{id: "getVault", kind: latchkey.KindVault, action: latchkey.ActVaultRead},
@@ -506,6 +510,14 @@ func jsonOf(v any) string {
 		panic(err)
 	}
 	return string(b)
+}
+
+// account says what the directory has of a user of certificates.
+func (w *permissions) account(t testing.TB) {
+	t.Helper()
+	if _, err := w.Broker.SetCertificateAccount(t.Context(), w.Admin, w.ids["certificate-accounts"], latchkey.CertificateAccountSet{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // program makes another service principal that has a credential.
