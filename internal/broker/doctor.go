@@ -30,9 +30,9 @@ func (b *Broker) Doctor(ctx context.Context, who latchkey.Caller, options latchk
 	r = latchkey.DoctorReport{At: b.now().UTC(), Version: b.version, Findings: []latchkey.Finding{}}
 	var q vault.Survey
 	if options.Environment != "" {
-		err = b.update(ctx, who, func(o *op) error {
-			e, err := o.environment(options.Environment)
-			if err != nil {
+		var e latchkey.Environment
+		err = b.update(ctx, who, func(o *op) (err error) {
+			if e, err = o.environment(options.Environment); err != nil {
 				return err
 			}
 			t := thing{latchkey.KindEnvironment, e.ID, "", e.Name, latchkey.ActEnvironmentRead}
@@ -40,15 +40,20 @@ func (b *Broker) Doctor(ctx context.Context, who latchkey.Caller, options latchk
 				return err
 			}
 			r.Environment = e.Name
+			return o.record(latchkey.ActDoctorIn, t, nil)
+		})
+		if err != nil {
+			return r, err
+		}
+		// It takes a while in a large environment: nobody shall wait to write meanwhile.
+		err = b.view(ctx, who, func(o *op) (err error) {
 			if r.Findings, err = o.doctorEnvironment(e, b.version); err != nil {
 				return err
 			}
 			var more []latchkey.Finding
-			if q, more, err = o.surveyEnvironment(b, e); err != nil {
-				return err
-			}
+			q, more, err = o.surveyEnvironment(b, e)
 			r.Findings = append(r.Findings, more...)
-			return o.record(latchkey.ActDoctorIn, t, nil)
+			return err
 		})
 		if err == nil {
 			r.Findings = append(r.Findings, b.ask(ctx, q, options.Offline)...)
@@ -103,7 +108,10 @@ func (b *Broker) doctorDatabase(ctx context.Context) ([]latchkey.Finding, error)
 		return nil, err
 	}
 	clock := latchkey.Finding{Area: "database", Check: "clock", State: latchkey.FindingOK, Message: "This server's clock agrees with the database's."}
-	if skew.Abs() > doctorSkew {
+	switch {
+	case strings.HasPrefix(h.Engine, "SQLite"):
+		clock.Message = "The database is in this process and has no clock of its own to compare with; how far agents' and vaults' clocks are off is said where it matters."
+	case skew.Abs() > doctorSkew:
 		clock.State, clock.Message = latchkey.FindingWarning, fmt.Sprintf("This server's clock is %s ahead of the database server's.", skew.Round(time.Millisecond))
 		clock.Remedy = "Have both take the time from the same source: servers judge each other's leases by their clocks."
 	}
@@ -199,7 +207,11 @@ func (b *Broker) doctorEnvironments(ctx context.Context) (found []latchkey.Findi
 				if err != nil {
 					return err
 				}
-				some = append(some, f)
+				rest, err := (&op{tx, serviceCaller}).restSummary(e, b.version)
+				if err != nil {
+					return err
+				}
+				some = append(some, f, rest)
 			}
 			next = p.Next
 			return nil
@@ -227,6 +239,38 @@ func referenceSummary(tx *db.Tx, e latchkey.Environment) (latchkey.Finding, erro
 		f.Command = "latchkey doctor --environment " + e.Name
 	}
 	return f, err
+}
+
+// restSummary says how the machines of an environment, their agents and the
+// certificates of its credentials stand, and names none.
+func (o *op) restSummary(e latchkey.Environment, version string) (latchkey.Finding, error) {
+	f := latchkey.Finding{Area: "environment", Check: "components", Subject: e.Name, State: latchkey.FindingOK, Message: "Its machines, their agents and the certificates of its credentials are in order."}
+	found, err := o.doctorMachines(e, version)
+	if err != nil {
+		return f, err
+	}
+	certificates, err := o.doctorCertificates(e)
+	if err != nil {
+		return f, err
+	}
+	counts := map[latchkey.FindingState]int{}
+	for _, x := range append(found, certificates...) {
+		if x.Check != "certificates" { // which sums the others up
+			counts[x.State]++
+		}
+	}
+	var parts []string
+	for _, s := range []latchkey.FindingState{latchkey.FindingUnknown, latchkey.FindingWarning, latchkey.FindingFailed} { // the gravest counts
+		if n := counts[s]; n > 0 {
+			f.State = s
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	if len(parts) > 0 {
+		f.Message = fmt.Sprintf("Of its machines, their agents and the certificates of its credentials: %s.", strings.Join(parts, ", "))
+		f.Command = "latchkey doctor --environment " + e.Name
+	}
+	return f, nil
 }
 
 // upTo says how many there are of what is counted up to doctorTroubles only.
