@@ -69,12 +69,15 @@ type rule struct {
 // rules are what the guide says about roles. They are written down here once more on
 // purpose.
 var rules = map[string]rule{
-	"environment.create":         {tenant: true},
-	"environment.read":           {env: anybody, tenant: true},
-	"environment.update":         {env: admin},
-	"environment.delete":         {env: admin},
-	"environment.member.set":     {env: admin, tenant: true},
-	"environment.directory.read": {env: anybody, tenant: true},
+	"environment.create":          {tenant: true},
+	"environment.read":            {env: anybody, tenant: true},
+	"environment.update":          {env: admin},
+	"environment.delete":          {env: admin},
+	"environment.member.set":      {env: admin, tenant: true},
+	"environment.directory.read":  {env: anybody, tenant: true},
+	"environment.access.read":     {env: admin | auditor, tenant: true},
+	"environment.owned.read":      {env: admin | auditor},
+	"environment.owned.hand-over": {env: admin},
 
 	"variable.create":     {env: admin | maker},
 	"variable.read":       {role: user, env: admin | auditor},

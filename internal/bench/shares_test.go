@@ -133,7 +133,7 @@ func BenchmarkShares(b *testing.B) {
 			{"credentials/30 groups/middle", credentials(many, middle)},
 			{"variables/30 groups/first", variables(many, "")},
 			{"variables/30 groups/middle", variables(many, cursor(fmt.Sprint("Password ", n/2), id("var", n/2)))},
-			{"shares/of a credential", shares(latchkey.KindCredential, id("cred", n/2))},
+			{"shares/of a credential", shares(latchkey.KindCredential, id("cred", n/2+1))},
 			{"shares/of a user name", shares(latchkey.KindVariable, "new_U0")},
 			{"directory/first", func() (int, error) {
 				p, err := c.Broker.Directory(b.Context(), many, e.Name, "", latchkey.PageOptions{})

@@ -58,7 +58,7 @@ func (l listing[T]) page(tx *Tx, env latchkey.EnvironmentID, visible Visible, o 
 		if len(granted) > want {
 			granted, more = granted[:want], true
 		}
-		found, err := l.load(tx, env, granted, filter)
+		found, err := l.load(tx, granted, filter)
 		if err != nil {
 			return page[T](nil, o, key), err
 		}
@@ -121,11 +121,11 @@ func (tx *Tx) granted(kind latchkey.Kind, env latchkey.EnvironmentID, to []latch
 	return keys, more, nil
 }
 
-// load returns those of an environment's things that are not deleted and that the
-// filter lets through, in the order of their keys.
-func (l listing[T]) load(tx *Tx, env latchkey.EnvironmentID, keys []grantedKey, filter func(*where)) ([]T, error) {
+// load returns those of some things that are not deleted and that the filter lets
+// through, in the order of their keys. It does not ask for their environment, which
+// the grants had: SQLite would read all that is in it.
+func (l listing[T]) load(tx *Tx, keys []grantedKey, filter func(*where)) ([]T, error) {
 	var w where
-	w.add(l.alias+".environment_id = ?", env)
 	w.conds = append(w.conds, l.alias+".deleted_at IS NULL")
 	if filter != nil {
 		filter(&w)

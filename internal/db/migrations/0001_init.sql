@@ -38,6 +38,8 @@ CREATE TABLE principals (
     deleted_at   BIGINT
 );
 
+CREATE INDEX principals_list ON principals (sort_key, id) WHERE deleted_at IS NULL;
+
 CREATE TABLE users (
     id            TEXT PRIMARY KEY REFERENCES principals (id),
     login         TEXT NOT NULL,
