@@ -152,6 +152,9 @@ func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, princi
 		if err != nil {
 			return err
 		}
+		if p.Kind == latchkey.PrincipalMachine || p.ID == latchkey.ServiceIdentity {
+			return latchkey.Invalid("principal", "must be a user, a group or a service principal")
+		}
 		if err := o.keepAdmins(func() error { return o.SetMember(e.ID, p.ID, role, who.ID) }); err != nil {
 			return found(err, latchkey.KindMember)
 		}
