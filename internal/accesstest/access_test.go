@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(pg.Main(m)) }
 
 var (
-	sequences = flag.Int("sequences", 1000, "how many sequences run on SQLite; PostgreSQL has a twentieth")
+	sequences = flag.Int("sequences", usual, "how many sequences run on SQLite; PostgreSQL has a twentieth")
 	seed      = flag.Uint64("seed", 0, "what the sequences are drawn from; 0 is another one each time")
 	thorough  = flag.Bool("thorough", false, "compare everything after every step, which takes ten times as long")
 	from      = flag.Int("from", 0, "the first sequence")
@@ -219,7 +219,7 @@ func sayAnswers(t *testing.T, worlds []*world, n int) {
 		}
 	}
 	for _, o := range operations {
-		if n >= 1000 && all[o.name+": "+ok] == 0 {
+		if n >= 5000 && all[o.name+": "+ok] == 0 {
 			t.Errorf("in %d sequences nobody was allowed to %s", n, o.name)
 		}
 	}

@@ -33,6 +33,9 @@ func TestPlantedFaults(t *testing.T) {
 		most    = 5000 // sequences until it is found
 		longest = 5    // steps of the shortest counterexample
 	)
+	if quick {
+		t.Skip("run without the race detector")
+	}
 	w := newWorld(t, "")
 	const seed = 2 // the same each time, so that it is found or not
 	for _, p := range planted {

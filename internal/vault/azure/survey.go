@@ -183,14 +183,11 @@ func (s Surveyor) vault(ctx context.Context, v vault.Subject) []latchkey.Finding
 		f.Area, f.Check, f.Subject = "vaults", check, v.Reference.Vault
 		found = append(found, f)
 	}
+	there := findingOf(i.lookUp(ctx))
 	if v.Embedded {
 		add("vault-reachable", i.reachable(took))
 		add("vault-role", i.mayRead(ctx))
 		return found
-	}
-	there := findingOf(i.lookUp(ctx))
-	if i.vault == nil && there.State == latchkey.FindingOK {
-		there.State = latchkey.FindingUnknown // it answers, but where it is was not found out
 	}
 	add("vault-resource", there)
 	add("vault-tenant", findingOf(i.tenant()))
