@@ -65,5 +65,6 @@ type DirectoryEntry struct {
 	Kind     PrincipalKind `json:"kind" enum:"user,group,service-principal"`
 	Name     string        `json:"name"`
 	Login    string        `json:"login,omitempty" doc:"of a user"`
+	ClientID string        `json:"clientId,omitempty" doc:"of a service principal"`
 	Disabled bool          `json:"disabled,omitempty" doc:"is deactivated"`
 }

@@ -60,7 +60,7 @@ func principalText(e latchkey.DirectoryEntry) string {
 	case latchkey.PrincipalGroup:
 		return described(e.Name, "group")
 	}
-	return described(string(e.ID), e.Name+", "+string(e.Kind))
+	return described(firstOf(e.ClientID, string(e.ID)), e.Name)
 }
 
 func completeShareRoles() completion {

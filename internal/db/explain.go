@@ -92,20 +92,20 @@ func (tx *Tx) groupChains(who latchkey.PrincipalID) (map[latchkey.PrincipalID][]
 }
 
 func scanDirectoryEntry(s scanner) (e latchkey.DirectoryEntry, err error) {
-	return e, s.Scan(&e.ID, &e.Kind, &e.Name, &e.Login, &e.Disabled)
+	return e, s.Scan(&e.ID, &e.Kind, &e.Name, &e.Login, &e.ClientID, &e.Disabled)
 }
 
-const directoryCols = `p.id, p.kind, p.name, COALESCE(u.login, ''), p.disabled_at IS NOT NULL`
+const directoryCols = `p.id, p.kind, p.name, COALESCE(u.login, ''), COALESCE(s.client_id, ''), p.disabled_at IS NOT NULL`
 
 // DirectoryEntry returns a principal as lists of principals show it.
 func (tx *Tx) DirectoryEntry(id latchkey.PrincipalID) (latchkey.DirectoryEntry, error) {
-	return one(tx, scanDirectoryEntry, `SELECT `+directoryCols+` FROM principals p LEFT JOIN users u ON u.id = p.id WHERE p.id = $1 AND p.deleted_at IS NULL`, id)
+	return one(tx, scanDirectoryEntry, `SELECT `+directoryCols+` FROM principals p LEFT JOIN users u ON u.id = p.id LEFT JOIN service_principals s ON s.id = p.id WHERE p.id = $1 AND p.deleted_at IS NULL`, id)
 }
 
 // EnvironmentAdmins returns the first principals, by name, that have the role admin
 // in an environment and are not disabled.
 func (tx *Tx) EnvironmentAdmins(env latchkey.EnvironmentID, limit int) ([]latchkey.DirectoryEntry, error) {
-	return all(tx, scanDirectoryEntry, `SELECT `+directoryCols+` FROM environment_members m JOIN principals p ON p.id = m.principal_id LEFT JOIN users u ON u.id = p.id
+	return all(tx, scanDirectoryEntry, `SELECT `+directoryCols+` FROM environment_members m JOIN principals p ON p.id = m.principal_id LEFT JOIN users u ON u.id = p.id LEFT JOIN service_principals s ON s.id = p.id
 		WHERE m.environment_id = $1 AND m.role = 'admin' AND p.disabled_at IS NULL AND p.deleted_at IS NULL ORDER BY p.sort_key, p.id LIMIT $2`, env, limit)
 }
 
@@ -118,7 +118,7 @@ func (tx *Tx) Holders(subject string, role latchkey.Role, limit int) ([]latchkey
 			roles = append(roles, r)
 		}
 	}
-	return all(tx, scanDirectoryEntry, `SELECT `+directoryCols+` FROM grants g JOIN principals p ON p.id = g.principal_id LEFT JOIN users u ON u.id = p.id
+	return all(tx, scanDirectoryEntry, `SELECT `+directoryCols+` FROM grants g JOIN principals p ON p.id = g.principal_id LEFT JOIN users u ON u.id = p.id LEFT JOIN service_principals s ON s.id = p.id
 		WHERE g.subject_id = $1 AND g.via = '' AND p.disabled_at IS NULL AND p.deleted_at IS NULL AND g.role IN (`+placeholders(3, len(roles))+`)
 		ORDER BY p.sort_key, p.id LIMIT $2`, in(roles, subject, limit)...)
 }

@@ -131,6 +131,6 @@ func (tx *Tx) directory(join string, w where, o latchkey.PageOptions) (latchkey.
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
 	items, err := all(tx, scanDirectoryEntry, `SELECT `+directoryCols+`
-		FROM principals p`+join+` LEFT JOIN users u ON u.id = p.id`+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
+		FROM principals p`+join+` LEFT JOIN users u ON u.id = p.id LEFT JOIN service_principals s ON s.id = p.id`+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
 	return page(items, o, func(e latchkey.DirectoryEntry) (string, string) { return latchkey.SortKey(e.Name), string(e.ID) }), err
 }
