@@ -146,7 +146,7 @@ func TestIdentity(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var g errgroup.Group
 	defer func() { cancel(); g.Wait() }()
-	i, err := startIdentity(ctx, &g, c)
+	i, err := startIdentity(ctx, &g, c, "Vault.localhost:8443")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,6 +159,17 @@ func TestIdentity(t *testing.T) {
 		{i.header + "x", "?resource=https://vault.azure.net", 401, "X-IDENTITY-HEADER"},
 		{i.header, "", 400, "resource"},
 		{i.header, "?api-version=2019-08-01&resource=https://vault.azure.net", 200, `"expires_on":"1795420800"`},
+		{i.header, "?resource=https://vault.azure.net/.default", 200, "vault-token"},
+		{i.header, "?resource=https://VAULT.azure.net/", 200, "vault-token"},
+		{i.header, "?resource=https://vault.localhost:8443", 200, "vault-token"},
+		{i.header, "?resource=https://vault.localhost/", 200, "vault-token"},
+		{i.header, "?resource=https://management.azure.com//.default", 200, "vault-token"},
+		{i.header, "?resource=https://management.vault.localhost:8443", 200, "vault-token"},
+		{i.header, "?resource=https://graph.microsoft.com", 400, `"statusCode":400`},
+		{i.header, "?resource=https://storage.azure.com/", 400, "https://vault.azure.net, https://vault.localhost:8443"},
+		{i.header, "?resource=https://vault.azure.net.example.org", 400, "not one of this installation"},
+		{i.header, "?resource=https://evil.vault.localhost:8443", 400, "not one of this installation"},
+		{i.header, "?resource=vault.azure.net", 400, "not one of this installation"},
 	}
 	for _, tt := range tests {
 		req, err := http.NewRequest("GET", i.endpoint+tt.query, nil)
@@ -172,7 +183,7 @@ func TestIdentity(t *testing.T) {
 		}
 		b, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if resp.StatusCode != tt.status || !strings.Contains(string(b), tt.want) {
+		if resp.StatusCode != tt.status || !strings.Contains(string(b), tt.want) || tt.status != 200 && strings.Contains(string(b), "vault-token") {
 			t.Errorf("%q with header %q: %d %s; want %d with %s", tt.query, tt.header, resp.StatusCode, b, tt.status, tt.want)
 		}
 	}

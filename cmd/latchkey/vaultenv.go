@@ -125,7 +125,7 @@ func (a *app) vaultEnv(ctx context.Context, c *client.Client, asService bool, co
 		at.CAPEM += "\n" + ca
 		hosts, standIns = append(hosts, discoveryHost), map[string]string{discoveryHost + ":443": address}
 	} else {
-		identity, err := startIdentity(ctx, &g, c)
+		identity, err := startIdentity(ctx, &g, c, at.Domain)
 		if err != nil {
 			return err
 		}

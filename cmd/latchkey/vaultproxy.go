@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/login"
 )
 
 const proxyTimeout = 15 * time.Second // to connect
@@ -224,13 +225,15 @@ func (r oneByte) Read(b []byte) (int, error) { return r.Reader.Read(b[:min(len(b
 // 2019-08-01): whoever knows the header gets the user's tokens.
 type identity struct {
 	client   *client.Client
+	domain   string // of the embedded vaults, with the port
 	endpoint string
 	header   string
 }
 
-// startIdentity serves the identity on this machine until ctx ends.
-func startIdentity(ctx context.Context, g *errgroup.Group, c *client.Client) (*identity, error) {
-	i := &identity{client: c, header: rand.Text()}
+// startIdentity serves the identity on this machine until ctx ends. Domain is that of
+// the embedded vaults.
+func startIdentity(ctx context.Context, g *errgroup.Group, c *client.Client, domain string) (*identity, error) {
+	i := &identity{client: c, domain: domain, header: rand.Text()}
 	mux := http.NewServeMux()
 	mux.Handle("GET /msi/token", i)
 	base, err := serveLoopback(ctx, g, mux, nil)
@@ -254,13 +257,16 @@ func (i *identity) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusBadRequest, "the parameter resource is missing")
 		return
 	}
+	// A token for anything else would be refused there, and is nobody else's to see.
+	if !login.ForVaults(resource, i.domain) {
+		fail(http.StatusBadRequest, "the resource is not one of this installation; there are tokens for "+strings.Join(login.Resources(i.domain), ", "))
+		return
+	}
 	t, err := i.client.VaultToken(r.Context())
 	if err != nil {
 		fail(http.StatusBadGateway, "the server gives no token: "+err.Error())
 		return
 	}
-	// The token is for the embedded vaults, whatever the resource: nobody else
-	// takes it.
 	_ = json.NewEncoder(w).Encode(map[string]string{
 		"access_token": t.Token, "expires_on": strconv.FormatInt(t.ExpiresAt.Unix(), 10),
 		"resource": resource, "token_type": "Bearer", "client_id": "00000000-0000-0000-0000-000000000000",

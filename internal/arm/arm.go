@@ -2,6 +2,7 @@ package arm
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -67,10 +69,11 @@ func notFound(code, format string, args ...any) *fault {
 
 // ServeHTTP implements [http.Handler].
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	answer, err := s.answer(r)
+	id := newRequestID()
+	answer, err := s.answer(r, id)
 	status := http.StatusOK
 	if err != nil {
-		f := s.faultOf(r.Context(), err)
+		f := s.faultOf(r.Context(), id, err)
 		status = f.status
 		if status == http.StatusUnauthorized {
 			// ARM: clients learn from it whose tokens are taken.
@@ -86,20 +89,21 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("x-ms-request-id", id)
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
 }
 
-func (s *server) faultOf(ctx context.Context, err error) *fault {
+func (s *server) faultOf(ctx context.Context, id string, err error) *fault {
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f
 	}
 	e, ok := errors.AsType[*latchkey.Error](err)
 	if !ok {
-		s.Log.ErrorContext(ctx, "resource manager request failed", "error", err)
-		return &fault{http.StatusInternalServerError, "InternalServerError", "An internal error occurred."}
+		s.Log.ErrorContext(ctx, "resource manager request failed", "request", id, "error", err)
+		return &fault{http.StatusInternalServerError, "InternalServerError", "An internal error occurred. The server's log has it under the request id."}
 	}
 	switch e.Kind {
 	case latchkey.ErrUnauthenticated:
@@ -112,8 +116,8 @@ func (s *server) faultOf(ctx context.Context, err error) *fault {
 	return &fault{http.StatusServiceUnavailable, "ServiceUnavailable", e.Msg}
 }
 
-// answer returns what a request asks for.
-func (s *server) answer(r *http.Request) (any, error) {
+// answer returns what a request asks for. Id is the request's.
+func (s *server) answer(r *http.Request, id string) (any, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return nil, &fault{http.StatusMethodNotAllowed, "MethodNotAllowed", "Nothing can be changed here; the commands below latchkey vault do."}
 	}
@@ -129,9 +133,10 @@ func (s *server) answer(r *http.Request) (any, error) {
 	if who.Address, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
 		who.Address = ""
 	}
+	who.RequestID = id
 	query := r.URL.Query()
-	if !slices.ContainsFunc(mapKeys(query), func(k string) bool { return strings.EqualFold(k, "api-version") }) {
-		return nil, &fault{http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."}
+	if err := checkVersion(query); err != nil {
+		return nil, err
 	}
 	p, ok := parse(r.URL.EscapedPath())
 	if !ok {
@@ -140,11 +145,33 @@ func (s *server) answer(r *http.Request) (any, error) {
 	return s.find(ctx, who, p, query)
 }
 
-func mapKeys(v url.Values) (keys []string) {
-	for k := range v {
-		keys = append(keys, k)
+// versionRE is what a version of ARM's interfaces looks like. Which one it is does not
+// matter: answers have the fields that all of them have.
+var versionRE = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}(?i:-preview)?$`)
+
+// checkVersion checks that a request names a version (ARM: with these codes).
+func checkVersion(query url.Values) error {
+	version := ""
+	for key, values := range query {
+		if strings.EqualFold(key, "api-version") && version == "" {
+			version = values[0]
+		}
 	}
-	return keys
+	if version == "" {
+		return &fault{http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."}
+	}
+	if !versionRE.MatchString(version) {
+		return &fault{http.StatusBadRequest, "InvalidApiVersionParameter", "The api-version is invalid. It must be a date as yyyy-mm-dd, with -preview after it or not."}
+	}
+	return nil
+}
+
+// newRequestID returns a GUID of version 4.
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // find returns what is at a path.

@@ -201,19 +201,25 @@ func TestBadRequests(t *testing.T) {
 		status              int
 		code                string
 	}{
-		{"GET", vault + "?api-version=1", "", 401, "AuthenticationFailed"},
-		{"GET", vault + "?api-version=1", "x", 401, "InvalidAuthenticationToken"},
+		{"GET", vault + "?api-version=2022-04-01", "", 401, "AuthenticationFailed"},
+		{"GET", vault + "?api-version=2022-04-01", "x", 401, "InvalidAuthenticationToken"},
 		{"GET", vault, token, 400, "MissingApiVersionParameter"},
-		{"PUT", vault + "?api-version=1", token, 405, "MethodNotAllowed"},
-		{"GET", vault + "/providers/Microsoft.Authorization/roleAssignments?api-version=1&$filter=principalId%20ne%20'x'", token, 400, "UnsupportedQuery"},
-		{"GET", "/subscriptions/x/resourceGroups/y?api-version=1", token, 404, "InvalidResourceType"},
-		{"GET", "/providers/Microsoft.Authorization/roleDefinitions/x?api-version=1", token, 404, "RoleDefinitionDoesNotExist"},
-		{"GET", vault + "%2Fsecrets?api-version=1", token, 404, "ResourceNotFound"},
-		{"GET", "/" + strings.Repeat("x", 2000) + "?api-version=1", token, 404, "InvalidResourceType"},
-		{"HEAD", vault + "?api-version=1", token, 200, ""},
-		{"GET", subscription + "/providers/microsoft.powerplatform?api-version=1", token, 200, `"namespace":"Microsoft.PowerPlatform"`},
-		{"GET", subscription + "/providers/Microsoft.Compute?api-version=1", token, 404, "InvalidResourceNamespace"},
+		{"GET", vault + "?api-version=", token, 400, "MissingApiVersionParameter"},
+		{"GET", vault + "?api-version=1", token, 400, "InvalidApiVersionParameter"},
+		{"GET", vault + "?api-version=2022-04-01-beta", token, 400, "InvalidApiVersionParameter"},
+		{"GET", vault + "?api-version=2022-04-01%0a", token, 400, "InvalidApiVersionParameter"},
+		{"GET", vault + "?Api-Version=2022-04-01-Preview", token, 200, ""},
+		{"PUT", vault + "?api-version=2022-04-01", token, 405, "MethodNotAllowed"},
+		{"GET", vault + "/providers/Microsoft.Authorization/roleAssignments?api-version=2022-04-01&$filter=principalId%20ne%20'x'", token, 400, "UnsupportedQuery"},
+		{"GET", "/subscriptions/x/resourceGroups/y?api-version=2022-04-01", token, 404, "InvalidResourceType"},
+		{"GET", "/providers/Microsoft.Authorization/roleDefinitions/x?api-version=2022-04-01", token, 404, "RoleDefinitionDoesNotExist"},
+		{"GET", vault + "%2Fsecrets?api-version=2022-04-01", token, 404, "ResourceNotFound"},
+		{"GET", "/" + strings.Repeat("x", 2000) + "?api-version=2022-04-01", token, 404, "InvalidResourceType"},
+		{"HEAD", vault + "?api-version=2022-04-01", token, 200, ""},
+		{"GET", subscription + "/providers/microsoft.powerplatform?api-version=2022-04-01", token, 200, `"namespace":"Microsoft.PowerPlatform"`},
+		{"GET", subscription + "/providers/Microsoft.Compute?api-version=2022-04-01", token, 404, "InvalidResourceNamespace"},
 	}
+	ids := map[string]bool{}
 	for _, tt := range tests {
 		r := httptest.NewRequest(tt.method, tt.path, nil)
 		if tt.token != "" {
@@ -223,6 +229,11 @@ func TestBadRequests(t *testing.T) {
 		h.ServeHTTP(w, r)
 		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.code) {
 			t.Errorf("%s %.80s: %d %s; want %d %s", tt.method, tt.path, w.Code, w.Body, tt.status, tt.code)
+		}
+		if id := w.Header().Get("x-ms-request-id"); !latchkey.IsClientID(id) || ids[id] {
+			t.Errorf("%s %.80s: request id %q; want a new GUID", tt.method, tt.path, id)
+		} else {
+			ids[id] = true
 		}
 		if w.Code == http.StatusUnauthorized && !strings.Contains(w.Header().Get("WWW-Authenticate"), `authorization_uri="https://login.vault.test/`+s.Broker.Tenant()+`"`) {
 			t.Errorf("the challenge %q does not name the tenant", w.Header().Get("WWW-Authenticate"))

@@ -189,6 +189,10 @@ func (o *op) roleKeeper(vault string, action latchkey.Action) (latchkey.Embedded
 	return v, nil
 }
 
+// IsCursor reports whether s could be the Next of a page: faces whose protocol
+// refuses others ask it.
+func IsCursor(s string) bool { return db.IsCursor(s) }
+
 // AssignRole gives a principal a role in an embedded vault or on one object in it.
 func (b *Broker) AssignRole(ctx context.Context, who latchkey.Caller, vault string, c latchkey.RoleAssignmentCreate) (a latchkey.RoleAssignment, err error) {
 	if err := c.Validate(); err != nil {

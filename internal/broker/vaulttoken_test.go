@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -100,10 +103,55 @@ func TestForgedVaultTokens(t *testing.T) {
 			"empty":             "",
 		} {
 			who, err := o.AuthenticateVault(o.t.Context(), forged)
+			if want := map[string]string{
+				"another audience": "token-audience", "no audience": "token-audience", "another issuer": "token-issuer",
+				"another key": "token-invalid", "another algorithm": "token-invalid", "expired": "token-expired", "not yet": "token-expired", "unsigned": "token-invalid",
+			}[name]; want != "" {
+				wantCode(o.t, name, err, latchkey.ErrUnauthenticated, want)
+			}
 			if !errors.Is(err, latchkey.ErrUnauthenticated) || who.ID != "" {
 				o.t.Errorf("%s: AuthenticateVault = %+v, %v; want nobody, unauthenticated", name, who, err)
 			} else if forged != "" && strings.Contains(err.Error(), forged) {
 				o.t.Errorf("%s: the error repeats the token", name)
+			}
+		}
+	})
+}
+
+// TestMisdirectedTokens gives tokens that somebody else has signed, for the text.
+func TestMisdirectedTokens(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		ours, theirs := o.vaultIssuer(), "https://sts.windows.net/00000000-0000-0000-0000-000000000000/"
+		for name, tt := range map[string]struct {
+			claims          map[string]any
+			code, has, lack string
+		}{
+			"another tenant":     {map[string]any{"iss": theirs, "aud": vaultAudience}, "token-issuer", "Expected one of " + ours + ", found " + theirs, ""},
+			"another audience":   {map[string]any{"iss": ours, "aud": "https://graph.microsoft.com"}, "token-audience", "Expected " + vaultAudience + ", found: https://graph.microsoft.com", ""},
+			"several audiences":  {map[string]any{"iss": theirs, "aud": []string{"a", "b"}}, "token-audience", "found: a, b", ""},
+			"both wrong":         {map[string]any{"iss": theirs, "aud": "x"}, "token-audience", "found: x", theirs},
+			"none":               {map[string]any{}, "token-audience", "found: nothing", ""},
+			"control characters": {map[string]any{"iss": "a\r\n\x1b[31m\u202eb", "aud": vaultAudience}, "token-issuer", "found a[31mb", "\x1b"},
+			"long":               {map[string]any{"iss": strings.Repeat("ä", 500), "aud": vaultAudience}, "token-issuer", "ä…", strings.Repeat("ä", 101)},
+			"odd claims":         {map[string]any{"iss": 7, "aud": vaultAudience}, "token-invalid", "", ""},
+			"ours by the claims": {map[string]any{"iss": ours, "aud": vaultAudience, "sub": o.admin.ID}, "token-invalid", "", ""},
+		} {
+			token, err := jwt.Signed(signer).Claims(tt.claims).Serialize()
+			if err != nil {
+				o.t.Fatal(err)
+			}
+			who, err := o.AuthenticateVault(o.t.Context(), token)
+			wantCode(o.t, name, err, latchkey.ErrUnauthenticated, tt.code)
+			if who.ID != "" || err != nil && (!strings.Contains(err.Error(), tt.has) || tt.lack != "" && strings.Contains(err.Error(), tt.lack)) {
+				o.t.Errorf("%s: AuthenticateVault = %+v, %q; want nobody, %q without %q", name, who, err, tt.has, tt.lack)
 			}
 		}
 	})

@@ -2,7 +2,9 @@ package certauth
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -181,6 +183,141 @@ func TestExamine(t *testing.T) {
 			}
 			if !r.ExpiresAt.Equal(tt.pair.Cert.NotAfter) || len(r.Thumbprint) != 40 || r.Subject != "CN=bot" {
 				t.Errorf("facts of the certificate are %+v", r)
+			}
+		})
+	}
+}
+
+// TestChain has paths of three: a root, an authority below it, and the certificate.
+func TestChain(t *testing.T) {
+	now := time.Now()
+	serial := int64(0)
+	// issue makes a certificate for a key, signed by another's; by nil is itself.
+	issue := func(name string, key crypto.Signer, ca bool, by *pki.Authority, alg x509.SignatureAlgorithm) *pki.Authority {
+		t.Helper()
+		serial++
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+			IsCA: ca, BasicConstraintsValid: true, SignatureAlgorithm: alg, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			ExtraExtensions: []pkix.Extension{pki.SAN(t, upn, "")},
+		}
+		parent, signer := template, key
+		if by != nil {
+			parent, signer = by.Cert, by.Key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &pki.Authority{Cert: cert, Key: key}
+	}
+	// resign replaces the signature by one of an algorithm that package x509 makes no more.
+	resign := func(of *pki.Authority, by crypto.Signer, hash crypto.Hash, alg int) *pki.Authority {
+		t.Helper()
+		var parts struct {
+			TBS       asn1.RawValue
+			Algorithm pkix.AlgorithmIdentifier
+			Signature asn1.BitString
+		}
+		if _, err := asn1.Unmarshal(of.Cert.Raw, &parts); err != nil {
+			t.Fatal(err)
+		}
+		// The last number of sha256WithRSAEncryption is 11, in the signed part too.
+		oid := []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01}
+		tbs := bytes.ReplaceAll(parts.TBS.FullBytes, append(oid, 11), append(bytes.Clone(oid), byte(alg)))
+		h := hash.New()
+		h.Write(tbs)
+		sum, err := by.Sign(rand.Reader, h.Sum(nil), hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts.TBS = asn1.RawValue{FullBytes: tbs}
+		parts.Algorithm.Algorithm[len(parts.Algorithm.Algorithm)-1] = alg
+		parts.Signature = asn1.BitString{Bytes: sum, BitLength: 8 * len(sum)}
+		der, err := asn1.Marshal(parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &pki.Authority{Cert: cert, Key: of.Key}
+	}
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := x509.UnknownSignatureAlgorithm
+	rsaKey := pki.RSAKey(t)
+	root := issue("root", pki.ECKey(t), true, nil, none)
+	middle := issue("middle", pki.ECKey(t), true, root, none)
+	leaf := issue("bot", pki.ECKey(t), false, middle, none)
+	other := issue("other", pki.ECKey(t), true, nil, none)
+
+	rsaRoot := issue("rsa root", rsaKey, true, nil, x509.SHA256WithRSA)
+	rsaMiddle := issue("rsa middle", rsaKey, true, rsaRoot, x509.SHA256WithRSA)
+	rsaLeaf := issue("bot", pki.ECKey(t), false, rsaMiddle, x509.SHA256WithRSA)
+	weakRoot := issue("weak root", weak, true, nil, none)
+	weakMiddle := issue("weak middle", weak, true, root, none)
+	edRoot := issue("ed root", edKey, true, nil, none)
+	edMiddle := issue("ed middle", pki.ECKey(t), true, edRoot, none)
+	otherMiddle := issue("middle", pki.ECKey(t), true, root, none) // of the same name, with another key
+	noAuthority := issue("middle", middle.Key, false, root, none)
+	cross := issue("middle", middle.Key, true, other, none) // the same authority, by another root
+	stale := issue("bot", pki.ECKey(t), false, other, none)
+
+	tests := []struct {
+		name  string
+		leaf  *pki.Authority
+		chain []*pki.Authority
+		state latchkey.CheckState
+		want  []string // parts of the message
+	}{
+		{"complete", leaf, []*pki.Authority{middle, root}, latchkey.CheckPassed, []string{"up to CN=root"}},
+		{"in another order, with a stranger", leaf, []*pki.Authority{other, root, middle}, latchkey.CheckPassed, []string{"up to CN=root"}},
+		{"two ways, one complete", leaf, []*pki.Authority{cross, middle, root}, latchkey.CheckPassed, []string{"up to CN=root"}},
+		{"two ways, none complete", leaf, []*pki.Authority{cross, middle}, latchkey.CheckUnknown, []string{"is missing"}},
+		{"twice", leaf, []*pki.Authority{middle, middle, leaf}, latchkey.CheckUnknown, []string{"issuer CN=root is missing", "ends at CN=middle"}},
+		{"without the root", leaf, []*pki.Authority{middle}, latchkey.CheckUnknown, []string{"issuer CN=root is missing", "ends at CN=middle"}},
+		{"alone", leaf, nil, latchkey.CheckUnknown, []string{"issuer CN=middle is missing", "ends at CN=bot"}},
+		{"gap", leaf, []*pki.Authority{root}, latchkey.CheckFailed, []string{"CN=root", "not that of the issuer CN=middle", "issued CN=bot"}},
+		{"gap above", leaf, []*pki.Authority{middle, other, stale}, latchkey.CheckFailed, []string{"CN=other; CN=bot", "not that of the issuer CN=root", "issued CN=middle"}},
+		{"wrong signature", leaf, []*pki.Authority{otherMiddle, root}, latchkey.CheckFailed, []string{"CN=middle", "CN=bot is not signed by its key"}},
+		{"no authority", leaf, []*pki.Authority{noAuthority, root}, latchkey.CheckFailed, []string{"CN=middle", "CN=bot cannot be issued by it"}},
+		{"weak root", issue("bot", pki.ECKey(t), false, weakRoot, none), []*pki.Authority{weakRoot}, latchkey.CheckFailed, []string{"CN=weak root", "1024 bits"}},
+		{"weak in the middle", issue("bot", pki.ECKey(t), false, weakMiddle, none), []*pki.Authority{weakMiddle, root}, latchkey.CheckFailed, []string{"CN=weak middle", "1024 bits"}},
+		{"Ed25519 above", issue("bot", pki.ECKey(t), false, edMiddle, none), []*pki.Authority{edMiddle, edRoot}, latchkey.CheckPassed, []string{"up to CN=ed root"}},
+		{"leaf by SHA-1", resign(rsaLeaf, rsaKey, crypto.SHA1, 5), []*pki.Authority{rsaMiddle, rsaRoot}, latchkey.CheckFailed, []string{"CN=bot is signed by CN=rsa middle with SHA1-RSA"}},
+		{"leaf by MD5", resign(rsaLeaf, rsaKey, crypto.MD5, 4), []*pki.Authority{rsaMiddle, rsaRoot}, latchkey.CheckFailed, []string{"CN=bot is signed by CN=rsa middle with MD5-RSA"}},
+		{"leaf by SHA-1, alone", resign(rsaLeaf, rsaKey, crypto.SHA1, 5), nil, latchkey.CheckFailed, []string{"CN=bot is signed by CN=rsa middle with SHA1-RSA"}},
+		{"leaf by SHA-1 of another key", resign(rsaLeaf, weak, crypto.SHA1, 5), []*pki.Authority{rsaMiddle, rsaRoot}, latchkey.CheckFailed, []string{"SHA1-RSA"}},
+		{"middle by SHA-1", rsaLeaf, []*pki.Authority{resign(rsaMiddle, rsaKey, crypto.SHA1, 5), rsaRoot}, latchkey.CheckFailed, []string{"CN=rsa middle is signed by CN=rsa root with SHA1-RSA"}},
+		{"root by SHA-1", rsaLeaf, []*pki.Authority{rsaMiddle, resign(rsaRoot, rsaKey, crypto.SHA1, 5)}, latchkey.CheckPassed, []string{"up to CN=rsa root"}},
+		{"root by MD5", rsaLeaf, []*pki.Authority{rsaMiddle, resign(rsaRoot, rsaKey, crypto.MD5, 4)}, latchkey.CheckPassed, []string{"up to CN=rsa root"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &Certificate{Leaf: tt.leaf.Cert}
+			for _, a := range tt.chain {
+				c.Chain = append(c.Chain, a.Cert)
+			}
+			f := c.chain(now)
+			if f.State != tt.state || (f.Remedy == "") != (f.State == latchkey.CheckPassed) {
+				t.Errorf("chain = %+v; want %s", f, tt.state)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(f.Message, want) {
+					t.Errorf("message = %q; want %q in it", f.Message, want)
+				}
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -86,43 +87,112 @@ func (c *Certificate) validity(now time.Time) latchkey.CertificateFinding {
 	return passed("validity", "valid until %s", c.Leaf.NotAfter.UTC().Format(time.RFC3339))
 }
 
+const (
+	remedyIssue  = "have the authority's certificate renewed, and the certificate issued anew"
+	remedyImport = "merge or import the certificate with the certificates of those who issued it"
+)
+
+// chain looks at everything between the certificate and the last of its issuers that
+// the file has.
 func (c *Certificate) chain(now time.Time) latchkey.CertificateFinding {
 	path := c.path()
 	for _, cert := range path {
 		if now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
-			return failed("chain", "have the authority's certificate renewed, and the certificate issued anew", "the certificate of the issuer %s is outside its validity", DN(cert.RawSubject))
+			return failed("chain", remedyIssue, "the certificate of the issuer %s is outside its validity", DN(cert.RawSubject))
+		}
+		// Authorities may have keys that nobody signs in with.
+		if _, why := keyStrength(cert); why != "" && cert.PublicKeyAlgorithm != x509.Ed25519 {
+			return failed("chain", remedyIssue, "the certificate of the issuer %s is too weak: %s", DN(cert.RawSubject), why)
 		}
 	}
-	last := c.Leaf
-	if len(path) > 0 {
-		last = path[len(path)-1]
+	all := append([]*x509.Certificate{c.Leaf}, path...)
+	for _, cert := range all {
+		// The self-signature of a root proves nothing that anybody relies on.
+		if brokenHash(cert.SignatureAlgorithm) && !selfSigned(cert) {
+			return failed("chain", "have the certificate issued anew, signed with SHA-256 or better",
+				"the certificate of %s is signed by %s with %s, which can be forged", DN(cert.RawSubject), DN(cert.RawIssuer), cert.SignatureAlgorithm)
+		}
 	}
+	last := all[len(all)-1]
 	switch {
 	case selfSigned(last) && len(path) == 0:
 		return passed("chain", "the certificate is signed by itself")
 	case selfSigned(last):
 		return passed("chain", "complete, up to %s", DN(last.RawSubject))
-	case len(path) == 0 && len(c.Chain) > 0:
-		return failed("chain", "merge or import the certificate with the certificates of those who issued it", "the file has other certificates, but not that of the issuer %s", DN(c.Leaf.RawIssuer))
 	}
-	return unknown("chain", "unless that is a root that the target trusts, import the certificate with its whole chain", "the file ends at %s, without the certificate of its issuer %s", DN(last.RawSubject), DN(last.RawIssuer))
+	if f, gap := c.gap(all); gap {
+		return f
+	}
+	return unknown("chain", "unless that is a root that the target trusts, import the certificate with its whole chain",
+		"the certificate of the issuer %s is missing: the file ends at %s", DN(last.RawIssuer), DN(last.RawSubject))
+}
+
+// gap returns the finding that the file has certificates which do not go on where the
+// path, from the leaf on, ends.
+func (c *Certificate) gap(path []*x509.Certificate) (latchkey.CertificateFinding, bool) {
+	last := path[len(path)-1]
+	var others []string
+	for _, cert := range c.Chain {
+		if slices.ContainsFunc(path, cert.Equal) {
+			continue
+		}
+		if names(last, cert) {
+			if err := link(last, cert); err != nil {
+				why := "is not signed by its key"
+				if _, ok := errors.AsType[x509.ConstraintViolationError](err); ok {
+					why = "cannot be issued by it, since it is not an authority's"
+				}
+				return failed("chain", remedyImport, "the file has a certificate of the issuer %s, but that of %s %s", DN(cert.RawSubject), DN(last.RawSubject), why), true
+			}
+		}
+		// One that is another way up from the path, such as a cross-certificate, is no gap.
+		if !slices.ContainsFunc(path, func(of *x509.Certificate) bool { return names(of, cert) && link(of, cert) == nil }) {
+			others = append(others, DN(cert.RawSubject))
+		}
+	}
+	if others == nil {
+		return latchkey.CertificateFinding{}, false
+	}
+	return failed("chain", remedyImport, "the file has other certificates (%s), but not that of the issuer %s, which issued %s",
+		strings.Join(others[:min(len(others), maxNamed)], "; "), DN(last.RawIssuer), DN(last.RawSubject)), true
+}
+
+// maxNamed bounds the certificates that a finding names.
+const maxNamed = 3
+
+// brokenHash reports whether signatures of an algorithm can be forged by collisions,
+// or are of no known algorithm.
+func brokenHash(a x509.SignatureAlgorithm) bool {
+	switch a {
+	case x509.UnknownSignatureAlgorithm, x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
+		return true
+	}
+	return false
 }
 
 func (c *Certificate) strength() latchkey.CertificateFinding {
-	const remedy = "make a new version of the certificate with an RSA key of 2048 bits or more, or one on the curve P-256, P-384 or P-521"
-	switch key := c.Leaf.PublicKey.(type) {
+	is, why := keyStrength(c.Leaf)
+	if why != "" {
+		return failed("key", "make a new version of the certificate with an RSA key of 2048 bits or more, or one on the curve P-256, P-384 or P-521", "%s", why)
+	}
+	return passed("key", "%s", is)
+}
+
+// keyStrength returns what key a certificate has, or why it does not do.
+func keyStrength(cert *x509.Certificate) (is, why string) {
+	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if key.N.BitLen() < minRSABits {
-			return failed("key", remedy, "an RSA key of %d bits is too weak; it must have %d", key.N.BitLen(), minRSABits)
+			return "", fmt.Sprintf("an RSA key of %d bits is too weak; it must have %d", key.N.BitLen(), minRSABits)
 		}
-		return passed("key", "RSA, %d bits", key.N.BitLen())
+		return fmt.Sprintf("RSA, %d bits", key.N.BitLen()), ""
 	case *ecdsa.PublicKey:
 		if key.Params().BitSize < 256 {
-			return failed("key", remedy, "a key on the curve %s is too weak", key.Params().Name)
+			return "", fmt.Sprintf("a key on the curve %s is too weak", key.Params().Name)
 		}
-		return passed("key", "on the curve %s", key.Params().Name)
+		return "on the curve " + key.Params().Name, ""
 	}
-	return failed("key", remedy, "keys of the kind %s are not used for signing in", c.Leaf.PublicKeyAlgorithm)
+	return "", fmt.Sprintf("keys of the kind %s are not used for signing in", cert.PublicKeyAlgorithm)
 }
 
 func (c *Certificate) usage() latchkey.CertificateFinding {

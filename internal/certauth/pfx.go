@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"latchkey.dev/internal/certs"
@@ -108,37 +109,66 @@ func (c *Certificate) PEM() (chain []byte, key latchkey.Secret, err error) {
 	return chain, latchkey.NewSecret(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), nil
 }
 
-// path returns the issuers of the leaf that the file has, each signed by the next.
-func (c *Certificate) path() (path []*x509.Certificate) {
-	at := c.Leaf
-	for range c.Chain {
-		next := c.issuer(at)
-		if next == nil {
-			break
+// path returns the issuers of the leaf that the file has, each signed by the next: up
+// to a root if the file has such a path, and else the longest that was found.
+func (c *Certificate) path() []*x509.Certificate {
+	var best, at []*x509.Certificate
+	seen := make([]bool, len(c.Chain)) // so that each is followed once
+	var follow func(*x509.Certificate) bool
+	follow = func(from *x509.Certificate) bool {
+		if len(at) > len(best) {
+			best = slices.Clone(at)
 		}
-		path = append(path, next)
-		at = next
+		if selfSigned(from) {
+			best = slices.Clone(at)
+			return true
+		}
+		for i, cert := range c.Chain {
+			if seen[i] || !names(from, cert) || link(from, cert) != nil {
+				continue
+			}
+			seen[i] = true
+			at = append(at, cert)
+			if follow(cert) {
+				return true
+			}
+			at = at[:len(at)-1]
+		}
+		return false
 	}
-	return path
+	follow(c.Leaf)
+	return best
 }
 
-// issuer returns the certificate in the file by which another one was signed, or
-// nil when there is none, and of one that is signed by itself.
-func (c *Certificate) issuer(of *x509.Certificate) *x509.Certificate {
-	if selfSigned(of) {
-		return nil
+// names reports whether a certificate names another one as its issuer.
+func names(of, issuer *x509.Certificate) bool { return bytes.Equal(of.RawIssuer, issuer.RawSubject) }
+
+// link returns why a certificate is not one that another one has issued, or nil. That
+// an algorithm is broken is no reason: [Certificate.Examine] says it as such.
+func link(of, issuer *x509.Certificate) error {
+	err := of.CheckSignatureFrom(issuer)
+	if insecure(err) {
+		err = issuer.CheckSignature(of.SignatureAlgorithm, of.RawTBSCertificate, of.Signature) // takes SHA-1
 	}
-	for _, cert := range c.Chain {
-		if bytes.Equal(cert.RawSubject, of.RawIssuer) && of.CheckSignatureFrom(cert) == nil {
-			return cert
-		}
+	if insecure(err) {
+		return nil // MD5, which package x509 does not compute
 	}
-	return nil
+	return err
+}
+
+func insecure(err error) bool {
+	_, ok := errors.AsType[x509.InsecureAlgorithmError](err)
+	return ok
 }
 
 // selfSigned reports whether a certificate names and proves itself as its issuer.
 // CheckSignatureFrom would ask that it be an authority, which one made for a
-// single use is not.
+// single use is not. Nobody relies on that signature, so one by MD5, which package
+// x509 does not compute, counts.
 func selfSigned(c *x509.Certificate) bool {
-	return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+	if !names(c, c) {
+		return false
+	}
+	err := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+	return err == nil || insecure(err)
 }

@@ -149,6 +149,12 @@ func parseCursor(s string) (key, id string) {
 	return v[0], v[1]
 }
 
+// IsCursor reports whether s is of the form in which lists say where a page ended.
+func IsCursor(s string) bool {
+	key, id := parseCursor(s)
+	return cursor(key, id) == s
+}
+
 // where collects the conditions of a query and their arguments.
 type where struct {
 	conds []string

@@ -75,8 +75,14 @@ func (c *call) faultOf(err error) *fault {
 	case latchkey.ErrInvalid:
 		return c.invalid(e)
 	case latchkey.ErrUnauthenticated:
-		if e.Code == "token-expired" {
+		// AKV: these have labels.
+		switch e.Code {
+		case "token-expired":
 			return unauthorized("[TokenExpired] " + sentence(e.Msg))
+		case "token-audience":
+			return unauthorized("AKV10022: " + sentence(e.Msg))
+		case "token-issuer":
+			return unauthorized("AKV10032: " + sentence(e.Msg))
 		}
 		return unauthorized(sentence(e.Msg))
 	case latchkey.ErrDenied:

@@ -1,12 +1,16 @@
 package keyvault_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"latchkey.dev/internal/keyvault"
 	"latchkey.dev/internal/latchkeytest"
@@ -103,14 +107,36 @@ func TestMethodOverride(t *testing.T) {
 func TestChallenge(t *testing.T) {
 	f := newFace(t)
 	want := fmt.Sprintf(`Bearer authorization="%s", resource="https://%s"`, login.Authority(f.domain, f.Broker.Tenant()), f.domain)
-	for name, header := range map[string]string{"none": "", "basic": "Basic eDp5", "empty": "Bearer ", "wrong": "Bearer abc.def.ghi", "admin": "Bearer " + f.AdminToken} {
+	// foreign is a token that somebody else has signed.
+	foreign := func(claims map[string]any) string {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: bytes.Repeat([]byte{1}, 32)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := jwt.Signed(signer).Claims(claims).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + token
+	}
+	const theirs = "https://sts.windows.net/11111111-1111-1111-1111-111111111111/"
+	ours := "https://sts.windows.net/" + f.Broker.Tenant() + "/"
+	for name, header := range map[string]string{
+		"none": "", "basic": "Basic eDp5", "empty": "Bearer ", "wrong": "Bearer abc.def.ghi", "admin": "Bearer " + f.AdminToken,
+		"audience": foreign(map[string]any{"iss": ours, "aud": "https://vault.azure.cn"}),
+		"issuer":   foreign(map[string]any{"iss": theirs, "aud": "https://vault.azure.net"}),
+	} {
 		resp, body := f.send(t, request{method: "GET", target: "/secrets/x" + v, anonymous: true, header: map[string]string{"Authorization": header}})
 		msg := envelope(t, resp.StatusCode, body, 401, "Unauthorized", "")
 		if got := resp.Header.Get("WWW-Authenticate"); got != want {
 			t.Errorf("%s: challenge = %s; want %s", name, got, want)
 		}
-		if name == "none" && msg != "AKV10000: Request is missing a Bearer or PoP token." {
-			t.Errorf("message = %q", msg)
+		if want := map[string]string{
+			"none":     "AKV10000: Request is missing a Bearer or PoP token.",
+			"audience": "AKV10022: Invalid audience. Expected https://vault.azure.net, found: https://vault.azure.cn.",
+			"issuer":   "AKV10032: Invalid issuer. Expected one of " + ours + ", found " + theirs + ".",
+		}[name]; want != "" && msg != want {
+			t.Errorf("%s: message = %q; want %q", name, msg, want)
 		}
 	}
 }
@@ -163,6 +189,11 @@ func TestBadRequests(t *testing.T) {
 		{request{method: "POST", target: "/certificates/x/create" + v, body: `{}`}, 400, "BadParameter", "", "policy must be given"},
 		{request{method: "POST", target: "/certificates/x/create" + v, body: `{"policy":{"issuer":{"name":"self"}}}`}, 400, "BadParameter", "", "x509_props.subject"},
 		{request{method: "POST", target: "/certificates/x/create" + v, body: `{"policy":{"issuer":{"name":"DigiCert"},"x509_props":{"subject":"CN=x"}}}`}, 400, "BadParameter", "", "Self or Unknown"},
+		{request{method: "GET", target: "/secrets" + v + "&$skiptoken=garbage"}, 400, "BadParameter", "", "$skiptoken"},
+		{request{method: "GET", target: "/secrets/x/versions" + v + "&$skiptoken=%00"}, 400, "BadParameter", "", "$skiptoken"},
+		{request{method: "GET", target: "/certificates" + v + "&$SkipToken=e30"}, 400, "BadParameter", "", "$skiptoken"},
+		{request{method: "GET", target: "/certificates/issuers" + v + "&$skiptoken=W10"}, 400, "BadParameter", "", "$skiptoken"},
+		{request{method: "GET", target: "/deletedkeys" + v + "&$skiptoken=.."}, 400, "BadParameter", "", "$skiptoken"},
 		{request{method: "POST", target: "/certificates/x/create" + v, body: `{"policy":{"issuer":{"name":"self"},"x509_props":{"subject":"CN=x"},"key_props":{"kty":"EC","crv":"P-256K"}}}`}, 400, "BadParameter", "", "P-256K"},
 		{request{method: "POST", target: "/certificates/x/create" + v, body: `{"policy":{"issuer":{"name":"self"},"x509_props":{"subject":"CN=x"},"key_props":{"kty":"RSA-HSM"}}}`}, 400, "BadParameter", "", "hardware"},
 		{request{method: "POST", target: "/certificates/x/create" + v, body: `{"policy":{"issuer":{"name":"self"},"x509_props":{"subject":"CN=x"},"key_props":{"kty":"RSA","key_size":1024}}}`}, 400, "BadParameter", "", "key_size"},

@@ -219,7 +219,7 @@ const maxToken = 1 << 10
 // page returns which part of a list is asked for.
 func (c *call) page() (latchkey.PageOptions, error) {
 	o := latchkey.PageOptions{After: parameter(c.query, "$skiptoken"), Limit: maxResults}
-	if len(o.After) > maxToken {
+	if o.After != "" && (len(o.After) > maxToken || !broker.IsCursor(o.After)) {
 		return o, badParameter("The parameter $skiptoken is not valid.")
 	}
 	if s := parameter(c.query, "maxresults"); s != "" {

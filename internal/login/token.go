@@ -191,28 +191,36 @@ func (c *call) checkScope(scope string) error {
 	if len(asked) != 1 || !strings.HasSuffix(asked[0], "/.default") {
 		return refuse(http.StatusBadRequest, "invalid_scope", 1002012, "The provided value for scope is not valid. It must be one resource with /.default after it, such as %s.", vaultScope)
 	}
-	// An address may end in a slash of its own (Entra: with two slashes then).
-	resource := strings.ToLower(strings.TrimRight(strings.TrimSuffix(asked[0], "/.default"), "/"))
-	if allowed := c.resources(); !slices.Contains(allowed, resource) {
+	if !ForVaults(asked[0], c.Domain) {
 		return refuse(http.StatusBadRequest, "invalid_resource", 500011,
-			"The resource principal named %s was not found in this installation. The scopes are %s/.default.", clip(resource), strings.Join(allowed, "/.default, "))
+			"The resource principal named %s was not found in this installation. The scopes are %s/.default.",
+			clip(strings.TrimSuffix(asked[0], "/.default")), strings.Join(Resources(c.Domain), "/.default, "))
 	}
 	return nil
 }
 
 const vaultScope = "https://vault.azure.net/.default"
 
-// resources are the names under which the embedded vaults and their resource
-// manager are asked for.
-func (c *call) resources() []string {
-	all := []string{"https://vault.azure.net", "https://" + c.Domain}
-	host := c.Domain
-	if h, _, err := net.SplitHostPort(c.Domain); err == nil {
+// ForVaults reports whether a resource, or the scope that is one with /.default after
+// it, is one of [Resources].
+func ForVaults(resource, domain string) bool {
+	// An address may end in a slash of its own (Entra: with two slashes before .default then).
+	resource = strings.ToLower(strings.TrimRight(strings.TrimSuffix(resource, "/.default"), "/"))
+	return slices.Contains(Resources(domain), resource)
+}
+
+// Resources returns the names under which the embedded vaults below a domain and their
+// resource manager are asked for, in lower case. Domain has the port unless that is 443.
+func Resources(domain string) []string {
+	domain = strings.TrimSuffix(strings.ToLower(domain), ":443")
+	all := []string{"https://vault.azure.net", "https://" + domain}
+	host := domain
+	if h, _, err := net.SplitHostPort(domain); err == nil {
 		host = h
 		all = append(all, "https://"+host)
 	}
-	all = append(all, "https://management.azure.com", "https://management.core.windows.net", "https://management."+c.Domain)
-	if host != c.Domain {
+	all = append(all, "https://management.azure.com", "https://management.core.windows.net", "https://management."+domain)
+	if host != domain {
 		all = append(all, "https://management."+host)
 	}
 	return all
