@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -701,6 +702,9 @@ func (b *Broker) UpdateCertificate(ctx context.Context, who latchkey.Caller, vau
 			if err := stored.Policy.Validate(); err != nil {
 				return err
 			}
+			if err := renewable(stored.Policy); err != nil {
+				return err
+			}
 			if err := o.SetCertificatePolicy(o.v.ID, name, stored.Policy); err != nil {
 				return err
 			}
@@ -732,6 +736,17 @@ func (b *Broker) UpdateCertificate(ctx context.Context, who latchkey.Caller, vau
 		return o.note(latchkey.ActCertificateUpdate, c.Version)
 	})
 	return c, err
+}
+
+// renewable checks that the vault can do what a policy has it do: renew a certificate
+// that signs itself, with a key that [certs.NewKey] makes. Policies by which the vault
+// makes nothing are kept as they are (AKV: Microsoft's clients read back any key).
+func renewable(p latchkey.CertificatePolicy) error {
+	renews := slices.ContainsFunc(p.Lifetime, func(a latchkey.LifetimeAction) bool { return a.Is(latchkey.AutoRenew) })
+	if !renews || !p.IssuedBy(latchkey.IssuerSelf) {
+		return nil
+	}
+	return certs.CheckKey(p.Key)
 }
 
 // DeleteCertificate deletes a certificate with all its versions, its secret and

@@ -217,6 +217,43 @@ func TestEndlessImport(t *testing.T) {
 	})
 }
 
+// TestUnmakableKeys changes policies to keys that the vault cannot make.
+func TestUnmakableKeys(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		t, ctx := o.t, o.t.Context()
+		o.safe("erp")
+		before := latchkey.LifetimeTrigger{DaysBefore: new(30)}
+		o.certificate("renewed", ecPolicy("self", latchkey.AutoRenew, before))
+		o.certificate("told", ecPolicy("self", latchkey.EmailContacts, before))
+		change := func(name string, p latchkey.CertificatePolicy) error {
+			_, err := o.UpdateCertificate(ctx, o.admin, "erp", name, "", CertificateUpdate{Policy: &p})
+			return err
+		}
+		field := func(what string, err error, want string) {
+			t.Helper()
+			e, ok := errors.AsType[*latchkey.Error](err)
+			if !ok || !errors.Is(err, latchkey.ErrInvalid) || len(e.Fields) != 1 || e.Fields[0].Field != want {
+				t.Errorf("%s: %v; want %s refused", what, err, want)
+			}
+		}
+		koblitz := latchkey.CertificatePolicy{Key: &latchkey.CertificateKey{Curve: new("P-256K")}}
+		field("P-256K", change("renewed", koblitz), "policy.key_props.crv")
+		field("EC-HSM", change("renewed", latchkey.CertificatePolicy{Key: &latchkey.CertificateKey{Type: new("EC-HSM"), Curve: new("P-256")}}), "policy.key_props.kty")
+		if c, err := o.Certificate(ctx, o.admin, "erp", "renewed", ""); err != nil || *c.Policy.Key.Curve != "P-256" {
+			t.Errorf("after what was refused: %+v, %v; want the policy as it was", c.Policy.Key, err)
+		}
+		// Nothing is made by this policy until it says to renew.
+		if err := change("told", koblitz); err != nil {
+			t.Error(err)
+		}
+		field("renewal on P-256K", change("told", latchkey.CertificatePolicy{Lifetime: ecPolicy("self", latchkey.AutoRenew, before).Lifetime}), "policy.key_props.crv")
+		_, err := o.CreateCertificate(ctx, o.admin, "erp", "told", CertificateCreate{})
+		if !errors.Is(err, latchkey.ErrInvalid) {
+			t.Errorf("a version by the policy: %v; want it refused", err)
+		}
+	})
+}
+
 // TestNearExpiry has certificates come to their end that are not renewed.
 func TestNearExpiry(t *testing.T) {
 	eachOffice(t, func(o *office) {
@@ -228,7 +265,7 @@ func TestNearExpiry(t *testing.T) {
 		before := latchkey.LifetimeTrigger{DaysBefore: new(30)}
 		o.certificate("told", ecPolicy("self", latchkey.EmailContacts, before))
 		o.certificate("changed", ecPolicy("self", latchkey.AutoRenew, before))
-		if _, err := o.UpdateCertificate(ctx, o.admin, "erp", "changed", "", CertificateUpdate{Policy: &latchkey.CertificatePolicy{Key: &latchkey.CertificateKey{Curve: new("P-256K")}}}); err != nil {
+		if _, err := o.UpdateCertificate(ctx, o.admin, "erp", "changed", "", CertificateUpdate{Policy: &latchkey.CertificatePolicy{X509: &latchkey.CertificateX509{Subject: new("no subject")}}}); err != nil {
 			t.Fatal(err)
 		}
 		o.certificate("foreign", ecPolicy("self", latchkey.AutoRenew, before))

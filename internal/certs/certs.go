@@ -26,20 +26,30 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// NewKey makes a private key. Of those that a policy may name it refuses, as
-// latchkey.ErrInvalid, what a vault without hardware cannot make.
+// NewKey makes a private key, of a policy that CheckKey lets pass.
 func NewKey(k *latchkey.CertificateKey) (crypto.Signer, error) {
-	switch kind := strings.ToUpper(*k.Type); {
-	case strings.HasSuffix(kind, "-HSM"):
-		return nil, latchkey.Invalid("policy.key_props.kty", "must be RSA or EC: embedded vaults have no hardware that keeps keys")
-	case kind == "RSA":
+	if err := CheckKey(k); err != nil {
+		return nil, err
+	}
+	if strings.EqualFold(*k.Type, "RSA") {
 		return rsa.GenerateKey(rand.Reader, *k.Size)
 	}
-	curve, ok := curves[*k.Curve]
-	if !ok {
-		return nil, latchkey.Invalid("policy.key_props.crv", "must be P-256, P-384 or P-521: embedded vaults make no certificates on %s", "P-256K")
+	return ecdsa.GenerateKey(curves[*k.Curve], rand.Reader)
+}
+
+// CheckKey refuses, as latchkey.ErrInvalid, the keys that a policy may name and that
+// a vault without hardware cannot make.
+func CheckKey(k *latchkey.CertificateKey) error {
+	switch kind := strings.ToUpper(*k.Type); {
+	case strings.HasSuffix(kind, "-HSM"):
+		return latchkey.Invalid("policy.key_props.kty", "must be RSA or EC: embedded vaults have no hardware that keeps keys")
+	case kind == "RSA":
+		return nil
 	}
-	return ecdsa.GenerateKey(curve, rand.Reader)
+	if _, ok := curves[*k.Curve]; !ok {
+		return latchkey.Invalid("policy.key_props.crv", "must be P-256, P-384 or P-521: embedded vaults make no certificates on %s", "P-256K")
+	}
+	return nil
 }
 
 var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
