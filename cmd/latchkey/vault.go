@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -120,6 +122,26 @@ func (a *app) vaultDelete() *cobra.Command {
 	return cmd
 }
 
+// assignRole assigns a role to whom the server knows by the name, or else to the
+// service principal whose display name it is.
+func assignRole(ctx context.Context, c *client.Client, vault string, in latchkey.RoleAssignmentCreate) (latchkey.RoleAssignment, error) {
+	r, err := c.AssignRole(ctx, vault, in)
+	refused, ok := errors.AsType[*latchkey.Error](err)
+	ref := string(in.Principal)
+	if !ok || !slices.ContainsFunc(refused.Fields, func(f latchkey.FieldError) bool { return f.Field == "principal" }) || latchkey.HasPrefix(ref, "sp") || latchkey.IsClientID(ref) {
+		return r, err
+	}
+	id, lookup := servicePrincipalRef(ctx, c, ref)
+	if _, ok := errors.AsType[*latchkey.Error](lookup); ok {
+		return r, err // nobody's name, or the caller may not list them
+	}
+	if lookup != nil {
+		return r, lookup
+	}
+	in.Principal = latchkey.PrincipalID(id)
+	return c.AssignRole(ctx, vault, in)
+}
+
 func (a *app) vaultRoleCommand() *cobra.Command {
 	cmd := cli.Group("role", "who may do what in an embedded vault", `Role assignments of an embedded vault, named as in Azure: Key Vault Administrator,
 Secrets Officer, Secrets User, Certificates Officer, Certificate User, Crypto Officer,
@@ -141,7 +163,9 @@ of a certificate have its name and are objects of their own.`, "roles")
 	var in latchkey.RoleAssignmentCreate
 	assign := &cobra.Command{
 		Use: "assign VAULT PRINCIPAL ROLE", Short: "give a principal a role", Args: cli.Exactly("VAULT", "PRINCIPAL", "ROLE"),
-		Long:              `Assign takes the login of a user, or the client id of a service principal, or the id of either.`,
+		Long: `Assign takes the login of a user, the name of a group, the client id or the name of a
+service principal, or the id of any of them. The names of service principals are looked
+up last, and only tenant admins may list them.`,
 		Example:           `  latchkey vault role assign erp alice "Key Vault Secrets User" --secret password`,
 		ValidArgsFunction: positions(a.completeVaults(), first0(a.completePrincipals()), completeVaultRoles()),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -150,7 +174,7 @@ of a certificate have its name and are objects of their own.`, "roles")
 				return err
 			}
 			in.Principal, in.Role = latchkey.PrincipalID(args[1]), latchkey.VaultRole(args[2])
-			r, err := c.AssignRole(cmd.Context(), args[0], in)
+			r, err := assignRole(cmd.Context(), c, args[0], in)
 			if err != nil {
 				return err
 			}
