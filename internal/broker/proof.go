@@ -178,7 +178,7 @@ func (b *Broker) verify(ctx context.Context, s *serviceSignIn) (err error) {
 		s.refusal = e
 	} else if a.own(account, s.ClientID) {
 		s.proven, s.refusal = a.byCertificate(account, s.Audiences, s.now)
-	} else if s.proven, s.refusal, err = b.byIssuer(ctx, a, account); err != nil {
+	} else if s.proven, s.refusal, err = b.byIssuer(ctx, a, account, s.retryAt.IsZero()); err != nil {
 		return err
 	}
 	if account.ID == "" {
