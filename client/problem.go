@@ -43,6 +43,9 @@ func problem(status int, body []byte) *latchkey.Error {
 		e.Msg = fmt.Sprintf("the answer is %d %s, not one of a Latchkey server; check the address", status, http.StatusText(status))
 		return e
 	}
+	if p.Code == latchkey.CodeSignInThrottled {
+		e.Kind = latchkey.ErrDenied // whatever its status, nobody is served until then
+	}
 	e.Code, e.Identity, e.Check, e.Remedy = printable(p.Code), printable(p.Identity), printable(p.Check), printable(p.Remedy)
 	e.Msg = printable(p.Detail)
 	if e.Msg == "" {

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -199,12 +200,23 @@ func (c *ServicePrincipalCredentialCreate) Validate() error {
 
 // CheckIssuer returns what is wrong with the issuer of tokens, as OpenID Connect
 // Discovery 1.0, section 3, has it: an https address without query and fragment.
+// An IP address must not be a [LocalAddress].
 func CheckIssuer(s string) error {
 	if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Opaque != "" ||
 		strings.ContainsAny(s, "?#") || checkText(s, 500) != nil || strings.ContainsAny(s, " \t\r\n") {
 		return errors.New("must be an https address of at most 500 characters, without query and fragment, as tokens name it")
+	} else if a, err := netip.ParseAddr(u.Hostname()); err == nil && LocalAddress(a) {
+		return errors.New("must not be at a loopback, link-local, unspecified or multicast address")
 	}
 	return nil
+}
+
+// LocalAddress reports whether an address is of the machine itself or its link, or
+// of nobody: loopback, link-local, unspecified or multicast, also an IPv4 address
+// within one of IPv6. Clouds tell machines their secrets at link-local addresses.
+func LocalAddress(a netip.Addr) bool {
+	a = a.Unmap()
+	return !a.IsValid() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast()
 }
 
 // ParseClientCertificate returns the one certificate in text, by whose key a

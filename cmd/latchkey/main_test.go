@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "write docs/cli.md anew")
 
 func TestMain(m *testing.M) {
 	testscript.Main(suite{m}, map[string]func(){
-		"latchkey":       main,
+		"latchkey":       func() { issuersHere = true; main() },
 		"latchkey-agent": agentMain,
 		"azread":         azureMain,
 	})

@@ -50,6 +50,9 @@ const (
 	idleTTL   = 2 * time.Minute
 )
 
+// issuersHere has issuers on this machine asked too; only tests set it.
+var issuersHere bool
+
 // A service is a running Latchkey server. Close stops it.
 type service struct {
 	config     serverConfig
@@ -133,7 +136,7 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	if s.broker, err = broker.New(ctx, broker.Config{
 		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), Inspect: readers.inspect, Survey: readers.survey, VaultURL: s.vaultURL, Version: agent.Version(),
-		IssuerKeys: issuer.New(nil, nil).Keys,
+		IssuerKeys: issuer.New(issuer.Config{Loopback: issuersHere, Log: s.log}).Keys,
 	}); err != nil {
 		return nil, err
 	}

@@ -190,8 +190,8 @@ func (a assertion) byCertificate(account db.ServiceAccount, audiences []string, 
 
 // byIssuer verifies a token of another issuer, whose keys are those that it tells
 // now. An issuer is asked only if a federated credential of the account, which is
-// enabled, names it.
-func (b *Broker) byIssuer(ctx context.Context, a assertion, account db.ServiceAccount) (p proven, why *latchkey.Error, err error) {
+// enabled, names it; without patience nobody waits for that.
+func (b *Broker) byIssuer(ctx context.Context, a assertion, account db.ServiceAccount, patient bool) (p proven, why *latchkey.Error, err error) {
 	var named []db.Proof
 	for _, c := range account.Proofs {
 		if c.Kind == latchkey.ProofFederated && c.Issuer == a.claims.Issuer {
@@ -205,7 +205,7 @@ func (b *Broker) byIssuer(ctx context.Context, a assertion, account db.ServiceAc
 	if b.issuerKeys == nil {
 		return p, &latchkey.Error{Kind: latchkey.ErrUnavailable, Code: latchkey.CodeIssuerUnavailable, Msg: "this server does not ask issuers for their keys"}, nil
 	}
-	keys, err := b.issuerKeys(ctx, a.claims.Issuer, a.header.KeyID)
+	keys, err := b.issuerKeys(ctx, a.claims.Issuer, a.header.KeyID, patient)
 	if err != nil {
 		if e, ok := errors.AsType[*latchkey.Error](err); ok {
 			return p, e, nil

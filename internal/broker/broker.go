@@ -34,9 +34,10 @@ type Config struct {
 	Inspect func(context.Context, vault.Question) []latchkey.CheckResult
 
 	// IssuerKeys returns the keys of an issuer that may have signed a token which
-	// names the key kid, or all if that is "", within a bounded time. It is asked only
-	// about issuers that a federated credential names. nil refuses all.
-	IssuerKeys func(ctx context.Context, issuer, kid string) ([]jose.JSONWebKey, error)
+	// names the key kid, or all if that is "", within a bounded time; without patience
+	// it does not wait for what others ask. It is asked only about issuers that a
+	// federated credential names. nil refuses all.
+	IssuerKeys func(ctx context.Context, issuer, kid string, patient bool) ([]jose.JSONWebKey, error)
 
 	// Survey says how vaults stand, for doctor, without reading a secret. It returns
 	// within a bounded time. With nil doctor asks no vault, and says so.
@@ -63,7 +64,7 @@ type Broker struct {
 	survey    func(context.Context, vault.Survey) []latchkey.Finding
 	vaultURL  func(string) string
 
-	issuerKeys func(ctx context.Context, issuer, kid string) ([]jose.JSONWebKey, error)
+	issuerKeys func(ctx context.Context, issuer, kid string, patient bool) ([]jose.JSONWebKey, error)
 	version    string
 	now        func() time.Time
 

@@ -18,6 +18,10 @@ const (
 	maxUsedAssertions = 10_000
 	// assertionBatch is how many that have expired go with each that comes.
 	assertionBatch = 10
+
+	// unknownClient is what failures are counted under of every client id that no
+	// service principal has: anybody can make such ids up without end.
+	unknownClient = "service-principal:unknown"
 )
 
 // A ServicePrincipalProof is how a service principal says who it is: by a secret
@@ -47,6 +51,7 @@ type ServicePrincipalProof struct {
 // sign-in-throttled, until the time that it names, and are not recorded. A right
 // proof counts meanwhile: secrets have 256 random bits, so that waiting protects the
 // audit log and not them, and nobody who knows a client id can lock the program out.
+// Client ids that nothing has wait together.
 func (b *Broker) AuthenticateServicePrincipal(ctx context.Context, p ServicePrincipalProof) (latchkey.Caller, error) {
 	return b.authenticateService(ctx, p, func(*op, db.Proof) error { return nil })
 }
@@ -106,7 +111,7 @@ func (b *Broker) authenticateService(ctx context.Context, p ServicePrincipalProo
 	}
 	if s.refusal != nil && !s.retryAt.IsZero() {
 		b.counts.SignInsDenied.Add(1)
-		return latchkey.Caller{}, throttledClient(s.retryAt, s.refusal)
+		return latchkey.Caller{}, s.throttled()
 	}
 	// An attempt counts also when the client has not waited for the answer.
 	ctx, cancel := afterwards(ctx)
@@ -127,6 +132,9 @@ func (b *Broker) authenticateService(ctx context.Context, p ServicePrincipalProo
 	}
 	if s.refusal != nil {
 		b.counts.SignInsDenied.Add(1)
+		if !s.retryAt.IsZero() {
+			return latchkey.Caller{}, s.throttled()
+		}
 		return latchkey.Caller{}, s.refusal
 	}
 	b.counts.SignIns.Add(1)
@@ -135,21 +143,23 @@ func (b *Broker) authenticateService(ctx context.Context, p ServicePrincipalProo
 
 // load finds the service principal, and whether failures have to wait.
 func (s *serviceSignIn) load(tx *db.Tx) (err error) {
-	s.now, s.retryAt = tx.Now, time.Time{}
-	s.failures = "sp:" + strings.ToLower(s.ClientID)
+	s.now, s.failures = tx.Now, unknownClient
 	if s.account, err = tx.ServiceAccount(s.ClientID); err == nil {
 		s.failures = "sp:" + s.account.ClientID
 	} else if !errors.Is(err, db.ErrNotFound) {
 		return err
 	}
+	return s.wait(tx)
+}
+
+// wait sets when the next failure counts, if that is not now.
+func (s *serviceSignIn) wait(tx *db.Tx) error {
+	s.retryAt = time.Time{}
 	f, err := tx.SignInFailures(s.failures)
-	if err != nil {
-		return err
-	}
-	if tx.Now.Before(f.RetryAt) {
+	if err == nil && tx.Now.Before(f.RetryAt) {
 		s.retryAt = f.RetryAt
 	}
-	return nil
+	return err
 }
 
 // verify finds out whether the proof is right: s.refusal says why it is not.
@@ -168,7 +178,7 @@ func (b *Broker) verify(ctx context.Context, s *serviceSignIn) (err error) {
 		s.refusal = e
 	} else if a.own(account, s.ClientID) {
 		s.proven, s.refusal = a.byCertificate(account, s.Audiences, s.now)
-	} else if s.proven, s.refusal, err = b.byIssuer(ctx, a, account); err != nil {
+	} else if s.proven, s.refusal, err = b.byIssuer(ctx, a, account, s.retryAt.IsZero()); err != nil {
 		return err
 	}
 	if account.ID == "" {
@@ -204,14 +214,18 @@ func clientUnknown() *latchkey.Error {
 	return refusedProof(latchkey.CodeClientUnknown, "check the client id and the address of the server", "there is no service principal with this client id")
 }
 
-// throttledClient returns the error about a proof that does not count, for the
-// reason that why gives, while failures have to wait.
-func throttledClient(until time.Time, why *latchkey.Error) *latchkey.Error {
-	if why.Code == latchkey.CodeIssuerUnavailable {
-		return why
+// throttled returns the error about a proof that does not count while failures
+// have to wait.
+func (s *serviceSignIn) throttled() *latchkey.Error {
+	if s.refusal.Code == latchkey.CodeIssuerUnavailable {
+		return s.refusal
 	}
-	e := throttled(until)
+	e := throttled(s.retryAt)
 	e.Msg = "signing in with this client id has failed too often: " + e.Remedy
+	if s.account.ID == "" {
+		e.Remedy = "check the client id and the address of the server; " + e.Remedy
+		e.Msg = "there is no service principal with this client id, and too many tried such ones: " + e.Remedy
+	}
 	return e
 }
 
@@ -233,6 +247,10 @@ func (s *serviceSignIn) end(o *op, then func(*op, db.Proof) error) error {
 		}
 	}
 	if s.refusal != nil {
+		// Others may have failed since load: of many at once, not all are recorded.
+		if err := s.wait(o.Tx); err != nil || !s.retryAt.IsZero() {
+			return err
+		}
 		if err := o.countFailure(s.failures); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -363,6 +364,91 @@ func TestClientThrottled(t *testing.T) {
 		}
 		if _, err := o.AuthenticateServicePrincipal(ctx, secretProof(p, "lkc_guess")); codeOf(err) != latchkey.CodeSecretWrong {
 			o.t.Errorf("after a right proof: %v; want no wait", err)
+		}
+	})
+}
+
+// TestUnknownClientsThrottled tests that client ids which nothing has, however many,
+// write a bounded number of rows, and keep nobody else waiting.
+func TestUnknownClientsThrottled(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		ctx := o.t.Context()
+		p := o.program("Deploy")
+		n := o.prove(p, latchkey.ServicePrincipalCredentialCreate{Kind: latchkey.ProofSecret})
+		since := len(o.trail(db.AuditFilter{}))
+		right, throttled := 0, 0
+		var guessed []string
+		for i := range 1000 {
+			guess := ServicePrincipalProof{ClientID: newGUID(), Secret: latchkey.NewSecret("lkc_guess")}
+			switch i % 3 {
+			case 1:
+				guess.ClientID = latchkey.NewID("sp", o.time())
+			case 2:
+				guess.Secret, guess.Assertion = latchkey.Secret{}, "no.assertion.this"
+			}
+			guessed = append(guessed, guess.ClientID)
+			_, err := o.AuthenticateServicePrincipal(ctx, guess)
+			switch codeOf(err) {
+			case latchkey.CodeClientUnknown:
+				if i >= freeFailures && throttled == 0 {
+					o.t.Fatalf("guess %d need not wait", i+1)
+				}
+			case latchkey.CodeSignInThrottled:
+				throttled++
+				if e, ok := errors.AsType[*latchkey.Error](err); !ok || e.RetryAt.IsZero() {
+					o.t.Fatalf("guess %d: %v; want it to say when to try again", i+1, err)
+				}
+			default:
+				o.t.Fatalf("guess %d: %v", i+1, err)
+			}
+			if i%200 == 100 {
+				if _, err := o.AuthenticateServicePrincipal(ctx, secretProof(p, n.Secret)); err != nil {
+					o.t.Errorf("a right secret meanwhile: %v", err)
+				}
+				right++
+			}
+			o.wait(100 * time.Millisecond)
+		}
+		// In 100 seconds there are the free ones, and those after 1, 2, 4 … seconds.
+		const most = freeFailures + 7
+		if rows := len(o.trail(db.AuditFilter{})) - since - right; rows < freeFailures || rows > most || throttled < 1000-most {
+			o.t.Errorf("1000 guesses wrote %d audit events, and %d had to wait; want at most %d events", rows, throttled, most)
+		}
+		if err := o.db.View(ctx, func(tx *db.Tx) error {
+			if f, err := tx.SignInFailures(unknownClient); err != nil || f.Count < freeFailures || f.Count > most {
+				o.t.Errorf("together they have failed %d times, %v", f.Count, err)
+			}
+			for _, id := range guessed {
+				if f, err := tx.SignInFailures("sp:" + id); err != nil || f.Count != 0 {
+					o.t.Fatalf("%s has a counter of its own: %v, %v", id, f, err)
+				}
+			}
+			return nil
+		}); err != nil {
+			o.t.Fatal(err)
+		}
+		if _, err := o.AuthenticateServicePrincipal(ctx, secretProof(p, "lkc_guess")); codeOf(err) != latchkey.CodeSecretWrong {
+			o.t.Errorf("one that exists waits for those that do not: %v", err)
+		}
+	})
+}
+
+// TestUnknownClientsTogether has many unknown clients try at once.
+func TestUnknownClientsTogether(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		since := len(o.trail(db.AuditFilter{}))
+		var wg sync.WaitGroup
+		for range 40 {
+			wg.Go(func() {
+				_, err := o.AuthenticateServicePrincipal(o.t.Context(), ServicePrincipalProof{ClientID: newGUID(), Secret: latchkey.NewSecret("lkc_guess")})
+				if code := codeOf(err); code != latchkey.CodeClientUnknown && code != latchkey.CodeSignInThrottled {
+					o.t.Errorf("answered %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if rows := len(o.trail(db.AuditFilter{})) - since; rows != freeFailures {
+			o.t.Errorf("forty at once wrote %d audit events; want %d", rows, freeFailures)
 		}
 	})
 }

@@ -14,6 +14,9 @@ import (
 const (
 	freeFailures = 5                // wrong passwords in a row before one has to wait
 	maxRetryWait = 15 * time.Minute // longest wait after a wrong password
+
+	// notALogin is what failures are counted under of all that cannot be a login.
+	notALogin = "user:none"
 )
 
 // retryWait returns how long to wait after so many wrong passwords in a row: a
@@ -33,7 +36,7 @@ func retryWait(failures int) time.Duration {
 // login and a wrong password are the same ErrUnauthenticated, code
 // sign-in-refused, and take the same time; after some failures in a row it is
 // ErrDenied, code sign-in-throttled, until the time that it names. Every attempt
-// is on record.
+// that was tried is on record. What cannot be a login waits together.
 func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Secret, address string) (latchkey.NewToken, error) {
 	login = strings.ToLower(login)
 	if (&latchkey.UserCreate{Login: login}).Validate() != nil {
@@ -86,6 +89,7 @@ func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Sec
 type signIn struct {
 	login, address string
 	account        db.Account // zero when there is none
+	failures       string     // the login that failures are counted under
 	retryAt        time.Time  // not zero when it is too early to try
 	right          bool       // the password was that of account
 	rehashed       string     // a better hash of it, if one is due
@@ -96,11 +100,14 @@ type signIn struct {
 
 // load finds the account, and whether it is too early to try again.
 func (s *signIn) load(tx *db.Tx) (err error) {
-	s.retryAt = time.Time{}
+	s.retryAt, s.failures = time.Time{}, s.login
+	if s.login == "" {
+		s.failures = notALogin
+	}
 	if s.account, err = tx.Account(s.login); err != nil && !errors.Is(err, db.ErrNotFound) {
 		return err
 	}
-	f, err := tx.SignInFailures(s.login)
+	f, err := tx.SignInFailures(s.failures)
 	if err != nil {
 		return err
 	}
@@ -131,7 +138,7 @@ func (s *signIn) end(tx *db.Tx) error {
 	case !s.right || now.PasswordHash != s.account.PasswordHash:
 		s.refusal = unauthenticated("sign-in-refused", "the login or the password is wrong",
 			"check both, or ask a tenant admin for a new password")
-		if err := o.countFailure(s.login); err != nil {
+		if err := o.countFailure(s.failures); err != nil {
 			return err
 		}
 	case now.Disabled:
@@ -145,12 +152,8 @@ func (s *signIn) end(tx *db.Tx) error {
 	return tx.Record(e)
 }
 
-// countFailure notes that signing in with a login has failed once more; with "" it
-// does nothing.
+// countFailure notes that signing in with a login has failed once more.
 func (o *op) countFailure(login string) error {
-	if login == "" {
-		return nil
-	}
 	f, err := o.SignInFailures(login)
 	if err != nil {
 		return err

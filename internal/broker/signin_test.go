@@ -120,6 +120,31 @@ func TestThrottle(t *testing.T) {
 	})
 }
 
+// TestMalformedLoginsThrottled tests that what cannot be a login does not fill the
+// audit log, and keeps nobody waiting.
+func TestMalformedLoginsThrottled(t *testing.T) {
+	eachOffice(t, func(o *office) {
+		t, ctx := o.t, o.t.Context()
+		since := len(o.trail(db.AuditFilter{}))
+		for i := range 100 {
+			_, err := o.SignIn(ctx, fmt.Sprintf("no login %d", i), latchkey.NewSecret("wrong password"), "")
+			if i < freeFailures {
+				wantCode(t, "malformed", err, latchkey.ErrUnauthenticated, "sign-in-refused")
+			} else {
+				wantCode(t, "malformed", err, latchkey.ErrDenied, "sign-in-throttled")
+			}
+		}
+		if rows := len(o.trail(db.AuditFilter{})) - since; rows != freeFailures {
+			t.Errorf("100 malformed logins wrote %d audit events; want %d", rows, freeFailures)
+		}
+		_, err := o.SignIn(ctx, "zoe", latchkey.NewSecret("wrong password"), "")
+		wantCode(t, "a login that nobody has", err, latchkey.ErrUnauthenticated, "sign-in-refused")
+		if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), ""); err != nil {
+			t.Errorf("an account: %v", err)
+		}
+	})
+}
+
 // TestThrottleTogether tries many passwords at once.
 func TestThrottleTogether(t *testing.T) {
 	eachOffice(t, func(o *office) {

@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,14 +34,14 @@ func start(t *testing.T) (*idp.Issuer, *Issuers, *clock) {
 	t.Helper()
 	i, c := idp.Start(), new(clock)
 	t.Cleanup(i.Close)
-	return i, New(i.Client(), c.now), c
+	return i, New(Config{Client: i.Client(), Now: c.now}), c
 }
 
 func TestKeysAreKept(t *testing.T) {
 	i, all, c := start(t)
 	get := func(kid string, keys, asked int) {
 		t.Helper()
-		got, err := all.Keys(t.Context(), i.URL, kid)
+		got, err := all.Keys(t.Context(), i.URL, kid, true)
 		if err != nil || len(got) != keys || i.Asked() != asked {
 			t.Errorf("Keys(%q) = %d keys, %v after %d questions; want %d after %d", kid, len(got), err, i.Asked(), keys, asked)
 		}
@@ -64,7 +67,7 @@ func TestKeysAreKept(t *testing.T) {
 	c.wait(keysLast)
 	i.Answer(http.NotFoundHandler())
 	for range 3 {
-		if _, err := all.Keys(t.Context(), i.URL, "key-1"); !errors.Is(err, latchkey.ErrUnavailable) {
+		if _, err := all.Keys(t.Context(), i.URL, "key-1", true); !errors.Is(err, latchkey.ErrUnavailable) {
 			t.Errorf("keys of an issuer that is down: %v", err)
 		}
 	}
@@ -79,16 +82,118 @@ func TestKeysAreKept(t *testing.T) {
 func TestKeysAtOnce(t *testing.T) {
 	i, all, _ := start(t)
 	var wg sync.WaitGroup
-	for range 20 {
+	for range maxWaiting {
 		wg.Go(func() {
-			if keys, err := all.Keys(t.Context(), i.URL, "key-0"); err != nil || len(keys) != 1 {
+			if keys, err := all.Keys(t.Context(), i.URL, "key-0", true); err != nil || len(keys) != 1 {
 				t.Errorf("Keys = %v, %v", keys, err)
 			}
 		})
 	}
 	wg.Wait()
 	if i.Asked() != 1 {
-		t.Errorf("twenty at once asked %d times; want 1", i.Asked())
+		t.Errorf("many at once asked %d times; want 1", i.Asked())
+	}
+}
+
+// wantUnavailable tests that the log says why an issuer cannot be asked, and the
+// error, which strangers read, says the same whatever it is.
+func wantUnavailable(t *testing.T, c Config, address, why string) {
+	t.Helper()
+	var log strings.Builder
+	c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	_, err := New(c).Keys(t.Context(), address, "", true)
+	e, ok := errors.AsType[*latchkey.Error](err)
+	if !ok || !errors.Is(err, latchkey.ErrUnavailable) || e.Code != latchkey.CodeIssuerUnavailable || e.RetryAt.IsZero() ||
+		err.Error() != unavailable(address, time.Time{}).Error() {
+		t.Errorf("Keys = %v; want issuer-unavailable and no reason", err)
+	}
+	if !strings.Contains(log.String(), why) || !strings.Contains(log.String(), address) {
+		t.Errorf("the log is %q; want %q in it", log.String(), why)
+	}
+}
+
+// TestLocal tests that no connection is made to what an issuer's documents name on
+// this machine or its link.
+func TestLocal(t *testing.T) {
+	i, _, _ := start(t)
+	wantUnavailable(t, Config{}, i.URL, "its address is one of this machine")
+	if i.Asked() != 0 {
+		t.Error("an issuer on this machine was asked")
+	}
+	for _, address := range []string{"127.0.0.1", "[::1]", "169.254.169.254", "[fe80::1]", "0.0.0.0", "[::]", "224.0.0.1", "[ff02::1]", "[::ffff:127.0.0.1]", "localhost"} {
+		if resp, err := newTransport(false).RoundTrip(httptest.NewRequest("GET", "https://"+address+":9/keys", nil)); !errors.Is(err, errLocal) {
+			t.Errorf("%s: %v, %v; want it refused", address, resp, err)
+		}
+	}
+	for address, refused := range map[string]bool{"10.1.2.3:443": false, "192.168.1.1:443": false, "[fd00::1]:443": false, "93.184.216.34:443": false, "127.8.8.8:443": true, "[fe80::1%eth0]:443": true, "nonsense": true} {
+		if err := newTransport(false).control("tcp", address, nil); (err != nil) != refused {
+			t.Errorf("connect to %s: %v; want it refused: %v", address, err, refused)
+		}
+	}
+
+	// By a proxy, an address is refused all the same.
+	proxied := newTransport(false)
+	proxied.proxy = func(*http.Request) (*url.URL, error) { return url.Parse("http://192.0.2.1:3128") }
+	if resp, err := proxied.RoundTrip(httptest.NewRequest("GET", "https://169.254.169.254/keys", nil)); !errors.Is(err, errLocal) {
+		t.Errorf("by a proxy: %v, %v; want it refused", resp, err)
+	}
+}
+
+// TestWaiting tests that few wait for an issuer that does not answer, and that none
+// does whose key is known.
+func TestWaiting(t *testing.T) {
+	i, all, c := start(t)
+	keys := func(kid string, patient bool) error {
+		_, err := all.Keys(t.Context(), i.URL, kid, patient)
+		return err
+	}
+	if err := keys("key-0", true); err != nil {
+		t.Fatal(err)
+	}
+	c.wait(askAgain)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	i.Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		once.Do(func() { close(asked); <-answer })
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := keys("new", true); !errors.Is(err, latchkey.ErrUnavailable) {
+			t.Errorf("who asks: %v", err)
+		}
+	})
+	<-asked
+	if err := keys("key-0", false); err != nil {
+		t.Errorf("a key that is known, while another is asked for: %v", err)
+	}
+	if err := keys("new", false); !errors.Is(err, latchkey.ErrUnavailable) {
+		t.Errorf("without patience: %v", err)
+	}
+	// One more than may wait is answered at once, and the others when the issuer has
+	// been asked.
+	full := make(chan struct{}, maxWaiting+1)
+	for range maxWaiting + 1 {
+		wg.Go(func() {
+			if err := keys("new", true); !errors.Is(err, latchkey.ErrUnavailable) {
+				t.Errorf("who waits: %v", err)
+			}
+			full <- struct{}{}
+		})
+	}
+	<-full
+	if n := len(full); n != 0 {
+		t.Errorf("%d more were answered at once; want 1", n)
+	}
+	close(answer)
+	wg.Wait()
+	if i.Asked() != 2 {
+		t.Errorf("the issuer was asked %d times; want 2", i.Asked())
+	}
+	// Without patience, what failed is not asked so soon again.
+	c.wait(failureLasts)
+	if err := keys("new", false); err == nil || i.Asked() != 2 {
+		t.Errorf("without patience after a failure: %v, asked %d times", err, i.Asked())
 	}
 }
 
@@ -135,29 +240,23 @@ func TestUnavailable(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			i.Answer(tt.answer)
-			_, err := New(i.Client(), nil).Keys(t.Context(), i.URL, "")
-			e, ok := errors.AsType[*latchkey.Error](err)
-			if !ok || !errors.Is(err, latchkey.ErrUnavailable) || e.Code != latchkey.CodeIssuerUnavailable || !strings.Contains(e.Msg, tt.want) || !strings.Contains(e.Msg, i.URL) {
-				t.Errorf("Keys = %v; want issuer-unavailable with %q", err, tt.want)
-			}
+			wantUnavailable(t, Config{Client: i.Client()}, i.URL, tt.want)
 		})
 	}
 	i.Answer(nil)
-	if _, err := New(nil, nil).Keys(t.Context(), i.URL, ""); err == nil || !strings.Contains(err.Error(), "its certificate is not trusted") {
-		t.Errorf("an issuer that nobody vouches for: %v", err)
-	}
+	wantUnavailable(t, Config{Loopback: true}, i.URL, "its certificate is not trusted")
 	for _, address := range []string{"http://127.0.0.1", "", "https://", "https://a b", "https://u:p@127.0.0.1", "https://127.0.0.1/?a", "https://127.0.0.1/#a", "file:///etc", strings.Repeat("https://a", 200)} {
-		if _, err := New(nil, nil).Keys(t.Context(), address, ""); !errors.Is(err, latchkey.ErrUnavailable) {
+		if _, err := New(Config{}).Keys(t.Context(), address, "", true); !errors.Is(err, latchkey.ErrUnavailable) {
 			t.Errorf("Keys(%q) = %v; want ErrUnavailable", address, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	all := New(i.Client(), nil)
-	if _, err := all.Keys(ctx, i.URL, ""); err == nil {
+	all := New(Config{Client: i.Client()})
+	if _, err := all.Keys(ctx, i.URL, "", true); err == nil {
 		t.Error("a caller that is gone was answered")
 	}
-	if _, err := all.Keys(t.Context(), i.URL, ""); err != nil {
+	if _, err := all.Keys(t.Context(), i.URL, "", true); err != nil {
 		t.Errorf("after a caller that did not wait: %v", err)
 	}
 }

@@ -155,7 +155,7 @@ func New(t testing.TB, o Options) *Service {
 	}
 	s.Broker, err = broker.New(ctx, broker.Config{
 		DB: s.DB, Key: o.Key, Log: log, Now: o.Now, OpenVault: s.openVault(o), Inspect: s.inspect, Survey: s.survey, VaultURL: vaultURL, Version: Version,
-		IssuerKeys: issuer.New(o.Issuers, o.Now).Keys,
+		IssuerKeys: issuer.New(issuer.Config{Client: o.Issuers, Now: o.Now, Log: log}).Keys,
 	})
 	if err != nil {
 		t.Fatal(err)

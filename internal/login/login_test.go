@@ -597,6 +597,29 @@ func TestThrottled(t *testing.T) {
 	t.Error("after 100 wrong secrets nobody has to wait")
 }
 
+// TestUnknownClientsThrottled tries a client id after the other that nothing has.
+func TestUnknownClientsThrottled(t *testing.T) {
+	f := newFace(t)
+	path := "/" + f.Broker.Tenant() + "/oauth2/v2.0/token"
+	right := f.form().with("client_secret", f.secret()).encode()
+	for i := range 20 {
+		a := f.send("POST", path, f.form().with("client_secret", "wrong").with("client_id", fmt.Sprintf("00000000-0000-0000-0000-%012d", i)).encode(), nil)
+		if a.status == http.StatusTooManyRequests {
+			if a.retryAfter == "" || a.retryAfter == "0" || !slices.Equal(a.Codes, []int{50196}) {
+				t.Errorf("Retry-After %q, %v, %s", a.retryAfter, a.Codes, a.Description)
+			}
+			if a := f.send("POST", path, right, nil); a.status != http.StatusOK {
+				t.Errorf("a right secret meanwhile: %+v", a)
+			}
+			return
+		}
+		if a.status != http.StatusBadRequest {
+			t.Fatalf("%+v; want 400", a)
+		}
+	}
+	t.Error("after 20 unknown client ids nobody has to wait")
+}
+
 // TestExpired signs in with a secret after its end.
 func TestExpired(t *testing.T) {
 	clock := &latchkeytest.Clock{}

@@ -77,7 +77,7 @@ func caller[I, O any](s *server, o op, h func(context.Context, latchkey.Caller, 
 // anyone adds an operation that needs no token.
 func anyone[I, O any](s *server, o op, h func(context.Context, *I) (*O, error)) {
 	s.routes = append(s.routes, route{o.method() + " " + o.path(), public})
-	errors := append(o.errorsOf(reflect.TypeFor[I]()), http.StatusUnauthorized, http.StatusForbidden)
+	errors := append(o.errorsOf(reflect.TypeFor[I]()), http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	operation := o.operation(s.api, statusFor[O](), errors...)
 	operation.Security = []map[string][]string{}
 	operation.MaxBodyBytes = maxAnonymous

@@ -44,6 +44,9 @@ func (s *server) signedInOr(w http.ResponseWriter, r *http.Request, login, token
 		return
 	}
 	p := s.problemOf(r.Context(), err)
+	for name, values := range p.GetHeaders() {
+		w.Header()[name] = values
+	}
 	s.render(w, r, p.Status, "sign-in", signInPage{s.shell("Sign in", "sign-in", latchkey.Caller{}), login, p.Detail})
 }
 

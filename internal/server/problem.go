@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/validation"
@@ -28,6 +30,8 @@ type problem struct {
 	Check     string                `json:"check,omitempty" doc:"the check that refused"`
 	Remedy    string                `json:"remedy,omitempty" doc:"what would help"`
 	RequestID string                `json:"requestId" doc:"of this request, as in the server's log"`
+
+	retry time.Duration // after which trying again may help; 0 is not known
 }
 
 const problemType = "application/problem+json"
@@ -36,6 +40,14 @@ const problemType = "application/problem+json"
 func (p *problem) Error() string             { return p.Detail }
 func (p *problem) GetStatus() int            { return p.Status }
 func (p *problem) ContentType(string) string { return problemType }
+
+// GetHeaders implements [huma.HeadersError].
+func (p *problem) GetHeaders() http.Header {
+	if p.retry <= 0 {
+		return nil
+	}
+	return http.Header{"Retry-After": {strconv.FormatInt(int64((p.retry+time.Second-1)/time.Second), 10)}}
+}
 
 // complete fills in what follows from the rest.
 func (p *problem) complete(ctx context.Context) *problem {
@@ -72,6 +84,12 @@ func (s *server) problemOf(ctx context.Context, err error) *problem {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "request failed", slog.String("request", visitOf(ctx).id), slog.String("code", e.Code), slog.Any("error", e.Err))
 	}
 	p := &problem{Status: status, Code: e.Code, Detail: e.Msg, Errors: e.Fields, Identity: e.Identity, Check: e.Check, Remedy: e.Remedy}
+	if e.Code == latchkey.CodeSignInThrottled {
+		p.Status = http.StatusTooManyRequests
+	}
+	if !e.RetryAt.IsZero() {
+		p.retry = max(e.RetryAt.Sub(s.Now()), time.Second)
+	}
 	if p.Code == "" {
 		p.Code = e.Kind.Error()
 	}
@@ -138,6 +156,9 @@ func writeJSONProblem(w http.ResponseWriter, r *http.Request, p *problem) {
 	}
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="latchkey"`)
+	}
+	for name, values := range p.GetHeaders() {
+		w.Header()[name] = values
 	}
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)

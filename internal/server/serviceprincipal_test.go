@@ -2,7 +2,9 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,4 +77,24 @@ func TestServicePrincipals(t *testing.T) {
 	if strings.Contains(f.log.String(), n.Secret) || strings.Contains(f.log.String(), token.Value) {
 		t.Error("the log has a secret")
 	}
+}
+
+// TestUnknownClientsWait tests that client ids which nothing has are answered 429
+// with the time to wait.
+func TestUnknownClientsWait(t *testing.T) {
+	f := newFixture(t, nil)
+	for i := range 20 {
+		a := f.send(t, "POST", "/api/v1/sign-in/service-principal", fmt.Sprintf(`{"clientId":"00000000-0000-0000-0000-%012d","secret":"x"}`, i), anonymous)
+		if a.StatusCode != http.StatusTooManyRequests {
+			if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Retry-After") != "" {
+				t.Fatalf("%d %s; want 401", a.StatusCode, a.body)
+			}
+			continue
+		}
+		if after, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || after < 1 || a.problem(t).Code != latchkey.CodeSignInThrottled {
+			t.Errorf("Retry-After %q, %s", a.Header.Get("Retry-After"), a.body)
+		}
+		return
+	}
+	t.Error("after 20 unknown client ids nobody has to wait")
 }

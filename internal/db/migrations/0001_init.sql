@@ -88,8 +88,9 @@ CREATE TABLE used_assertions (
 CREATE INDEX used_assertions_expires ON used_assertions (expires_at);
 
 -- Wrong passwords in a row, and wrong proofs of service principals, whose login is
--- "sp:" and the client id. What no account has is counted too, so that being made
--- to wait does not tell which ones exist.
+-- "sp:" and the client id. A login that no account has is counted too, so that being
+-- made to wait does not tell which ones exist. What cannot be a login has one row
+-- together, and so have client ids that no service principal has.
 CREATE TABLE sign_in_failures (
     login    TEXT PRIMARY KEY,
     failures BIGINT NOT NULL,

@@ -6,12 +6,17 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -37,9 +42,33 @@ type Issuer struct {
 func Start() *Issuer {
 	i := new(Issuer)
 	i.Rotate()
-	i.server = httptest.NewTLSServer(http.HandlerFunc(i.serve))
-	i.URL = i.server.URL
+	i.server = httptest.NewUnstartedServer(http.HandlerFunc(i.serve))
+	i.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate()}}
+	i.server.StartTLS()
+	_, port, err := net.SplitHostPort(i.server.Listener.Addr().String())
+	if err != nil {
+		panic(err) // only for an address that is none
+	}
+	i.URL = "https://localhost:" + port
 	return i
+}
+
+// certificate makes a certificate of this machine's name: no issuer may be called
+// by its address.
+func certificate() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err) // only for a curve that does not exist
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err) // only for a template that is none
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // Close stops the issuer.
