@@ -69,7 +69,9 @@ func (a *app) advise(ctx context.Context, cmd *cobra.Command, err error) error {
 		return cli.Hint(err, "latchkey connection list")
 	case e.Code == "in-use" && strings.Contains(e.Msg, "credential"):
 		return cli.Hint(err, "latchkey credential list")
-	case slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool { return f.Message == "there is no such user, group or service principal" }):
+	case slices.ContainsFunc(e.Fields, func(f latchkey.FieldError) bool {
+		return f.Message == "there is no such user, group or service principal"
+	}):
 		return cli.Hint(err, "latchkey user list, latchkey group list, latchkey service-principal list")
 	}
 	return err
