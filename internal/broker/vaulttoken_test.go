@@ -4,10 +4,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -152,6 +154,23 @@ func TestMisdirectedTokens(t *testing.T) {
 			wantCode(o.t, name, err, latchkey.ErrUnauthenticated, tt.code)
 			if who.ID != "" || err != nil && (!strings.Contains(err.Error(), tt.has) || tt.lack != "" && strings.Contains(err.Error(), tt.lack)) {
 				o.t.Errorf("%s: AuthenticateVault = %+v, %q; want nobody, %q without %q", name, who, err, tt.has, tt.lack)
+			}
+		}
+	})
+}
+
+// FuzzMisdirected gives tokens that anybody may have made.
+func FuzzMisdirected(f *testing.F) {
+	head := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256"}`))
+	for _, claims := range []string{`{}`, `{"aud":"x","iss":"y"}`, `{"aud":["https://vault.azure.net"],"iss":"a\u202e\u0007"}`, `{"aud":7}`, `null`, `[`} {
+		f.Add(head, claims)
+	}
+	b := &Broker{tenant: "t"}
+	f.Fuzz(func(t *testing.T, head, claims string) {
+		for _, token := range []string{head, head + "." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".AAAA"} {
+			code, msg := b.misdirected(token)
+			if (code == "") != (msg == "") || len(msg) > 400 || !utf8.ValidString(msg) || strings.ContainsFunc(msg, latchkey.Steers) {
+				t.Errorf("misdirected(%q) = %q, %q; want a short text of printable characters", token, code, msg)
 			}
 		}
 	})
