@@ -248,7 +248,7 @@ func TestEndsTree(t *testing.T) {
 		state   latchkey.RunState
 		code    string
 	}{
-		{"time limit", "tree", 2 * time.Second, false, latchkey.RunTimedOut, latchkey.RunErrTimeout},
+		{"time limit", "tree", 10 * time.Second, false, latchkey.RunTimedOut, latchkey.RunErrTimeout},
 		{"cancel", "tree", time.Minute, true, latchkey.RunCancelled, latchkey.RunErrCancelled},
 		{"left behind", "background", time.Minute, false, latchkey.RunSucceeded, ""},
 	}

@@ -95,7 +95,7 @@ func TestSSHRuns(t *testing.T) {
 		{"signal", []string{"signal", "x"}, time.Minute, latchkey.RunFailed, latchkey.RunErrExit, 128 + int(syscall.SIGTERM), ""},
 		{"output", []string{"tick", "3", "10ms"}, time.Minute, latchkey.RunSucceeded, "", 0, "line 0\nline 1\nline 2\n"},
 		{"missing", nil, time.Minute, latchkey.RunFailed, latchkey.RunErrStart, -1, ""},
-		{"time limit", []string{"tree", token}, 2 * time.Second, latchkey.RunTimedOut, latchkey.RunErrTimeout, -1, "ready\n"},
+		{"time limit", []string{"tree", token}, 10 * time.Second, latchkey.RunTimedOut, latchkey.RunErrTimeout, -1, "ready\n"},
 		{"stubborn", []string{"stubborn", token}, time.Second, latchkey.RunTimedOut, latchkey.RunErrTimeout, -1, ""},
 	}
 	for _, tt := range tests {
