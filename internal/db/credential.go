@@ -126,9 +126,3 @@ func (tx *Tx) DeleteCredential(id latchkey.CredentialID, by latchkey.PrincipalID
 	}
 	return tx.bumpEpochOf("credentials", string(id))
 }
-
-// CredentialUse returns how many connections that are not deleted use a
-// credential.
-func (tx *Tx) CredentialUse(id latchkey.CredentialID) (int, error) {
-	return one(tx, scanInt, `SELECT count(*) FROM connections WHERE credential_id = $1 AND deleted_at IS NULL`, id)
-}

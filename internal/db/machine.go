@@ -167,12 +167,6 @@ func (tx *Tx) MachineSeen(id latchkey.MachineID) error {
 	return err
 }
 
-// MachineUse returns how many connections that are not deleted target a
-// machine.
-func (tx *Tx) MachineUse(id latchkey.MachineID) (int, error) {
-	return one(tx, scanInt, `SELECT count(*) FROM connections WHERE target_kind = 'machine' AND target_id = $1 AND deleted_at IS NULL`, id)
-}
-
 // An EnrolmentToken is an enrolment token without its value.
 type EnrolmentToken struct {
 	latchkey.EnrolmentToken

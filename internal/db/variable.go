@@ -92,10 +92,4 @@ func (tx *Tx) DeleteVariable(id latchkey.VariableID, by latchkey.PrincipalID) er
 	return tx.bumpEpochOf("variables", string(id))
 }
 
-// VariableUse returns how many credentials that are not deleted use a variable.
-func (tx *Tx) VariableUse(id latchkey.VariableID) (int, error) {
-	return one(tx, scanInt, `SELECT count(*) FROM credential_slots s JOIN credentials c ON c.id = s.credential_id
-		WHERE s.variable_id = $1 AND c.deleted_at IS NULL`, id)
-}
-
 func scanInt(s scanner) (n int, err error) { return n, s.Scan(&n) }
