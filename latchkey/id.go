@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -56,6 +57,18 @@ func NewOrderedID(prefix string, now time.Time, sequence uint32) string {
 	rand.Read(b[10:])
 	return prefix + "_" + idEncoding.EncodeToString(b[:])
 }
+
+// NewGUID returns a random GUID (RFC 9562, version 4), in lower case: the form of
+// identifiers that Azure's clients expect.
+func NewGUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// IsGUID reports whether s is shaped like a GUID, in either case.
+func IsGUID(s string) bool { return guidRE.MatchString(s) }
 
 // FirstID returns what sorts before every identifier with the given prefix that is
 // made at a time or later, and after those made in earlier milliseconds. Times before

@@ -262,9 +262,6 @@ func ParseClientCertificate(text string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// IsClientID reports whether s is shaped like a client id, in either case.
-func IsClientID(s string) bool { return guidRE.MatchString(s) }
-
 // DescribeCertificate fills in what is known of a certificate, given in DER.
 func (c *ServicePrincipalCredential) DescribeCertificate(der []byte) error {
 	cert, err := x509.ParseCertificate(der)

@@ -55,7 +55,7 @@ func (l serviceLogin) check(login string, tokenStdin bool) error {
 		return cli.Usagef("--service-principal does not go with --user and --token-stdin")
 	case given != 1:
 		return cli.Usagef("say by what the service principal proves itself: one of --secret-file, --certificate-file and --token-file")
-	case !latchkey.IsClientID(l.client) && !strings.HasPrefix(l.client, "sp_"):
+	case !latchkey.IsGUID(l.client) && !strings.HasPrefix(l.client, "sp_"):
 		return cli.Usagef("--service-principal is the client id, which latchkey service-principal show prints, not %q", cli.CleanLine(l.client))
 	}
 	return nil

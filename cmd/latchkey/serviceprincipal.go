@@ -71,7 +71,7 @@ named by its id, its client id or its name.`, "service-principals", "sp")
 // servicePrincipalRef returns the id or client id of the service principal that ref
 // names.
 func servicePrincipalRef(ctx context.Context, c *client.Client, ref string) (string, error) {
-	if latchkey.IsClientID(ref) {
+	if latchkey.IsGUID(ref) {
 		return ref, nil
 	}
 	id, err := byName(ref, "sp", latchkey.KindServicePrincipal, c.ServicePrincipals(ctx),

@@ -128,7 +128,7 @@ func assignRole(ctx context.Context, c *client.Client, vault string, in latchkey
 	r, err := c.AssignRole(ctx, vault, in)
 	refused, ok := errors.AsType[*latchkey.Error](err)
 	ref := string(in.Principal)
-	if !ok || !slices.ContainsFunc(refused.Fields, func(f latchkey.FieldError) bool { return f.Field == "principal" }) || latchkey.HasPrefix(ref, "sp") || latchkey.IsClientID(ref) {
+	if !ok || !slices.ContainsFunc(refused.Fields, func(f latchkey.FieldError) bool { return f.Field == "principal" }) || latchkey.HasPrefix(ref, "sp") || latchkey.IsGUID(ref) {
 		return r, err
 	}
 	id, lookup := servicePrincipalRef(ctx, c, ref)

@@ -2,7 +2,6 @@ package arm
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,7 +68,7 @@ func notFound(code, format string, args ...any) *fault {
 
 // ServeHTTP implements [http.Handler].
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := newRequestID()
+	id := latchkey.NewGUID()
 	answer, err := s.answer(r, id)
 	status := http.StatusOK
 	if err != nil {
@@ -164,14 +163,6 @@ func checkVersion(query url.Values) error {
 		return &fault{http.StatusBadRequest, "InvalidApiVersionParameter", "The api-version is invalid. It must be a date as yyyy-mm-dd, with -preview after it or not."}
 	}
 	return nil
-}
-
-// newRequestID returns a GUID of version 4.
-func newRequestID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // find returns what is at a path.

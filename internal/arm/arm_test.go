@@ -230,7 +230,7 @@ func TestBadRequests(t *testing.T) {
 		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.code) {
 			t.Errorf("%s %.80s: %d %s; want %d %s", tt.method, tt.path, w.Code, w.Body, tt.status, tt.code)
 		}
-		if id := w.Header().Get("x-ms-request-id"); !latchkey.IsClientID(id) || ids[id] {
+		if id := w.Header().Get("x-ms-request-id"); !latchkey.IsGUID(id) || ids[id] {
 			t.Errorf("%s %.80s: request id %q; want a new GUID", tt.method, tt.path, id)
 		} else {
 			ids[id] = true

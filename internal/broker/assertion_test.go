@@ -120,7 +120,7 @@ func TestClientCertificates(t *testing.T) {
 		}
 		claims := func(change map[string]any) map[string]any {
 			c := map[string]any{
-				"iss": p.ClientID, "sub": p.ClientID, "aud": testAudience, "jti": newGUID(),
+				"iss": p.ClientID, "sub": p.ClientID, "aud": testAudience, "jti": latchkey.NewGUID(),
 				"iat": o.time().Unix(), "nbf": o.time().Unix(), "exp": o.time().Add(10 * time.Minute).Unix(),
 			}
 			maps.Copy(c, change)
@@ -175,8 +175,8 @@ func TestClientCertificates(t *testing.T) {
 			{"no id", map[string]any{"jti": nil}, invalid},
 			{"a huge id", map[string]any{"jti": strings.Repeat("a", maxClaim+1)}, invalid},
 			{"a control character", map[string]any{"jti": "a\nb"}, invalid},
-			{"another issuer", map[string]any{"iss": newGUID()}, latchkey.CodeFederatedMismatch},
-			{"another subject", map[string]any{"sub": newGUID()}, latchkey.CodeFederatedMismatch},
+			{"another issuer", map[string]any{"iss": latchkey.NewGUID()}, latchkey.CodeFederatedMismatch},
+			{"another subject", map[string]any{"sub": latchkey.NewGUID()}, latchkey.CodeFederatedMismatch},
 			{"no subject", map[string]any{"sub": nil}, latchkey.CodeFederatedMismatch},
 			{"an expiry that is a text", map[string]any{"exp": "soon"}, invalid},
 			{"too many audiences", map[string]any{"aud": make([]string, maxAudiences+1)}, invalid},

@@ -197,17 +197,8 @@ func newSetting(tx *db.Tx, name string) (string, error) {
 	if !errors.Is(err, db.ErrNotFound) {
 		return v, err
 	}
-	v = newGUID()
+	v = latchkey.NewGUID()
 	return v, tx.SetSetting(name, v)
-}
-
-// newGUID returns a random GUID (RFC 9562, version 4).
-func newGUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // Tenant returns the installation's tenant id.

@@ -98,7 +98,7 @@ func (b *Broker) authenticateService(ctx context.Context, p ServicePrincipalProo
 		return latchkey.Caller{}, latchkey.Invalid("assertion", "must not be given beside a secret")
 	}
 	s := serviceSignIn{ServicePrincipalProof: p}
-	if !latchkey.IsClientID(p.ClientID) && !latchkey.HasPrefix(strings.ToLower(p.ClientID), "sp") {
+	if !latchkey.IsGUID(p.ClientID) && !latchkey.HasPrefix(strings.ToLower(p.ClientID), "sp") {
 		// Nothing has it, and it may be a secret put in the wrong place.
 		b.counts.SignInsDenied.Add(1)
 		return latchkey.Caller{}, clientUnknown()

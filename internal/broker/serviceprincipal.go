@@ -94,7 +94,7 @@ func (b *Broker) CreateServicePrincipal(ctx context.Context, who latchkey.Caller
 			return err
 		}
 		p = latchkey.ServicePrincipal{
-			ID: latchkey.PrincipalID(latchkey.NewID("sp", o.Now)), ClientID: newGUID(), DisplayName: c.DisplayName, Description: c.Description,
+			ID: latchkey.PrincipalID(latchkey.NewID("sp", o.Now)), ClientID: latchkey.NewGUID(), DisplayName: c.DisplayName, Description: c.Description,
 			Credentials: []latchkey.ServicePrincipalCredential{}, CreatedAt: o.Now, UpdatedAt: o.Now,
 		}
 		if err := o.CreateServicePrincipal(p); err != nil {

@@ -51,7 +51,7 @@ func TestServicePrincipal(t *testing.T) {
 	eachOffice(t, func(o *office) {
 		ctx := o.t.Context()
 		p := o.program("Deploy")
-		if !latchkey.IsClientID(p.ClientID) || p.ClientID != strings.ToLower(p.ClientID) {
+		if !latchkey.IsGUID(p.ClientID) || p.ClientID != strings.ToLower(p.ClientID) {
 			o.t.Errorf("client id = %q; want a GUID in lower case", p.ClientID)
 		}
 		n := o.prove(p, latchkey.ServicePrincipalCredentialCreate{Kind: latchkey.ProofSecret, Name: "CI"})
@@ -318,7 +318,7 @@ func TestClientSecrets(t *testing.T) {
 		o.wait(time.Hour)
 		check(secretProof(p, first.Secret), latchkey.CodeSecretExpired)
 		check(secretProof(p, first.Secret+"x"), latchkey.CodeSecretWrong)
-		check(ServicePrincipalProof{ClientID: newGUID(), Secret: latchkey.NewSecret(first.Secret)}, latchkey.CodeClientUnknown)
+		check(ServicePrincipalProof{ClientID: latchkey.NewGUID(), Secret: latchkey.NewSecret(first.Secret)}, latchkey.CodeClientUnknown)
 		check(ServicePrincipalProof{ClientID: "admin", Secret: latchkey.NewSecret(first.Secret)}, latchkey.CodeClientUnknown)
 		check(ServicePrincipalProof{ClientID: string(latchkey.ServiceIdentity), Secret: latchkey.NewSecret(first.Secret)}, latchkey.CodeClientUnknown)
 		check(ServicePrincipalProof{ClientID: p.ClientID}, "invalid")
@@ -340,7 +340,7 @@ func TestClientThrottled(t *testing.T) {
 		ctx := o.t.Context()
 		p := o.program("Deploy")
 		n := o.prove(p, latchkey.ServicePrincipalCredentialCreate{Kind: latchkey.ProofSecret})
-		unknown := latchkey.ServicePrincipal{ClientID: newGUID()}
+		unknown := latchkey.ServicePrincipal{ClientID: latchkey.NewGUID()}
 		for _, of := range []latchkey.ServicePrincipal{p, unknown} {
 			try := secretProof(of, "lkc_guess")
 			for i := range freeFailures {
@@ -379,7 +379,7 @@ func TestUnknownClientsThrottled(t *testing.T) {
 		right, throttled := 0, 0
 		var guessed []string
 		for i := range 1000 {
-			guess := ServicePrincipalProof{ClientID: newGUID(), Secret: latchkey.NewSecret("lkc_guess")}
+			guess := ServicePrincipalProof{ClientID: latchkey.NewGUID(), Secret: latchkey.NewSecret("lkc_guess")}
 			switch i % 3 {
 			case 1:
 				guess.ClientID = latchkey.NewID("sp", o.time())
@@ -440,7 +440,7 @@ func TestUnknownClientsTogether(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 40 {
 			wg.Go(func() {
-				_, err := o.AuthenticateServicePrincipal(o.t.Context(), ServicePrincipalProof{ClientID: newGUID(), Secret: latchkey.NewSecret("lkc_guess")})
+				_, err := o.AuthenticateServicePrincipal(o.t.Context(), ServicePrincipalProof{ClientID: latchkey.NewGUID(), Secret: latchkey.NewSecret("lkc_guess")})
 				if code := codeOf(err); code != latchkey.CodeClientUnknown && code != latchkey.CodeSignInThrottled {
 					o.t.Errorf("answered %v", err)
 				}

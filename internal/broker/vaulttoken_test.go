@@ -94,7 +94,7 @@ func TestForgedVaultTokens(t *testing.T) {
 			"another algorithm": sign(append(own, own...), jose.HS512, same),
 			"another audience":  sign(own, jose.HS256, func(c *jwt.Claims) { c.Audience = jwt.Audience{"https://management.azure.com"} }),
 			"no audience":       sign(own, jose.HS256, func(c *jwt.Claims) { c.Audience = nil }),
-			"another issuer":    sign(own, jose.HS256, func(c *jwt.Claims) { c.Issuer = "https://sts.windows.net/" + newGUID() + "/" }),
+			"another issuer":    sign(own, jose.HS256, func(c *jwt.Claims) { c.Issuer = "https://sts.windows.net/" + latchkey.NewGUID() + "/" }),
 			"expired":           sign(own, jose.HS256, func(c *jwt.Claims) { c.Expiry = jwt.NewNumericDate(now.Add(-2 * time.Minute)) }),
 			"not yet":           sign(own, jose.HS256, func(c *jwt.Claims) { c.NotBefore = jwt.NewNumericDate(now.Add(time.Hour)) }),
 			"nobody":            sign(own, jose.HS256, func(c *jwt.Claims) { c.Subject = "" }),

@@ -36,7 +36,7 @@ func (tx *Tx) Principal(ref string) (Principal, error) {
 	}
 	p, err = one(tx, scanPrincipal, `SELECT `+principalCols+` FROM users u JOIN principals p ON p.id = u.id
 		WHERE u.login = $1 AND p.deleted_at IS NULL`, ref)
-	if !errors.Is(err, ErrNotFound) || !latchkey.IsClientID(ref) {
+	if !errors.Is(err, ErrNotFound) || !latchkey.IsGUID(ref) {
 		return p, err
 	}
 	return one(tx, scanPrincipal, `SELECT `+principalCols+` FROM service_principals s JOIN principals p ON p.id = s.id

@@ -3,7 +3,6 @@ package keyvault
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -104,7 +103,7 @@ func (c *call) base() string { return "https://" + c.vault + "." + c.domain }
 
 // ServeHTTP implements [http.Handler].
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start, id := s.Now(), newRequestID()
+	start, id := s.Now(), latchkey.NewGUID()
 	s.headers(w.Header(), r, id)
 	ctx := r.Context()
 	c := &call{id: id, broker: s.Broker, domain: s.Domain, tenant: s.Tenant, w: w, body: r.Body, query: r.URL.Query()}
@@ -299,12 +298,4 @@ func clip(s string) string {
 		s = s[:32]
 	}
 	return strings.ToValidUTF8(s, "")
-}
-
-// newRequestID returns a GUID of version 4.
-func newRequestID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

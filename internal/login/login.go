@@ -3,7 +3,6 @@ package login
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,10 +80,10 @@ type call struct {
 // ServeHTTP implements [http.Handler].
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := s.Now()
-	c := &call{server: s, w: w, r: r, trace: newID()}
+	c := &call{server: s, w: w, r: r, trace: latchkey.NewGUID()}
 	correlation := r.Header.Get("client-request-id")
-	if !guidRE.MatchString(correlation) {
-		correlation = newID()
+	if !latchkey.IsGUID(correlation) {
+		correlation = latchkey.NewGUID()
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
@@ -267,16 +266,6 @@ func (c *call) faultOf(ctx context.Context, err error) *fault {
 
 // tenantRE is what a tenant may be called: a GUID, a domain or a word.
 var tenantRE = regexp.MustCompile(`^[0-9A-Za-z.-]{1,100}$`)
-
-var guidRE = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-
-// newID returns a GUID of version 4.
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
 
 // addressOf returns the network address of a client, or "".
 func addressOf(r *http.Request) string {

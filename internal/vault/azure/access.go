@@ -139,7 +139,7 @@ func (v *Vault) checkTenant(ctx context.Context, tenant string) error {
 	if slices.Contains(linked, tenant) {
 		return nil
 	}
-	if !guidRE.MatchString(tenant) {
+	if !latchkey.IsGUID(tenant) {
 		tenant = "that it does not name by id"
 	}
 	return &tenantError{strings.ToLower(tenant), linked}

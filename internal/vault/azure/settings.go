@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"latchkey.dev/latchkey"
 )
 
 // maxFile bounds a file of settings, a secret or certificates, in bytes.
@@ -91,9 +93,6 @@ func ParseSettings(text []byte) (s Settings, err error) {
 	return s, nil
 }
 
-// guidRE is the form of ids of tenants and applications.
-var guidRE = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-
 // resourceIDRE is the form of the ARM id of a user-assigned managed identity.
 var resourceIDRE = regexp.MustCompile(`(?i)^/subscriptions/[0-9a-f-]{36}/resourcegroups/[^/\s]{1,90}/providers/microsoft\.managedidentity/userassignedidentities/[^/\s]{1,128}$`)
 
@@ -135,7 +134,7 @@ func (s *Settings) Check() error {
 		faults = append(faults, s.checkKeys()...)
 	}
 	for _, id := range []struct{ key, value string }{{"tenant", s.Tenant}, {"client-id", s.ClientID}} {
-		if id.value != "" && !guidRE.MatchString(id.value) {
+		if id.value != "" && !latchkey.IsGUID(id.value) {
 			fault("%s must be a GUID such as 00000000-0000-0000-0000-000000000000", id.key)
 		}
 	}
