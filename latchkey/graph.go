@@ -60,6 +60,18 @@ const (
 	ImpactUnshare ImpactAction = "unshare" // with somebody
 )
 
+// ImpactActions returns what an impact on things of a kind can be asked for.
+func ImpactActions(kind Kind) []ImpactAction {
+	actions := []ImpactAction{ImpactDelete, ImpactUnshare}
+	switch kind {
+	case KindVariable:
+		actions = append(actions, ImpactEdit)
+	case KindMachine:
+		actions = append(actions, ImpactDisable)
+	}
+	return actions
+}
+
 // An Effect is what happens to one component.
 type Effect struct {
 	Component

@@ -187,13 +187,7 @@ func (a *app) printDependencies(d latchkey.Dependencies) error {
 
 func (a *app) impactCommand(s shared) *cobra.Command {
 	action, principal := string(latchkey.ImpactDelete), ""
-	actions := []latchkey.ImpactAction{latchkey.ImpactDelete, latchkey.ImpactUnshare}
-	switch s.kind {
-	case latchkey.KindVariable:
-		actions = append(actions, latchkey.ImpactEdit)
-	case latchkey.KindMachine:
-		actions = append(actions, latchkey.ImpactDisable)
-	}
+	actions := latchkey.ImpactActions(s.kind)
 	cmd := &cobra.Command{
 		Use: "impact " + s.argument, Short: "show what a change of the " + string(s.kind) + " would do",
 		Long: `Impact shows what would stop working, who would lose what, what ran within 30 days and what

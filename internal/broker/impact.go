@@ -26,8 +26,8 @@ func (b *Broker) Impact(ctx context.Context, who latchkey.Caller, env string, ki
 		if err != nil {
 			return err
 		}
-		if err := impactOf(kind, action); err != nil {
-			return err
+		if possible := latchkey.ImpactActions(kind); !slices.Contains(possible, action) {
+			return latchkey.Invalid("action", "must be one of %v for a %s", possible, kind)
 		}
 		var from *db.Grant
 		if action == latchkey.ImpactUnshare {
@@ -41,21 +41,6 @@ func (b *Broker) Impact(ctx context.Context, who latchkey.Caller, env string, ki
 		return err
 	})
 	return i, err
-}
-
-// impactOf says whether there is an impact of an action on things of a kind.
-func impactOf(kind latchkey.Kind, action latchkey.ImpactAction) error {
-	possible := []latchkey.ImpactAction{latchkey.ImpactDelete, latchkey.ImpactUnshare}
-	switch kind {
-	case latchkey.KindVariable:
-		possible = append(possible, latchkey.ImpactEdit)
-	case latchkey.KindMachine:
-		possible = append(possible, latchkey.ImpactDisable)
-	}
-	if !slices.Contains(possible, action) {
-		return latchkey.Invalid("action", "must be one of %v for a %s", possible, kind)
-	}
-	return nil
 }
 
 // impact is Impact for a thing that the caller sees. from is the grant that would be
