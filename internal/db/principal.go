@@ -89,6 +89,17 @@ func (tx *Tx) User(ref string) (latchkey.User, error) {
 
 // Users lists the users by display name: all, or with only set that one.
 func (tx *Tx) Users(only latchkey.PrincipalID, o latchkey.PageOptions) (latchkey.Page[latchkey.User], error) {
+	p, err := principals(tx, scanUser, userCols, `users u ON u.id = p.id`, only, o,
+		func(u latchkey.User) (string, string) { return latchkey.SortKey(u.DisplayName), string(u.ID) })
+	if err != nil {
+		return p, err
+	}
+	return p, tx.addIdentities(p.Items)
+}
+
+// principals lists what is joined to principals, in the order of their names: all,
+// or with only set that one's.
+func principals[T any](tx *Tx, scan func(scanner) (T, error), cols, join string, only latchkey.PrincipalID, o latchkey.PageOptions, key func(T) (string, string)) (latchkey.Page[T], error) {
 	var w where
 	w.add("p.deleted_at IS NULL")
 	if only != "" {
@@ -96,13 +107,8 @@ func (tx *Tx) Users(only latchkey.PrincipalID, o latchkey.PageOptions) (latchkey
 	}
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanUser, `SELECT `+userCols+` FROM principals p JOIN users u ON u.id = p.id`+w.String()+
-		` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
-	if err != nil {
-		return latchkey.Page[latchkey.User]{}, err
-	}
-	p := page(items, o, func(u latchkey.User) (string, string) { return latchkey.SortKey(u.DisplayName), string(u.ID) })
-	return p, tx.addIdentities(p.Items)
+	items, err := all(tx, scan, `SELECT `+cols+` FROM principals p JOIN `+join+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
+	return page(items, o, key), err
 }
 
 // addIdentities fills in who the users are in other directories.

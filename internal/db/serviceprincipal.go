@@ -49,21 +49,13 @@ func (tx *Tx) ServicePrincipal(ref string) (latchkey.ServicePrincipal, error) {
 // ServicePrincipals lists the service principals by display name: all, or with
 // only set that one.
 func (tx *Tx) ServicePrincipals(only latchkey.PrincipalID, o latchkey.PageOptions) (latchkey.Page[latchkey.ServicePrincipal], error) {
-	var w where
-	w.add("p.deleted_at IS NULL")
-	if only != "" {
-		w.add("p.id = ?", only)
-	}
-	w.after(o, "p.sort_key", "p.id")
-	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanService, `SELECT `+serviceCols+` FROM principals p JOIN service_principals s ON s.id = p.id`+w.String()+
-		` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
+	p, err := principals(tx, scanService, serviceCols, `service_principals s ON s.id = p.id`, only, o,
+		func(p latchkey.ServicePrincipal) (string, string) {
+			return latchkey.SortKey(p.DisplayName), string(p.ID)
+		})
 	if err != nil {
-		return latchkey.Page[latchkey.ServicePrincipal]{}, err
+		return p, err
 	}
-	p := page(items, o, func(p latchkey.ServicePrincipal) (string, string) {
-		return latchkey.SortKey(p.DisplayName), string(p.ID)
-	})
 	return p, tx.addProofs(p.Items)
 }
 
