@@ -100,11 +100,7 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool, service 
 		}
 		token, err := c.SignIn(ctx, login, password)
 		if err != nil {
-			// A wrong password is no reason to try login.
-			if e, ok := errors.AsType[*latchkey.Error](err); ok && errors.Is(e, latchkey.ErrUnauthenticated) {
-				return errors.New(strings.TrimSuffix(e.Msg, "."))
-			}
-			return err
+			return refusedSignIn(err)
 		}
 		to.token, p.TokenID = latchkey.NewSecret(token.Value), string(token.ID)
 		c = c.WithToken(to.token)
@@ -112,10 +108,7 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool, service 
 	if service.client != "" {
 		token, err := a.signInService(ctx, c, service)
 		if err != nil {
-			if e, ok := errors.AsType[*latchkey.Error](err); ok && errors.Is(e, latchkey.ErrUnauthenticated) {
-				return errors.New(strings.TrimSuffix(e.Msg, "."))
-			}
-			return err
+			return refusedSignIn(err)
 		}
 		to.token, p.TokenID = latchkey.NewSecret(token.Value), string(token.ID)
 		c = c.WithToken(to.token)
@@ -138,6 +131,15 @@ func (a *app) login(ctx context.Context, login string, tokenStdin bool, service 
 	}
 	a.Say("signed in to %s as %s", p.Server, me)
 	return nil
+}
+
+// refusedSignIn returns the error of a sign-in without the advice to sign in: a wrong
+// password or proof is no reason to try login.
+func refusedSignIn(err error) error {
+	if e, ok := errors.AsType[*latchkey.Error](err); ok && errors.Is(e, latchkey.ErrUnauthenticated) {
+		return errors.New(strings.TrimSuffix(e.Msg, "."))
+	}
+	return err
 }
 
 // nameOfCaller returns the login of the user, or the name of the service principal,
