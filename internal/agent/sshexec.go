@@ -148,6 +148,8 @@ type remoteCommand struct {
 	status  chan int      // the exit code, or closed without one
 	work    sync.WaitGroup
 	stop    chan struct{} // closed to end what goes on beside
+
+	stdin sync.Mutex // held to write to ch and to close it for writing: it does not tell these apart itself
 }
 
 // openRemote starts a command. close ends it, and the connection.
@@ -230,8 +232,18 @@ func signalNumber(name string) int {
 // send writes to the command's standard input. A server that does not take it is
 // given up by keepAlive.
 func (c *remoteCommand) send(text string) error {
+	c.stdin.Lock()
+	defer c.stdin.Unlock()
 	_, err := io.WriteString(c.ch, text)
 	return err
+}
+
+// hangUp closes the command's standard input, once what is being written is
+// written or the connection has ended.
+func (c *remoteCommand) hangUp() {
+	c.stdin.Lock()
+	defer c.stdin.Unlock()
+	_ = c.ch.CloseWrite() // the connection may be gone, which the status shows
 }
 
 // keepAlive tells the script that the agent is there, and ends the connection
@@ -287,7 +299,7 @@ func (c *remoteCommand) wait(ctx context.Context) (code int, err error) {
 			return code, nil
 		case <-done:
 			done = nil
-			_ = c.ch.CloseWrite() // the connection may be gone, which the status shows
+			c.work.Go(c.hangUp)
 			tooLate = time.After(remoteGrace)
 		case <-tooLate:
 			return 0, errRemoteTime
