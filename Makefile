@@ -5,7 +5,7 @@ export FUZZTIME ?= 10s
 export SOAK ?= 30m
 export BENCH ?= .
 
-.PHONY: help test check conformance build bench fuzz soak packages units image clean
+.PHONY: help test check conformance build bench fuzz soak screenshots packages units image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -30,6 +30,9 @@ fuzz: ## run every fuzz target for FUZZTIME
 
 soak: ## kill servers, agents and PostgreSQL at random for SOAK, and check what is promised
 	@scripts/test soak $(SOAK) $(SOAKFLAGS)
+
+screenshots: ## take a picture of every page, in both themes, into dist/screenshots
+	mkdir -p dist/screenshots && LATCHKEY_TEST_SCREENSHOTS=$(CURDIR)/dist/screenshots LATCHKEY_TEST_CHROMIUM=required go test -count=1 ./internal/browsertest
 
 packages: ## make deb and rpm packages in dist/ (VERSION, SOURCE_DATE_EPOCH)
 	go -C tools run ./packages .. ../dist

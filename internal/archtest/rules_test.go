@@ -39,7 +39,7 @@ var rules = []rule{
 	},
 	{
 		why: "faces go through the broker", ban: []string{"internal/db"},
-		in: []string{"internal/server", "internal/keyvault", "internal/arm", "internal/login"},
+		in: []string{"internal/server", "internal/web", "internal/keyvault", "internal/arm", "internal/login"},
 	},
 	{
 		why: "one package speaks to Azure", in: all,
@@ -60,7 +60,7 @@ var rules = []rule{
 
 // agentBan is what the machine's program must not contain, at any depth.
 var agentBan = []string{
-	"database/sql", "internal/db", "internal/broker", "internal/server", "internal/keyvault", "internal/arm", "internal/login",
+	"database/sql", "internal/db", "internal/broker", "internal/server", "internal/web", "internal/keyvault", "internal/arm", "internal/login",
 	"internal/vault", "github.com/Azure", "github.com/danielgtaylor/huma",
 }
 

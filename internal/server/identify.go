@@ -93,6 +93,15 @@ func (s *server) cookieName() string {
 	return "latchkey_session"
 }
 
+// session returns the session that a browser has, or "".
+func (s *server) session(r *http.Request) string {
+	c, err := r.Cookie(s.cookieName())
+	if err != nil || len(c.Value) > maxToken {
+		return ""
+	}
+	return c.Value
+}
+
 // setSession gives the browser a session; an empty token takes it away.
 func (s *server) setSession(w http.ResponseWriter, token string, expires time.Time) {
 	c := &http.Cookie{

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/validation"
 
+	"latchkey.dev/internal/web"
 	"latchkey.dev/latchkey"
 )
 
@@ -97,6 +98,18 @@ func (s *server) problemOf(ctx context.Context, err error) *problem {
 		p.Detail = e.Kind.Error()
 	}
 	return p.complete(ctx)
+}
+
+// fault returns what the pages tell people about an error.
+func (s *server) fault(ctx context.Context, err error) web.Fault {
+	return asFault(s.problemOf(ctx, err))
+}
+
+func asFault(p *problem) web.Fault {
+	return web.Fault{
+		Status: p.Status, Title: p.Title, Detail: p.Detail, Code: p.Code, Remedy: p.Remedy, Fields: p.Errors,
+		RequestID: p.RequestID, Header: p.GetHeaders(),
+	}
 }
 
 // forUser returns the error in err that says what to answer. Of several errors at

@@ -37,13 +37,14 @@ func (s *server) handleAll() {
 	s.handle("GET /metrics", public, s.metrics.serve)
 	s.handle("GET /openapi.json", public, s.serveOpenAPI)
 
-	s.handle("GET /static/{name}", public, s.assets.serve)
 	s.handle("GET /docs", public, s.docsPage)
-	s.handle("GET /sign-in", public, s.signInPage)
-	s.handle("POST /sign-in", public, s.signInByPassword)
-	s.handle("POST /sign-in/link", public, s.signInByLink)
-	s.handle("POST /sign-out", public, s.signOut)
-	s.handle("GET /{$}", signedIn, s.page(s.homePage))
+	for _, r := range s.pages.Routes() {
+		who := signedIn
+		if r.Public {
+			who = public
+		}
+		s.handle(r.Pattern, who, r.Handler)
+	}
 
 	t := "Signing in"
 	anyone(s, op{t, "POST /sign-in", "signIn", "Sign in with login and password", "Returns an API token of the account, valid for 12 hours. After several wrong passwords the account waits longer and longer."}, s.signIn)

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -11,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/web"
 	"latchkey.dev/latchkey"
 )
 
@@ -19,7 +22,6 @@ const (
 	maxBody      = 256 << 10 // of the API
 	maxAnonymous = 16 << 10  // of the API's operations that anybody may call
 	maxAgentBody = 256 << 10 // of agents
-	maxForm      = 16 << 10  // of the pages' forms
 )
 
 // A Config holds what the server is made of.
@@ -63,7 +65,7 @@ type server struct {
 	routes      []route
 	crossOrigin *http.CrossOriginProtection
 	metrics     *metrics
-	assets      *assets
+	pages       *web.Pages
 	openAPI     []byte
 }
 
@@ -86,7 +88,11 @@ func newServer(c Config) (*server, error) {
 	if s.metrics, err = newMetrics(c.Registry, c.Broker, c.Now, c.Version); err != nil {
 		return nil, err
 	}
-	if s.assets, err = loadAssets(c.Now); err != nil {
+	if s.pages, err = web.New(web.Config{
+		Broker: c.Broker, Log: c.Log, Version: c.Version, PublicURL: c.PublicURL, Secure: c.Secure, Now: c.Now,
+		Identify: s.identify, Session: s.session, SetSession: s.setSession,
+		Address: func(ctx context.Context) string { return visitOf(ctx).address }, Fault: s.fault,
+	}); err != nil {
 		return nil, err
 	}
 	s.api = humago.New(s.mux, s.apiConfig())
@@ -134,7 +140,12 @@ func (s *server) unmatched(w http.ResponseWriter, r *http.Request, h http.Handle
 		writeJSONProblem(w, r, &problem{Status: asked.status, Code: "method-not-allowed", Detail: "this address does not take this method; see /docs"})
 		return
 	}
-	writeJSONProblem(w, r, &problem{Status: http.StatusNotFound, Code: "no-such-address", Detail: "there is nothing at this address; see /docs"})
+	p := &problem{Status: http.StatusNotFound, Code: "no-such-address", Detail: "there is nothing at this address; see /docs"}
+	if strings.HasPrefix(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, apiPrefix+"/") {
+		s.pages.ServeFault(w, r, asFault(p.complete(r.Context())))
+		return
+	}
+	writeJSONProblem(w, r, p)
 }
 
 // setHeaders sets what every answer carries. Handlers of assets replace the

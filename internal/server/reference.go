@@ -10,45 +10,16 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"latchkey.dev/internal/web"
 )
-
-type docsPage struct {
-	shell
-	Server      string
-	Description string
-	Sections    []docSection
-	Types       []docType
-}
-
-type docSection struct {
-	ID, Name, Description string
-	Operations            []docOperation
-}
-
-type docOperation struct {
-	ID, Method, Path, Summary, Description string
-	Public                                 bool
-	Parameters, Body                       []docField
-	Status, Answer, Failures, Curl         string
-}
-
-type docType struct {
-	Name   string
-	Fields []docField
-}
-
-type docField struct {
-	Name, Type, Link, Description string
-	Required                      bool
-}
 
 // docsPage shows the OpenAPI document to people.
 func (s *server) docsPage(w http.ResponseWriter, r *http.Request) {
-	who, _ := s.identify(r) // the page is for everybody
 	o := s.api.OpenAPI()
-	p := docsPage{shell: s.shell("API reference", "docs", who), Server: s.PublicURL(), Description: o.Info.Description}
+	p := web.Reference{Server: s.PublicURL(), Description: o.Info.Description}
 	for _, tag := range o.Tags {
-		section := docSection{ID: strings.ReplaceAll(strings.ToLower(tag.Name), " ", "-"), Name: tag.Name, Description: tag.Description}
+		section := web.Section{ID: strings.ReplaceAll(strings.ToLower(tag.Name), " ", "-"), Name: tag.Name, Description: tag.Description}
 		for _, route := range s.routes {
 			if h := operationOf(o, route.pattern); h != nil && h.Tags[0] == tag.Name {
 				section.Operations = append(section.Operations, s.docOperation(h))
@@ -58,10 +29,10 @@ func (s *server) docsPage(w http.ResponseWriter, r *http.Request) {
 	}
 	schemas := o.Components.Schemas.Map()
 	for name, schema := range schemas {
-		p.Types = append(p.Types, docType{name, s.docFields(schema, name)})
+		p.Types = append(p.Types, web.Type{Name: name, Fields: s.docFields(schema, name)})
 	}
-	slices.SortFunc(p.Types, func(a, b docType) int { return strings.Compare(a.Name, b.Name) })
-	s.render(w, r, http.StatusOK, "docs", p)
+	slices.SortFunc(p.Types, func(a, b web.Type) int { return strings.Compare(a.Name, b.Name) })
+	s.pages.ServeReference(w, r, p)
 }
 
 // operationOf returns the operation of the document that a route is, or nil.
@@ -77,8 +48,8 @@ func operationOf(o *huma.OpenAPI, pattern string) *huma.Operation {
 	}[method]
 }
 
-func (s *server) docOperation(h *huma.Operation) docOperation {
-	d := docOperation{
+func (s *server) docOperation(h *huma.Operation) web.Operation {
+	d := web.Operation{
 		ID: h.OperationID, Method: h.Method, Path: h.Path, Summary: h.Summary, Description: h.Description,
 		Public: len(h.Security) == 0, Status: strconv.Itoa(h.DefaultStatus),
 	}
@@ -145,8 +116,8 @@ func spread(text string) string {
 
 func refName(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
 
-// docFields returns the fields of a named object in the order of its type.
-func (s *server) docFields(schema *huma.Schema, name string) (fields []docField) {
+// web.Fields returns the fields of a named object in the order of its type.
+func (s *server) docFields(schema *huma.Schema, name string) (fields []web.Field) {
 	schemas := s.api.OpenAPI().Components.Schemas
 	for _, key := range jsonNames(schemas.TypeFromRef("#/components/schemas/" + name)) {
 		p := schema.Properties[key]
@@ -172,8 +143,8 @@ func jsonNames(t reflect.Type) (names []string) {
 	return names
 }
 
-func fieldOf(name string, schema *huma.Schema, required bool) docField {
-	f := docField{Name: name, Required: required, Description: schema.Description}
+func fieldOf(name string, schema *huma.Schema, required bool) web.Field {
+	f := web.Field{Name: name, Required: required, Description: schema.Description}
 	f.Type, f.Link = typeOf(schema)
 	values := schema.Enum
 	if len(values) == 0 && schema.Items != nil {

@@ -1,0 +1,87 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"latchkey.dev/latchkey"
+)
+
+type signInPage struct {
+	shell
+	Form form
+	To   string // the page that was asked for
+}
+
+// nobody is the view of a page for everybody, also for those who are signed in.
+func (p *Pages) nobody(w http.ResponseWriter, r *http.Request) *view {
+	return p.view(w, r, latchkey.Caller{})
+}
+
+func (p *Pages) signInPage(w http.ResponseWriter, r *http.Request) {
+	v := p.nobody(w, r)
+	v.answer(v.show("sign-in", signInPage{shell: v.shell(v.t("sign-in.title"), "sign-in"), To: ownPath(r.FormValue("to"), "")}))
+}
+
+// answer says what failed, if something did.
+func (v *view) answer(err error) {
+	if err != nil {
+		v.fail(err)
+	}
+}
+
+func (p *Pages) signInByPassword(w http.ResponseWriter, r *http.Request) {
+	p.signInWith(w, r, func(ctx context.Context, v *view) (string, time.Time, error) {
+		t, err := p.b.SignIn(ctx, v.value("login"), v.secret("password"), p.Address(ctx))
+		return t.Value, t.ExpiresAt, err
+	})
+}
+
+func (p *Pages) signInByLink(w http.ResponseWriter, r *http.Request) {
+	p.signInWith(w, r, func(ctx context.Context, v *view) (string, time.Time, error) {
+		code := v.value("code")
+		if _, fragment, ok := strings.Cut(code, "#"); ok {
+			code = fragment // the whole link was pasted
+		}
+		return p.b.StartSession(ctx, code)
+	})
+}
+
+// signInWith begins a session, or shows the form again with what went wrong.
+func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(context.Context, *view) (token string, expires time.Time, err error)) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	v := p.nobody(w, r)
+	if err := v.parseForm(); err != nil {
+		v.fail(err)
+		return
+	}
+	to := ownPath(r.PostFormValue("to"), "")
+	token, expires, err := prove(r.Context(), v)
+	if err == nil {
+		p.SetSession(w, token, expires)
+		http.Redirect(w, r, ownPath(to, "/"), http.StatusSeeOther)
+		return
+	}
+	f := v.filled("password", "code")
+	status, err := v.refused(&f, err)
+	if err == nil {
+		err = v.showWith(status, "sign-in", signInPage{v.shell(v.t("sign-in.title"), "sign-in"), f, to})
+	}
+	v.answer(err)
+}
+
+// signOut ends the session at the server too, not only in the browser.
+func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) {
+	if token := p.Session(r); token != "" {
+		err := p.b.EndSession(r.Context(), token)
+		if err != nil && !errors.Is(err, latchkey.ErrUnauthenticated) && !errors.Is(err, latchkey.ErrNotFound) {
+			p.nobody(w, r).fail(err)
+			return
+		}
+	}
+	p.SetSession(w, "", time.Time{})
+	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+}

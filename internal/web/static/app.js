@@ -1,0 +1,161 @@
+// Comfort only: every page works without it, but for reading the code of a
+// sign-in link, which is in the fragment so that it is in no log.
+"use strict";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// Sign-in links.
+const linkForm = $("[data-sign-in-link]");
+if (linkForm && location.hash.length > 1) {
+  linkForm.elements.code.value = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname + location.search);
+  linkForm.requestSubmit();
+}
+
+// Times in the zone and manner of who looks.
+const lang = document.documentElement.lang || "en";
+const exact = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
+const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto" });
+const day = new Intl.DateTimeFormat(lang, { dateStyle: "medium" });
+const units = [["second", 60], ["minute", 60], ["hour", 48], ["day", 60]];
+
+function far(at) {
+  let n = (at - Date.now()) / 1000;
+  for (const [unit, limit] of units) {
+    if (Math.abs(n) < limit) return unit === "second" && n <= 0 && n > -5 ? relative.format(0, "second") : relative.format(Math.trunc(n), unit);
+    n /= unit === "day" ? 1 : unit === "hour" ? 24 : 60;
+  }
+  return day.format(at);
+}
+
+function showTimes(root) {
+  for (const t of $$("time[datetime]", root)) {
+    const at = new Date(t.dateTime);
+    if (Number.isNaN(at.valueOf())) continue;
+    t.title = exact.format(at);
+    t.textContent = t.hasAttribute("data-exact") ? exact.format(at) : far(at);
+  }
+}
+setInterval(() => showTimes(document), 30000);
+
+const announce = (text) => { const a = $("#announce"); a.textContent = ""; a.textContent = text; };
+
+// What is beside the list: links with data-panel open there.
+const dialog = $("#panel-dialog");
+function openPanel(address) {
+  htmx.ajax("GET", address, { target: "#panel", swap: "innerHTML" });
+}
+document.addEventListener("click", (e) => {
+  if (e.ctrlKey || e.metaKey || e.shiftKey || e.button) return;
+  const link = e.target.closest("[data-panel]");
+  if (link && dialog?.showModal) {
+    e.preventDefault();
+    openPanel(link.getAttribute("href") || formAddress(link));
+    return;
+  }
+  if (e.target.closest("[data-close-panel]") || e.target === dialog) dialog.close();
+  const copy = e.target.closest("[data-copy]");
+  if (copy) {
+    const text = $("code, input", copy.parentElement);
+    navigator.clipboard?.writeText(text.value ?? text.textContent).then(() => {
+      const label = $("span", copy), was = label.textContent;
+      label.textContent = copy.dataset.done || "✓";
+      announce(label.textContent);
+      setTimeout(() => { label.textContent = was; }, 1500);
+    });
+  }
+  for (const m of $$("details.menu[open]")) if (!m.contains(e.target)) m.open = false;
+});
+
+// The address that a button of a list's commands asks, with what is chosen.
+function formAddress(button) {
+  const form = button.form;
+  return button.getAttribute("formaction") + "?" + new URLSearchParams(new FormData(form)).toString();
+}
+
+document.addEventListener("htmx:afterSwap", (e) => {
+  if (e.detail.target.id === "panel" && !dialog.open) {
+    dialog.showModal();
+    document.documentElement.classList.add("has-panel");
+  }
+});
+dialog?.addEventListener("close", () => {
+  $("#panel").replaceChildren();
+  document.documentElement.classList.remove("has-panel");
+});
+// Forms in the panel answer there; what is done leads on by HX-Redirect.
+document.addEventListener("htmx:configRequest", (e) => { e.detail.headers["X-Requested-With"] = "latchkey"; });
+
+function within(root) {
+  showTimes(root);
+  for (const b of $$("[data-copy], [data-close-panel]", root)) b.hidden = false;
+  for (const f of $$("#panel form[method=post]:not([hx-post])", root.closest ? root.closest("dialog") ?? root : root)) {
+    f.setAttribute("hx-post", f.getAttribute("action"));
+    f.setAttribute("hx-target", "#panel");
+    htmx.process(f);
+  }
+  const focus = $("[data-focus]", root);
+  if (focus) focus.focus();
+  for (const s of $$("[data-announce]", root)) announce(s.textContent.trim());
+  for (const table of $$("table[data-select]", root)) chosen(table);
+}
+
+// Lists: what is chosen decides which commands can be given.
+function chosen(table) {
+  const boxes = $$("tbody input[type=checkbox]", table), n = boxes.filter((b) => b.checked).length;
+  const all = $("thead input[type=checkbox]", table);
+  if (all) {
+    all.hidden = false;
+    all.checked = n > 0 && n === boxes.length;
+    all.indeterminate = n > 0 && n < boxes.length;
+  }
+  const form = table.closest("form");
+  for (const b of $$("[data-needs]", form)) b.disabled = b.dataset.needs === "one" ? n !== 1 : n === 0;
+  const said = $("[data-chosen]", form);
+  if (said) said.textContent = n ? said.dataset.chosen.replace("{0}", n) : "";
+}
+document.addEventListener("change", (e) => {
+  const table = e.target.closest("table[data-select]");
+  if (!table) return;
+  if (e.target.closest("thead")) for (const b of $$("tbody input[type=checkbox]", table)) b.checked = e.target.checked;
+  chosen(table);
+});
+// Without script the button of a search is needed.
+for (const b of $$(".search button")) b.hidden = true;
+
+// The navigation, narrow or wide, at once.
+document.addEventListener("submit", (e) => {
+  const narrow = e.submitter?.dataset.narrow;
+  if (narrow === undefined || e.submitter.name !== "narrow") return;
+  e.preventDefault();
+  const now = document.documentElement.toggleAttribute("data-narrow");
+  fetch("/preferences", { method: "POST", headers: { "HX-Request": "true" }, body: new URLSearchParams({ narrow: String(now) }) });
+});
+
+// Keys: Ctrl+K finds, Escape closes menus, / searches the list.
+document.addEventListener("keydown", (e) => {
+  const palette = $("[data-palette]");
+  if ((e.ctrlKey || e.metaKey) && e.key === "k" && palette) {
+    e.preventDefault();
+    openPanel(palette.href);
+  } else if (e.key === "Escape") {
+    for (const m of $$("details.menu[open]")) { m.open = false; $("summary", m).focus(); }
+  } else if (e.key === "/" && !e.target.closest("input, textarea, select")) {
+    const search = $(".search input[type=search]");
+    if (search) { e.preventDefault(); search.focus(); }
+  }
+});
+document.addEventListener("click", (e) => {
+  const palette = e.target.closest("[data-palette]");
+  if (palette && !(e.ctrlKey || e.metaKey || e.shiftKey)) { e.preventDefault(); openPanel(palette.href); }
+});
+
+// Leaving a form that is filled in warns.
+let filled = false;
+document.addEventListener("input", (e) => { if (e.target.closest("form[data-guard]")) filled = true; });
+document.addEventListener("submit", () => { filled = false; });
+addEventListener("beforeunload", (e) => { if (filled || $("form[data-guard=always]")) e.preventDefault(); });
+
+document.addEventListener("DOMContentLoaded", () => within(document));
+document.addEventListener("htmx:load", (e) => within(e.detail.elt));

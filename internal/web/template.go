@@ -1,0 +1,132 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+)
+
+// parsePages returns every page in one language. base.html and parts.html are in
+// each; the others define what is shown in base, and may define parts that
+// scripts ask for by the id of the element that they replace.
+func (p *Pages) parsePages(l *locale) (map[string]*template.Template, error) {
+	shared, err := template.New("shared").Funcs(p.functions(l)).ParseFS(embedded, "templates/base.html", "templates/parts.html")
+	if err != nil {
+		return nil, err
+	}
+	names, err := fs.Glob(embedded, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
+	pages := map[string]*template.Template{}
+	for _, file := range names {
+		name := strings.TrimSuffix(path.Base(file), ".html")
+		if name == "base" || name == "parts" {
+			continue
+		}
+		t, err := shared.Clone()
+		if err != nil {
+			return nil, err
+		}
+		if pages[name], err = t.ParseFS(embedded, file); err != nil {
+			return nil, err
+		}
+	}
+	return pages, nil
+}
+
+// functions are what templates can call.
+func (p *Pages) functions(l *locale) template.FuncMap {
+	return template.FuncMap{
+		"asset": p.assets.address,
+		"icon":  p.icon,
+		"t":     l.text,
+		"tc":    func(key string, args ...any) template.HTML { return code(l.text(key, args...)) }, // with `code` in it
+		"code":  code,
+		"num":   func(n any) string { return l.numbers.Sprint(n) },
+		"when":  func(v any) template.HTML { return p.when(l, v) },
+		"stamp": stamp,
+		"field": newField,
+		"join":  func(sep string, s []string) string { return strings.Join(s, sep) },
+		"opts":  func(pairs ...string) []option { return options(pairs...) },
+		"with2": func(a, b any) pair { return pair{a, b} },
+		"upper": func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
+	}
+}
+
+// A pair hands two things to a template that takes one.
+type pair struct{ A, B any }
+
+// icon returns a picture of icons.svg. It says nothing by itself: the text beside
+// it does.
+func (p *Pages) icon(name string) (template.HTML, error) {
+	address, err := p.assets.address("icons.svg")
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(string(p.assets.files[p.assets.names["icons.svg"]].plain), `id="`+name+`"`) {
+		return "", fmt.Errorf("there is no icon %s", name)
+	}
+	return template.HTML(`<svg class="icon" aria-hidden="true" focusable="false"><use href="` + address + "#" + template.HTMLEscapeString(name) + `"></use></svg>`), nil
+}
+
+// moment returns a time that a template shows: a time.Time, or a pointer to one.
+func moment(v any) time.Time {
+	switch t := v.(type) {
+	case time.Time:
+		return t
+	case *time.Time:
+		if t != nil {
+			return *t
+		}
+	}
+	return time.Time{}
+}
+
+func stamp(v any) string { return moment(v).UTC().Format(time.RFC3339) }
+
+// when shows a time: how far it is, with the exact time when one points at it. A
+// script says that in the zone and manner of who looks. No time is a dash.
+func (p *Pages) when(l *locale, v any) template.HTML {
+	t := moment(v)
+	if t.IsZero() {
+		return template.HTML(`<span class="none">–</span>`)
+	}
+	exact := t.UTC().Format("2 Jan 2006, 15:04:05 UTC")
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s">%s</time>`, stamp(t), exact, template.HTMLEscapeString(l.far(p.Now().Sub(t), t))))
+}
+
+// far says how far a time is from now, coarsely: d after it.
+func (l *locale) far(d time.Duration, t time.Time) string {
+	key := "time.ago"
+	if d < 0 {
+		key, d = "time.in", -d
+	}
+	switch {
+	case d < time.Minute && key == "time.ago":
+		return l.text("time.now")
+	case d < time.Hour:
+		return l.text(key+"-minutes", max(int(d.Minutes()), 1))
+	case d < 48*time.Hour:
+		return l.text(key+"-hours", int(d.Hours()))
+	case d < 60*24*time.Hour:
+		return l.text(key+"-days", int(d.Hours()/24))
+	}
+	return t.UTC().Format("2 Jan 2006")
+}
+
+// code marks the parts of a text in backquotes as code.
+func code(text string) template.HTML {
+	var b strings.Builder
+	for i, part := range strings.Split(text, "`") {
+		part = template.HTMLEscapeString(part)
+		if i%2 == 1 {
+			part = "<code>" + part + "</code>"
+		}
+		b.WriteString(part)
+	}
+	return template.HTML(b.String()) // every part is escaped
+}
