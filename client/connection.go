@@ -10,8 +10,8 @@ import (
 )
 
 // Connections lists the connections that the caller may see.
-func (c *Client) Connections(ctx context.Context, env string) iter.Seq2[latchkey.Connection, error] {
-	return list[latchkey.Connection](ctx, c, join("environments", env, "connections"), nil)
+func (c *Client) Connections(ctx context.Context, env string, o ...ListOption) iter.Seq2[latchkey.Connection, error] {
+	return list[latchkey.Connection](ctx, c, join("environments", env, "connections"), options(nil, o))
 }
 
 // Connection returns a connection.

@@ -9,8 +9,8 @@ import (
 )
 
 // Credentials lists the credentials that the caller may see.
-func (c *Client) Credentials(ctx context.Context, env string) iter.Seq2[latchkey.Credential, error] {
-	return list[latchkey.Credential](ctx, c, join("environments", env, "credentials"), nil)
+func (c *Client) Credentials(ctx context.Context, env string, o ...ListOption) iter.Seq2[latchkey.Credential, error] {
+	return list[latchkey.Credential](ctx, c, join("environments", env, "credentials"), options(nil, o))
 }
 
 // Credential returns a credential: what it refers to, never a value.

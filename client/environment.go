@@ -9,8 +9,8 @@ import (
 )
 
 // Environments lists the environments that the caller may see.
-func (c *Client) Environments(ctx context.Context) iter.Seq2[latchkey.Environment, error] {
-	return list[latchkey.Environment](ctx, c, "/environments", nil)
+func (c *Client) Environments(ctx context.Context, o ...ListOption) iter.Seq2[latchkey.Environment, error] {
+	return list[latchkey.Environment](ctx, c, "/environments", options(nil, o))
 }
 
 // Environment returns the environment with an id or a name.

@@ -10,8 +10,8 @@ import (
 )
 
 // Flows lists the flows that the caller may see.
-func (c *Client) Flows(ctx context.Context, env string) iter.Seq2[latchkey.Flow, error] {
-	return list[latchkey.Flow](ctx, c, join("environments", env, "flows"), nil)
+func (c *Client) Flows(ctx context.Context, env string, o ...ListOption) iter.Seq2[latchkey.Flow, error] {
+	return list[latchkey.Flow](ctx, c, join("environments", env, "flows"), options(nil, o))
 }
 
 // Flow returns a flow in its newest revision.

@@ -9,8 +9,8 @@ import (
 )
 
 // Groups lists the groups that the caller may see.
-func (c *Client) Groups(ctx context.Context) iter.Seq2[latchkey.Group, error] {
-	return list[latchkey.Group](ctx, c, join("groups"), nil)
+func (c *Client) Groups(ctx context.Context, o ...ListOption) iter.Seq2[latchkey.Group, error] {
+	return list[latchkey.Group](ctx, c, join("groups"), options(nil, o))
 }
 
 // Group returns the group with an id or a name.

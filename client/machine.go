@@ -26,8 +26,8 @@ func (c *Client) RevokeEnrolmentToken(ctx context.Context, env string, id latchk
 }
 
 // Machines lists the machines that the caller may see.
-func (c *Client) Machines(ctx context.Context, env string) iter.Seq2[latchkey.Machine, error] {
-	return list[latchkey.Machine](ctx, c, join("environments", env, "machines"), nil)
+func (c *Client) Machines(ctx context.Context, env string, o ...ListOption) iter.Seq2[latchkey.Machine, error] {
+	return list[latchkey.Machine](ctx, c, join("environments", env, "machines"), options(nil, o))
 }
 
 // Machine returns a machine.

@@ -37,6 +37,39 @@ func list[T any](ctx context.Context, c *Client, path string, query url.Values) 
 	}
 }
 
+// A ListOption says what of a list is asked for, and in which order.
+type ListOption func(url.Values)
+
+// Search restricts a list to what has a text in its name or description, in any case.
+func Search(text string) ListOption {
+	return func(q url.Values) {
+		if text != "" {
+			q.Set("search", text)
+		}
+	}
+}
+
+// Sort chooses the order of a list: one of [latchkey.SortOrders], or "" for names.
+// A list that does not have it answers latchkey.ErrInvalid.
+func Sort(order string) ListOption {
+	return func(q url.Values) {
+		if order != "" {
+			q.Set("sort", order)
+		}
+	}
+}
+
+// options returns a query with options added to it; q may be nil.
+func options(q url.Values, options []ListOption) url.Values {
+	if q == nil {
+		q = url.Values{}
+	}
+	for _, o := range options {
+		o(q)
+	}
+	return q
+}
+
 // filter returns the pairs whose value is not empty as a query.
 func filter(pairs ...string) url.Values {
 	q := url.Values{}

@@ -9,8 +9,8 @@ import (
 )
 
 // ServicePrincipals lists the service principals.
-func (c *Client) ServicePrincipals(ctx context.Context) iter.Seq2[latchkey.ServicePrincipal, error] {
-	return list[latchkey.ServicePrincipal](ctx, c, "/service-principals", nil)
+func (c *Client) ServicePrincipals(ctx context.Context, o ...ListOption) iter.Seq2[latchkey.ServicePrincipal, error] {
+	return list[latchkey.ServicePrincipal](ctx, c, "/service-principals", options(nil, o))
 }
 
 // ServicePrincipal returns the service principal with an id or a client id.

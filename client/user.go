@@ -15,8 +15,8 @@ func (c *Client) Me(ctx context.Context) (latchkey.User, error) {
 }
 
 // Users lists the accounts.
-func (c *Client) Users(ctx context.Context) iter.Seq2[latchkey.User, error] {
-	return list[latchkey.User](ctx, c, "/users", nil)
+func (c *Client) Users(ctx context.Context, o ...ListOption) iter.Seq2[latchkey.User, error] {
+	return list[latchkey.User](ctx, c, "/users", options(nil, o))
 }
 
 // User returns the account with an id or a login.

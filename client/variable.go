@@ -10,8 +10,8 @@ import (
 
 // Variables lists an environment's variables, those of one type if it is not
 // empty.
-func (c *Client) Variables(ctx context.Context, env string, t latchkey.VariableType) iter.Seq2[latchkey.Variable, error] {
-	return list[latchkey.Variable](ctx, c, join("environments", env, "variables"), filter("type", string(t)))
+func (c *Client) Variables(ctx context.Context, env string, t latchkey.VariableType, o ...ListOption) iter.Seq2[latchkey.Variable, error] {
+	return list[latchkey.Variable](ctx, c, join("environments", env, "variables"), options(filter("type", string(t)), o))
 }
 
 // Variable returns the variable with a unique name or an id.

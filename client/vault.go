@@ -10,8 +10,8 @@ import (
 )
 
 // Vaults lists the embedded vaults that the caller may see.
-func (c *Client) Vaults(ctx context.Context) iter.Seq2[latchkey.EmbeddedVault, error] {
-	return list[latchkey.EmbeddedVault](ctx, c, "/vaults", nil)
+func (c *Client) Vaults(ctx context.Context, o ...ListOption) iter.Seq2[latchkey.EmbeddedVault, error] {
+	return list[latchkey.EmbeddedVault](ctx, c, "/vaults", options(nil, o))
 }
 
 // Vault returns the embedded vault with a name.

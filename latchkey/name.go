@@ -14,6 +14,7 @@ import (
 const (
 	MaxName        = 100    // names and display names
 	MaxDescription = 2000   // descriptions
+	MaxSearch      = 100    // what a list is searched for
 	MaxValue       = 2000   // values of environment variables
 	MaxPage        = 500    // items of one page of a list
 	DefaultPage    = 100    // items of a page when the request does not say
@@ -65,6 +66,10 @@ func isControl(r rune) bool { return Steers(r) || r == unicode.ReplacementChar }
 // lower-case name in hexadecimal, so that the order is the same under every
 // collation of every database.
 func SortKey(name string) string { return hex.EncodeToString([]byte(strings.ToLower(name))) }
+
+// SearchKey returns the text that a search looks at: texts in lower case, in a line
+// each, so that nothing is found across them.
+func SearchKey(texts ...string) string { return strings.ToLower(strings.Join(texts, "\n")) }
 
 var (
 	environmentNameRE = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$|^[a-z]$`)

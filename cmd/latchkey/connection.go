@@ -110,7 +110,8 @@ password or certificate, and flows run on the machine with the tickets.`,
 }
 
 func (a *app) connectionList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the connections", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
@@ -122,12 +123,14 @@ func (a *app) connectionList() *cobra.Command {
 			if !a.JSON {
 				machines, credentials = namesOf(c.Machines(cmd.Context(), env), machineKey), namesOf(c.Credentials(cmd.Context(), env), credentialKey)
 			}
-			return cli.PrintList(&a.Console, c.Connections(cmd.Context(), env), []string{"NAME", "MACHINE", "DRIVER", "CREDENTIAL", "ID"},
+			return cli.PrintList(&a.Console, c.Connections(cmd.Context(), env, v.options()...), []string{"NAME", "MACHINE", "DRIVER", "CREDENTIAL", "ID"},
 				func(c latchkey.Connection) []string {
 					return []string{c.Name, nameOr(machines, c.Target.Machine), string(c.Driver), nameOr(credentials, c.Credential), string(c.ID)}
 				})
 		},
 	}
+	v.add(cmd, latchkey.SortOrders...)
+	return cmd
 }
 
 func (a *app) connectionShow() *cobra.Command {

@@ -96,19 +96,22 @@ the certificate's name. The certificate must be kept as PFX, with an exportable 
 }
 
 func (a *app) credentialList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the credentials", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Credentials(cmd.Context(), env), []string{"NAME", "USER NAME", "SECRET", "EXPIRES", "EXPOSURE", "YOUR ROLE", "ID"},
+			return cli.PrintList(&a.Console, c.Credentials(cmd.Context(), env, v.options()...), []string{"NAME", "USER NAME", "SECRET", "EXPIRES", "EXPOSURE", "YOUR ROLE", "ID"},
 				func(c latchkey.Credential) []string {
 					return []string{c.Name, c.Slots[latchkey.SlotUsername], c.Slots[c.Authentication.SecretSlot()], expiry(c.Certificate), string(c.Exposure), string(c.MyRole), string(c.ID)}
 				})
 		},
 	}
+	v.add(cmd, latchkey.SortOrders...)
+	return cmd
 }
 
 func (a *app) credentialShow() *cobra.Command {

@@ -60,19 +60,22 @@ func (a *app) environmentCreate() *cobra.Command {
 }
 
 func (a *app) environmentList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the environments that you may see", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Environments(cmd.Context()), []string{"NAME", "DISPLAY NAME", "PREFIX", "YOUR ROLE", "ID"},
+			return cli.PrintList(&a.Console, c.Environments(cmd.Context(), v.options()...), []string{"NAME", "DISPLAY NAME", "PREFIX", "YOUR ROLE", "ID"},
 				func(e latchkey.Environment) []string {
 					return []string{e.Name, e.DisplayName, e.Prefix, string(e.MyRole), string(e.ID)}
 				})
 		},
 	}
+	v.add(cmd)
+	return cmd
 }
 
 func (a *app) environmentShow() *cobra.Command {

@@ -96,19 +96,22 @@ func (a *app) flowCreate() *cobra.Command {
 }
 
 func (a *app) flowList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the flows", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Flows(cmd.Context(), env), []string{"NAME", "REVISION", "COMMAND", "HANDOVER", "ID"},
+			return cli.PrintList(&a.Console, c.Flows(cmd.Context(), env, v.options()...), []string{"NAME", "REVISION", "COMMAND", "HANDOVER", "ID"},
 				func(f latchkey.Flow) []string {
 					return []string{f.Name, strconv.Itoa(f.Revision), short(cli.QuoteCommand(f.Command)), string(f.Handover), string(f.ID)}
 				})
 		},
 	}
+	v.add(cmd, latchkey.SortOrders...)
+	return cmd
 }
 
 func (a *app) flowShow() *cobra.Command {

@@ -53,19 +53,22 @@ func (a *app) groupCreate() *cobra.Command {
 }
 
 func (a *app) groupList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the groups: all for tenant admins, for others those that they are in", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Groups(cmd.Context()), []string{"NAME", "DESCRIPTION", "MEMBERS", "ID"},
+			return cli.PrintList(&a.Console, c.Groups(cmd.Context(), v.options()...), []string{"NAME", "DESCRIPTION", "MEMBERS", "ID"},
 				func(g latchkey.Group) []string {
 					return []string{g.Name, g.Description, strconv.Itoa(g.Members), string(g.ID)}
 				})
 		},
 	}
+	v.add(cmd)
+	return cmd
 }
 
 func (a *app) groupShow() *cobra.Command {

@@ -137,19 +137,22 @@ connections, and leaves quarantine.`,
 }
 
 func (a *app) machineList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the machines", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, env, err := a.within(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Machines(cmd.Context(), env), []string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "ID"},
+			return cli.PrintList(&a.Console, c.Machines(cmd.Context(), env, v.options()...), []string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "ID"},
 				func(m latchkey.Machine) []string {
 					return []string{m.Name, string(m.Status), cli.Yes(m.SharedUID), strconv.Itoa(m.Running), strconv.Itoa(m.Queued), cli.WhenPtr(m.LastSeenAt), string(m.ID)}
 				})
 		},
 	}
+	v.add(cmd, latchkey.NameOrders...)
+	return cmd
 }
 
 func (a *app) machineShow() *cobra.Command {

@@ -151,19 +151,22 @@ do nothing before it has a role in an environment or in a vault.`,
 }
 
 func (a *app) servicePrincipalList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the service principals", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.ServicePrincipals(cmd.Context()), []string{"NAME", "CLIENT ID", "CREDENTIALS", "NEXT EXPIRES", "DISABLED", "ID"},
+			return cli.PrintList(&a.Console, c.ServicePrincipals(cmd.Context(), v.options()...), []string{"NAME", "CLIENT ID", "CREDENTIALS", "NEXT EXPIRES", "DISABLED", "ID"},
 				func(p latchkey.ServicePrincipal) []string {
 					return []string{p.DisplayName, p.ClientID, fmt.Sprint(len(p.Credentials)), cli.WhenPtr(nextEnd(p)), cli.Yes(p.Disabled), string(p.ID)}
 				})
 		},
 	}
+	v.add(cmd)
+	return cmd
 }
 
 // nextEnd returns when the first credential of a service principal expires.

@@ -77,19 +77,22 @@ sign in by API tokens only.`,
 }
 
 func (a *app) userList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the accounts", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Users(cmd.Context()), []string{"LOGIN", "NAME", "TENANT ADMIN", "DISABLED", "ID"},
+			return cli.PrintList(&a.Console, c.Users(cmd.Context(), v.options()...), []string{"LOGIN", "NAME", "TENANT ADMIN", "DISABLED", "ID"},
 				func(u latchkey.User) []string {
 					return []string{u.Login, u.DisplayName, cli.Yes(u.TenantAdmin), cli.Yes(u.Disabled), string(u.ID)}
 				})
 		},
 	}
+	v.add(cmd)
+	return cmd
 }
 
 func (a *app) userShow() *cobra.Command {

@@ -260,6 +260,7 @@ func waitForCheck(ctx context.Context, c *client.Client, env string, v latchkey.
 
 func (a *app) variableList() *cobra.Command {
 	var kind string
+	var v listFlags
 	cmd := &cobra.Command{
 		Use: "list", Short: "list the variables", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -267,7 +268,7 @@ func (a *app) variableList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Variables(cmd.Context(), env, latchkey.VariableType(kind)), []string{"NAME", "DISPLAY NAME", "TYPE", "VALUE", "CHECK"},
+			return cli.PrintList(&a.Console, c.Variables(cmd.Context(), env, latchkey.VariableType(kind), v.options()...), []string{"NAME", "DISPLAY NAME", "TYPE", "VALUE", "CHECK"},
 				func(v latchkey.Variable) []string {
 					value, _ := v.Effective()
 					return []string{v.Name, v.DisplayName, string(v.Type), shortID(value), checkText(v.Check)}
@@ -275,6 +276,7 @@ func (a *app) variableList() *cobra.Command {
 		},
 	}
 	cli.EnumFlag(cmd, &kind, "type", "", "only those of this type", variableTypes()...)
+	v.add(cmd, latchkey.SortOrders...)
 	return cmd
 }
 

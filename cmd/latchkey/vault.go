@@ -76,17 +76,20 @@ func (a *app) vaultCreate() *cobra.Command {
 }
 
 func (a *app) vaultList() *cobra.Command {
-	return &cobra.Command{
+	var v listFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "list the embedded vaults that you may see", Args: cli.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Vaults(cmd.Context()), []string{"NAME", "ADDRESS", "ARM ID"},
+			return cli.PrintList(&a.Console, c.Vaults(cmd.Context(), v.options()...), []string{"NAME", "ADDRESS", "ARM ID"},
 				func(v latchkey.EmbeddedVault) []string { return []string{v.Name, v.URL, v.ARMID} })
 		},
 	}
+	v.add(cmd)
+	return cmd
 }
 
 func (a *app) vaultShow() *cobra.Command {

@@ -102,10 +102,10 @@ func (g *generator) insert(b *testing.B, count int, statement string) {
 // one for all user names, and an owner's grant.
 func (g *generator) credentials(b *testing.B, env latchkey.EnvironmentID, owner latchkey.PrincipalID, username latchkey.VariableID, n int) {
 	b.Helper()
-	g.insert(b, n, fmt.Sprintf(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, description, type, created_by, created_at, updated_at)
-		SELECT ID(var), '%[1]s', 'new_P' || n, 'new_p' || n, 'Password ' || n, KEY('Password ' || n), '', 'secret', '%[2]s', 1, 1 FROM numbers`, env, owner))
-	g.insert(b, n, fmt.Sprintf(`INSERT INTO credentials (id, environment_id, name, sort_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
-		SELECT ID(cred), '%[1]s', 'Credential ' || n, KEY('Credential ' || n), '', 'azure-key-vault', '["connection"]', 'username-password', 'session', FALSE, '[]', '%[2]s', 1, 1 FROM numbers`, env, owner))
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, search_key, description, type, created_by, created_at, updated_at)
+		SELECT ID(var), '%[1]s', 'new_P' || n, 'new_p' || n, 'Password ' || n, KEY('Password ' || n), lower('Password ' || n), '', 'secret', '%[2]s', 1, 1 FROM numbers`, env, owner))
+	g.insert(b, n, fmt.Sprintf(`INSERT INTO credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
+		SELECT ID(cred), '%[1]s', 'Credential ' || n, KEY('Credential ' || n), lower('Credential ' || n), '', 'azure-key-vault', '["connection"]', 'username-password', 'session', FALSE, '[]', '%[2]s', 1, 1 FROM numbers`, env, owner))
 	g.insert(b, n, fmt.Sprintf(`INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'username', '%s' FROM numbers`, username))
 	g.insert(b, n, `INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'password', ID(var) FROM numbers`)
 	g.grants(b, env, owner, "owner", n, 1, 0)
@@ -149,16 +149,16 @@ const (
 func (g *generator) runs(b *testing.B, env latchkey.EnvironmentID, owner latchkey.PrincipalID, n int) {
 	b.Helper()
 	machines, flows := n/perMachine, n/perFlow
-	g.insert(b, machines, `INSERT INTO principals (id, kind, name, sort_key, created_at, updated_at) SELECT ID(mach), 'machine', 'Machine ' || n, KEY('Machine ' || n), 1, 1 FROM numbers`)
-	g.insert(b, machines, fmt.Sprintf(`INSERT INTO machines (id, environment_id, name, sort_key, sign_key, seal_key, os, agent_version, shared_uid, policy, enrolled_by, created_at, updated_at)
-		SELECT ID(mach), '%s', 'Machine ' || n, KEY('Machine ' || n), BYTES('Machine ' || n), BYTES('Machine ' || n), 'linux', '', FALSE,
+	g.insert(b, machines, `INSERT INTO principals (id, kind, name, sort_key, search_key, created_at, updated_at) SELECT ID(mach), 'machine', 'Machine ' || n, KEY('Machine ' || n), lower('Machine ' || n), 1, 1 FROM numbers`)
+	g.insert(b, machines, fmt.Sprintf(`INSERT INTO machines (id, environment_id, name, sort_key, search_key, sign_key, seal_key, os, agent_version, shared_uid, policy, enrolled_by, created_at, updated_at)
+		SELECT ID(mach), '%s', 'Machine ' || n, KEY('Machine ' || n), lower('Machine ' || n), BYTES('Machine ' || n), BYTES('Machine ' || n), 'linux', '', FALSE,
 		'{"commands":[],"drivers":["none"],"handovers":[]}', '%s', 1, 1 FROM numbers`, env, owner))
-	g.insert(b, flows, fmt.Sprintf(`INSERT INTO flows (id, environment_id, name, sort_key, description, revision, created_by, created_at, updated_at)
-		SELECT ID(flow), '%s', 'Flow ' || n, KEY('Flow ' || n), '', 1, '%s', 1, 1 FROM numbers`, env, owner))
+	g.insert(b, flows, fmt.Sprintf(`INSERT INTO flows (id, environment_id, name, sort_key, search_key, description, revision, created_by, created_at, updated_at)
+		SELECT ID(flow), '%s', 'Flow ' || n, KEY('Flow ' || n), lower('Flow ' || n), '', 1, '%s', 1, 1 FROM numbers`, env, owner))
 	g.insert(b, flows, fmt.Sprintf(`INSERT INTO flow_revisions (flow_id, revision, command, timeout_ms, handover, credentials, created_by, created_at)
 		SELECT ID(flow), 1, '["/usr/bin/env"]', 60000, 'none', '[]', '%s', 1 FROM numbers`, owner))
-	g.insert(b, flows, fmt.Sprintf(`INSERT INTO connections (id, environment_id, name, sort_key, target_kind, target_id, driver, credential_id, owner_id, created_by, created_at, updated_at)
-		SELECT ID(conn), '%[1]s', 'Connection ' || n, KEY('Connection ' || n), 'machine', ID(mach, n %% %[3]d), 'none', ID(cred), '%[2]s', '%[2]s', 1, 1 FROM numbers`, env, owner, machines))
+	g.insert(b, flows, fmt.Sprintf(`INSERT INTO connections (id, environment_id, name, sort_key, search_key, target_kind, target_id, driver, credential_id, owner_id, created_by, created_at, updated_at)
+		SELECT ID(conn), '%[1]s', 'Connection ' || n, KEY('Connection ' || n), lower('Connection ' || n), 'machine', ID(mach, n %% %[3]d), 'none', ID(cred), '%[2]s', '%[2]s', 1, 1 FROM numbers`, env, owner, machines))
 	g.insert(b, n, fmt.Sprintf(`INSERT INTO runs (id, environment_id, kind, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, state, queued_at, finished_at)
 		SELECT ID(run), '%[1]s', 'flow', ID(flow, n %% %[4]d), 1, ID(conn, n %% %[4]d), ID(mach, n %% %[3]d), '%[2]s', '%[2]s', '{}',
 		CASE WHEN n < 20 THEN 'timed-out' ELSE 'succeeded' END, n, n FROM numbers`, env, owner, machines, flows))

@@ -42,7 +42,10 @@ func (b *Broker) Connection(ctx context.Context, who latchkey.Caller, env string
 }
 
 // Connections lists the connections that the caller may see.
-func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Connection], error) {
+func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Connection], err error) {
+	if err := page.Validate(latchkey.SortOrders...); err != nil {
+		return p, err
+	}
 	return list(ctx, b, who, env, latchkey.ActConnectionRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Connection], error) {
 		return o.Connections(id, visible, page)
 	})

@@ -49,7 +49,10 @@ func (b *Broker) Credential(ctx context.Context, who latchkey.Caller, env string
 }
 
 // Credentials lists the credentials that the caller may see.
-func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
+func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Credential], err error) {
+	if err := page.Validate(latchkey.SortOrders...); err != nil {
+		return p, err
+	}
 	return list(ctx, b, who, env, latchkey.ActCredentialRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Credential], error) {
 		p, err := o.Credentials(id, visible, page)
 		if err != nil {

@@ -24,6 +24,9 @@ func (b *Broker) Environment(ctx context.Context, who latchkey.Caller, ref strin
 
 // Environments lists the environments that the caller may see.
 func (b *Broker) Environments(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.Environment], err error) {
+	if err := page.Validate(); err != nil {
+		return p, err
+	}
 	err = b.view(ctx, who, func(o *op) error {
 		access, err := o.Access(who.ID, "", "")
 		if err != nil {

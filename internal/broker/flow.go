@@ -52,7 +52,10 @@ func (b *Broker) FlowRevision(ctx context.Context, who latchkey.Caller, env stri
 }
 
 // Flows lists the flows that the caller may see, in their newest revisions.
-func (b *Broker) Flows(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Flow], error) {
+func (b *Broker) Flows(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Flow], err error) {
+	if err := page.Validate(latchkey.SortOrders...); err != nil {
+		return p, err
+	}
 	return list(ctx, b, who, env, latchkey.ActFlowRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Flow], error) {
 		return o.Flows(id, visible, page)
 	})

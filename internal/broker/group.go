@@ -50,6 +50,9 @@ func (b *Broker) Group(ctx context.Context, who latchkey.Caller, ref string) (g 
 
 // Groups lists the groups that the caller may see.
 func (b *Broker) Groups(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.Group], err error) {
+	if err := page.Validate(); err != nil {
+		return p, err
+	}
 	err = b.view(ctx, who, func(o *op) error {
 		access, err := o.Access(who.ID, "", "")
 		if err != nil {

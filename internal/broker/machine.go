@@ -53,7 +53,10 @@ func (b *Broker) Machine(ctx context.Context, who latchkey.Caller, env string, i
 }
 
 // Machines lists the machines that the caller may see.
-func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Machine], error) {
+func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Machine], err error) {
+	if err := page.Validate(latchkey.NameOrders...); err != nil {
+		return p, err
+	}
 	return list(ctx, b, who, env, latchkey.ActMachineRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Machine], error) {
 		p, err := o.Machines(id, visible, page)
 		if err != nil {

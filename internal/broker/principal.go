@@ -59,6 +59,9 @@ func (b *Broker) User(ctx context.Context, who latchkey.Caller, ref string) (u l
 
 // Users lists the users that the caller may see, by display name.
 func (b *Broker) Users(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.User], err error) {
+	if err := page.Validate(); err != nil {
+		return p, err
+	}
 	err = b.view(ctx, who, func(o *op) error {
 		access, err := o.Access(who.ID, "", "")
 		if err != nil {

@@ -68,6 +68,9 @@ func (b *Broker) ServicePrincipal(ctx context.Context, who latchkey.Caller, ref 
 // ServicePrincipals lists the service principals that the caller may see, by
 // display name. The service's own is none of them.
 func (b *Broker) ServicePrincipals(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.ServicePrincipal], err error) {
+	if err := page.Validate(); err != nil {
+		return p, err
+	}
 	err = b.view(ctx, who, func(o *op) error {
 		access, err := o.Access(who.ID, "", "")
 		if err != nil {

@@ -71,7 +71,10 @@ func (b *Broker) Variable(ctx context.Context, who latchkey.Caller, env, ref str
 type VariableFilter = db.VariableFilter
 
 // Variables lists the variables that the caller may see.
-func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string, f VariableFilter, page latchkey.PageOptions) (latchkey.Page[latchkey.Variable], error) {
+func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string, f VariableFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.Variable], err error) {
+	if err := page.Validate(latchkey.SortOrders...); err != nil {
+		return p, err
+	}
 	return list(ctx, b, who, env, latchkey.ActVariableRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Variable], error) {
 		p, err := o.Variables(id, visible, f, page)
 		if err != nil {

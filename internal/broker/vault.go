@@ -47,6 +47,9 @@ func (b *Broker) Vault(ctx context.Context, who latchkey.Caller, name string) (v
 
 // Vaults lists the embedded vaults that the caller may see.
 func (b *Broker) Vaults(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.EmbeddedVault], err error) {
+	if err := page.Validate(); err != nil {
+		return p, err
+	}
 	err = b.view(ctx, who, func(o *op) error {
 		access, err := o.Access(who.ID, "", "")
 		if err != nil {

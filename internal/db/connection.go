@@ -1,6 +1,10 @@
 package db
 
-import "latchkey.dev/latchkey"
+import (
+	"time"
+
+	"latchkey.dev/latchkey"
+)
 
 const connectionCols = `c.id, c.name, c.target_id, c.driver, c.ssh_server, c.credential_id, c.owner_id, c.created_at, c.updated_at, COALESCE(s.refusals, 0)`
 
@@ -16,11 +20,12 @@ func (tx *Tx) Connection(env latchkey.EnvironmentID, id latchkey.ConnectionID) (
 	return one(tx, scanConnection, `SELECT `+connectionCols+` FROM connections c`+connectionJoin+` WHERE c.environment_id = $1 AND c.id = $2 AND c.deleted_at IS NULL`, env, id)
 }
 
-// Connections lists an environment's connections in the order of their names.
+// Connections lists an environment's connections.
 func (tx *Tx) Connections(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Connection], error) {
 	l := listing[latchkey.Connection]{
 		kind: latchkey.KindConnection, cols: connectionCols, table: "connections c", alias: "c", joins: connectionJoin, scan: scanConnection,
-		name: func(c *latchkey.Connection) (string, string) { return c.Name, string(c.ID) },
+		name:     func(c *latchkey.Connection) (string, string) { return c.Name, string(c.ID) },
+		modified: func(c *latchkey.Connection) time.Time { return c.UpdatedAt },
 	}
 	return l.page(tx, env, visible, o, nil)
 }
@@ -28,16 +33,16 @@ func (tx *Tx) Connections(env latchkey.EnvironmentID, visible Visible, o latchke
 // CreateConnection stores a new connection. It returns ErrExists when its
 // creator has one with the same name.
 func (tx *Tx) CreateConnection(env latchkey.EnvironmentID, c latchkey.Connection) error {
-	_, err := tx.exec(`INSERT INTO connections (id, environment_id, name, sort_key, target_kind, target_id, driver, ssh_server, credential_id, owner_id, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, 'machine', $5, $6, $7, $8, $9, $9, $10, $10)`,
-		c.ID, env, c.Name, latchkey.SortKey(c.Name), c.Target.Machine, c.Driver, c.SSHServer, c.Credential, c.Owner, ms(tx.Now))
+	_, err := tx.exec(`INSERT INTO connections (id, environment_id, name, sort_key, search_key, target_kind, target_id, driver, ssh_server, credential_id, owner_id, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, 'machine', $6, $7, $8, $9, $10, $10, $11, $11)`,
+		c.ID, env, c.Name, latchkey.SortKey(c.Name), latchkey.SearchKey(c.Name), c.Target.Machine, c.Driver, c.SSHServer, c.Credential, c.Owner, ms(tx.Now))
 	return err
 }
 
 // RenameConnection stores a connection's name. It returns ErrExists when its
 // creator has another one with the same name.
 func (tx *Tx) RenameConnection(c latchkey.Connection) error {
-	if err := tx.execOne(`UPDATE connections SET name = $2, sort_key = $3, updated_at = $4 WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), ms(tx.Now)); err != nil {
+	if err := tx.execOne(`UPDATE connections SET name = $2, sort_key = $3, updated_at = $4, search_key = $5 WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), ms(tx.Now), latchkey.SearchKey(c.Name)); err != nil {
 		return err
 	}
 	return tx.sortGrants(string(c.ID), c.Name)

@@ -1,6 +1,10 @@
 package db
 
-import "latchkey.dev/latchkey"
+import (
+	"time"
+
+	"latchkey.dev/latchkey"
+)
 
 const credentialCols = `c.id, c.name, c.description, c.store, c.usages, c.authentication, c.exposure, c.allow_shared_uid, c.machines,
 	c.created_by, c.created_at, c.updated_at`
@@ -56,11 +60,12 @@ func (tx *Tx) SlotVariable(id latchkey.CredentialID, slot latchkey.Slot) (v latc
 	return r.v, r.deleted, err
 }
 
-// Credentials lists an environment's credentials in the order of their names.
+// Credentials lists an environment's credentials.
 func (tx *Tx) Credentials(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
 	l := listing[latchkey.Credential]{
 		kind: latchkey.KindCredential, cols: credentialCols, table: "credentials c", alias: "c", scan: scanCredential,
-		name: func(c *latchkey.Credential) (string, string) { return c.Name, string(c.ID) },
+		name:     func(c *latchkey.Credential) (string, string) { return c.Name, string(c.ID) },
+		modified: func(c *latchkey.Credential) time.Time { return c.UpdatedAt },
 	}
 	p, err := l.page(tx, env, visible, o, nil)
 	if err != nil {
@@ -84,10 +89,10 @@ func (tx *Tx) CreateCredential(env latchkey.EnvironmentID, c latchkey.Credential
 	if err != nil {
 		return err
 	}
-	if _, err := tx.exec(`INSERT INTO credentials (id, environment_id, name, sort_key, description, store, usages, authentication, exposure,
+	if _, err := tx.exec(`INSERT INTO credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure,
 		allow_shared_uid, machines, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)`,
-		c.ID, env, c.Name, latchkey.SortKey(c.Name), c.Description, c.Store, usages, c.Authentication, c.Exposure,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)`,
+		c.ID, env, c.Name, latchkey.SortKey(c.Name), latchkey.SearchKey(c.Name, c.Description), c.Description, c.Store, usages, c.Authentication, c.Exposure,
 		c.AllowSharedUID, machines, c.CreatedBy, ms(tx.Now)); err != nil {
 		return err
 	}
@@ -106,8 +111,8 @@ func (tx *Tx) UpdateCredential(c latchkey.Credential) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8
-		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now)); err != nil {
+	if err := tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8, search_key = $9
+		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now), latchkey.SearchKey(c.Name, c.Description)); err != nil {
 		return err
 	}
 	if err := tx.sortGrants(string(c.ID), c.Name); err != nil {

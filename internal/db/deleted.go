@@ -71,13 +71,28 @@ func (tx *Tx) DeletedOne(env latchkey.EnvironmentID, id string) (latchkey.Delete
 	return d.Deleted, err
 }
 
+// searched are the columns that a search looks at, besides the unique name of a
+// variable.
+var searched = map[latchkey.Kind]string{
+	latchkey.KindVariable:   `display_name, description`,
+	latchkey.KindCredential: `name, description`,
+	latchkey.KindMachine:    `name, description`,
+	latchkey.KindConnection: `name, ''`,
+	latchkey.KindFlow:       `name, description`,
+}
+
 // RestoreDeleted takes the deletion of a component back, under a name: of a variable
 // its unique name. It returns ErrExists when that is taken meanwhile.
 func (tx *Tx) RestoreDeleted(kind latchkey.Kind, id, name string) error {
-	sets := `name = $2, sort_key = $3`
-	args := []any{id, name, latchkey.SortKey(name)}
+	texts, err := one(tx, func(s scanner) (t [2]string, err error) { return t, s.Scan(&t[0], &t[1]) },
+		`SELECT `+searched[kind]+` FROM `+tables[kind]+` WHERE id = $1`, id)
+	if err != nil {
+		return err
+	}
+	sets := `name = $2, search_key = $3, sort_key = $4`
+	args := []any{id, name, latchkey.SearchKey(name, texts[1]), latchkey.SortKey(name)}
 	if kind == latchkey.KindVariable { // which is ordered by its display name
-		sets, args = `name = $2, name_key = $3`, []any{id, name, strings.ToLower(name)}
+		sets, args = `name = $2, search_key = $3, name_key = $4`, []any{id, name, latchkey.SearchKey(texts[0], name, texts[1]), strings.ToLower(name)}
 	}
 	if err := tx.execOne(`UPDATE `+tables[kind]+` SET deleted_at = NULL, deleted_by = '', `+sets+` WHERE id = $1 AND deleted_at IS NOT NULL AND purged_at IS NULL`, args...); err != nil {
 		return err
@@ -113,11 +128,11 @@ func (tx *Tx) DueDeleted(limit int) (due []DeletedRow, err error) {
 // purged are the columns that are emptied when a component is purged. Its row stays:
 // the history of runs names it.
 var purged = map[latchkey.Kind]string{
-	latchkey.KindVariable:   `, description = '', default_value = NULL, current_value = NULL`,
-	latchkey.KindCredential: `, description = ''`,
-	latchkey.KindMachine:    `, description = ''`,
-	latchkey.KindConnection: ``,
-	latchkey.KindFlow:       `, description = ''`,
+	latchkey.KindVariable:   `, search_key = '', description = '', default_value = NULL, current_value = NULL`,
+	latchkey.KindCredential: `, search_key = '', description = ''`,
+	latchkey.KindMachine:    `, search_key = '', description = ''`,
+	latchkey.KindConnection: `, search_key = ''`,
+	latchkey.KindFlow:       `, search_key = '', description = ''`,
 }
 
 // PurgeDeleted removes a deleted component for good, with its shares. What the

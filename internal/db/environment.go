@@ -26,6 +26,7 @@ func (tx *Tx) Environments(who latchkey.PrincipalID, everything bool, o latchkey
 	w := where{args: []any{who}}
 	w.add("e.deleted_at IS NULL")
 	w.add("(? OR EXISTS (SELECT 1 FROM environment_members m JOIN mine ON m.principal_id = mine.id WHERE m.environment_id = e.id))", everything)
+	w.contains("e.search_key", o.Search)
 	w.after(o, "e.name", "e.id")
 	w.args = append(w.args, o.Size()+1)
 	items, err := all(tx, scanEnvironment, mine+`SELECT `+environmentCols+` FROM environments e`+w.String()+
@@ -40,9 +41,9 @@ func (tx *Tx) CreateEnvironment(e latchkey.Environment, by latchkey.PrincipalID)
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO environments (id, name, display_name, prefix, vaults, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)`,
-		e.ID, e.Name, e.DisplayName, e.Prefix, vaults, by, ms(tx.Now))
+	_, err = tx.exec(`INSERT INTO environments (id, name, display_name, search_key, prefix, vaults, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)`,
+		e.ID, e.Name, e.DisplayName, latchkey.SearchKey(e.Name, e.DisplayName), e.Prefix, vaults, by, ms(tx.Now))
 	return err
 }
 
@@ -52,8 +53,8 @@ func (tx *Tx) UpdateEnvironment(e latchkey.Environment) error {
 	if err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE environments SET display_name = $2, vaults = $3, remove_variable_grants = $4, updated_at = $5, authz_epoch = authz_epoch + 1 WHERE id = $1`,
-		e.ID, e.DisplayName, vaults, e.RemoveVariableGrants, ms(tx.Now))
+	return tx.execOne(`UPDATE environments SET display_name = $2, vaults = $3, remove_variable_grants = $4, updated_at = $5, search_key = $6, authz_epoch = authz_epoch + 1 WHERE id = $1`,
+		e.ID, e.DisplayName, vaults, e.RemoveVariableGrants, ms(tx.Now), latchkey.SearchKey(e.Name, e.DisplayName))
 }
 
 // DeleteEnvironment marks an environment as deleted.

@@ -30,11 +30,12 @@ func (tx *Tx) FlowRevision(env latchkey.EnvironmentID, id latchkey.FlowID, revis
 		WHERE f.environment_id = $1 AND f.id = $2 AND r.revision = $3`, env, id, revision)
 }
 
-// Flows lists an environment's flows in the order of their names.
+// Flows lists an environment's flows.
 func (tx *Tx) Flows(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Flow], error) {
 	l := listing[latchkey.Flow]{
 		kind: latchkey.KindFlow, cols: flowCols, table: "flows f", alias: "f", joins: ` JOIN flow_revisions r ON r.flow_id = f.id AND r.revision = f.revision`,
 		scan: scanFlow, name: func(f *latchkey.Flow) (string, string) { return f.Name, string(f.ID) },
+		modified: func(f *latchkey.Flow) time.Time { return f.UpdatedAt },
 	}
 	return l.page(tx, env, visible, o, nil)
 }
@@ -42,9 +43,9 @@ func (tx *Tx) Flows(env latchkey.EnvironmentID, visible Visible, o latchkey.Page
 // CreateFlow stores a new flow with its first revision. It returns ErrExists
 // when its creator has one with the same name.
 func (tx *Tx) CreateFlow(env latchkey.EnvironmentID, f latchkey.Flow) error {
-	if _, err := tx.exec(`INSERT INTO flows (id, environment_id, name, sort_key, description, revision, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)`,
-		f.ID, env, f.Name, latchkey.SortKey(f.Name), f.Description, f.Revision, f.CreatedBy, ms(tx.Now)); err != nil {
+	if _, err := tx.exec(`INSERT INTO flows (id, environment_id, name, sort_key, search_key, description, revision, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)`,
+		f.ID, env, f.Name, latchkey.SortKey(f.Name), latchkey.SearchKey(f.Name, f.Description), f.Description, f.Revision, f.CreatedBy, ms(tx.Now)); err != nil {
 		return err
 	}
 	return tx.createRevision(f, f.CreatedBy)
@@ -52,8 +53,8 @@ func (tx *Tx) CreateFlow(env latchkey.EnvironmentID, f latchkey.Flow) error {
 
 // ReviseFlow stores a flow's name, description and next revision.
 func (tx *Tx) ReviseFlow(f latchkey.Flow, by latchkey.PrincipalID) error {
-	if err := tx.execOne(`UPDATE flows SET name = $2, sort_key = $3, description = $4, revision = $5, updated_at = $6 WHERE id = $1`,
-		f.ID, f.Name, latchkey.SortKey(f.Name), f.Description, f.Revision, ms(tx.Now)); err != nil {
+	if err := tx.execOne(`UPDATE flows SET name = $2, sort_key = $3, description = $4, revision = $5, updated_at = $6, search_key = $7 WHERE id = $1`,
+		f.ID, f.Name, latchkey.SortKey(f.Name), f.Description, f.Revision, ms(tx.Now), latchkey.SearchKey(f.Name, f.Description)); err != nil {
 		return err
 	}
 	if err := tx.sortGrants(string(f.ID), f.Name); err != nil {

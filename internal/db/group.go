@@ -30,6 +30,7 @@ func (tx *Tx) Groups(only latchkey.PrincipalID, o latchkey.PageOptions) (latchke
 	if only != "" {
 		w.add("p.id IN (SELECT id FROM mine)")
 	}
+	w.contains("p.search_key", o.Search)
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
 	items, err := all(tx, scanGroup, mine+`SELECT `+groupCols+groupFrom+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
@@ -38,8 +39,8 @@ func (tx *Tx) Groups(only latchkey.PrincipalID, o latchkey.PageOptions) (latchke
 
 // CreateGroup stores a new group. It returns ErrExists when the name is taken.
 func (tx *Tx) CreateGroup(g latchkey.Group) error {
-	if _, err := tx.exec(`INSERT INTO principals (id, kind, name, sort_key, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)`,
-		g.ID, latchkey.PrincipalGroup, g.Name, latchkey.SortKey(g.Name), ms(tx.Now)); err != nil {
+	if _, err := tx.exec(`INSERT INTO principals (id, kind, name, sort_key, search_key, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6)`,
+		g.ID, latchkey.PrincipalGroup, g.Name, latchkey.SortKey(g.Name), latchkey.SearchKey(g.Name, g.Description), ms(tx.Now)); err != nil {
 		return err
 	}
 	_, err := tx.exec(`INSERT INTO principal_groups (id, description) VALUES ($1, $2)`, g.ID, g.Description)
@@ -49,7 +50,8 @@ func (tx *Tx) CreateGroup(g latchkey.Group) error {
 // UpdateGroup stores a group's name and description. It returns ErrExists when the
 // name is taken.
 func (tx *Tx) UpdateGroup(g latchkey.Group) error {
-	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, updated_at = $4 WHERE id = $1`, g.ID, g.Name, latchkey.SortKey(g.Name), ms(tx.Now)); err != nil {
+	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, updated_at = $4, search_key = $5 WHERE id = $1`,
+		g.ID, g.Name, latchkey.SortKey(g.Name), ms(tx.Now), latchkey.SearchKey(g.Name, g.Description)); err != nil {
 		return err
 	}
 	return tx.execOne(`UPDATE principal_groups SET description = $2 WHERE id = $1`, g.ID, g.Description)

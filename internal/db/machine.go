@@ -77,8 +77,7 @@ func (tx *Tx) Machine(id latchkey.MachineID) (Machine, error) {
 	return one(tx, tx.scanMachine, `SELECT `+machineCols+` FROM machines m WHERE m.id = $1 AND m.deleted_at IS NULL`, id)
 }
 
-// Machines lists an environment's machines in the order of their names, without
-// their load.
+// Machines lists an environment's machines, without their load.
 func (tx *Tx) Machines(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Machine], error) {
 	l := listing[latchkey.Machine]{
 		kind: latchkey.KindMachine, cols: machineCols, table: "machines m", alias: "m",
@@ -101,9 +100,9 @@ func (tx *Tx) CreateMachine(m Machine) error {
 	if err := tx.EnsurePrincipal(latchkey.PrincipalID(m.ID), latchkey.PrincipalMachine, m.Name); err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO machines (id, environment_id, name, sort_key, sign_key, seal_key, os, agent_version, shared_uid, policy, enrolled_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)`,
-		m.ID, m.Environment, m.Name, latchkey.SortKey(m.Name), m.SignKey, m.SealKey, m.OS, m.AgentVersion, m.SharedUID, policy, m.EnrolledBy, ms(tx.Now))
+	_, err = tx.exec(`INSERT INTO machines (id, environment_id, name, sort_key, search_key, sign_key, seal_key, os, agent_version, shared_uid, policy, enrolled_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)`,
+		m.ID, m.Environment, m.Name, latchkey.SortKey(m.Name), latchkey.SearchKey(m.Name, m.Description), m.SignKey, m.SealKey, m.OS, m.AgentVersion, m.SharedUID, policy, m.EnrolledBy, ms(tx.Now))
 	return err
 }
 
@@ -131,8 +130,8 @@ func (tx *Tx) UpdateMachine(m Machine) error {
 	if m.Disabled {
 		disabled = ms(tx.Now)
 	}
-	if err := tx.execOne(`UPDATE machines SET name = $2, sort_key = $3, description = $4, disabled_at = $5, updated_at = $6 WHERE id = $1`,
-		m.ID, m.Name, latchkey.SortKey(m.Name), m.Description, disabled, ms(tx.Now)); err != nil {
+	if err := tx.execOne(`UPDATE machines SET name = $2, sort_key = $3, description = $4, disabled_at = $5, updated_at = $6, search_key = $7 WHERE id = $1`,
+		m.ID, m.Name, latchkey.SortKey(m.Name), m.Description, disabled, ms(tx.Now), latchkey.SearchKey(m.Name, m.Description)); err != nil {
 		return err
 	}
 	if err := tx.sortGrants(string(m.ID), m.Name); err != nil {

@@ -52,9 +52,9 @@ func (tx *Tx) KnownPrincipal(id latchkey.PrincipalID) (Principal, error) {
 
 // EnsurePrincipal stores a principal unless there is one with its id.
 func (tx *Tx) EnsurePrincipal(id latchkey.PrincipalID, kind latchkey.PrincipalKind, name string) error {
-	_, err := tx.exec(`INSERT INTO principals (id, kind, name, sort_key, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (id) DO NOTHING`,
-		id, kind, name, latchkey.SortKey(name), ms(tx.Now))
+	_, err := tx.exec(`INSERT INTO principals (id, kind, name, sort_key, search_key, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (id) DO NOTHING`,
+		id, kind, name, latchkey.SortKey(name), latchkey.SearchKey(name), ms(tx.Now))
 	return err
 }
 
@@ -105,6 +105,7 @@ func principals[T any](tx *Tx, scan func(scanner) (T, error), cols, join string,
 	if only != "" {
 		w.add("p.id = ?", only)
 	}
+	w.contains("p.search_key", o.Search)
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
 	items, err := all(tx, scan, `SELECT `+cols+` FROM principals p JOIN `+join+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
@@ -151,9 +152,9 @@ func (tx *Tx) ExternalIdentities(id latchkey.PrincipalID) ([]latchkey.ExternalId
 // CreateUser stores a new user. With passwordHash "" no password is right. It
 // returns ErrExists when the login is taken.
 func (tx *Tx) CreateUser(u latchkey.User, passwordHash string) error {
-	if _, err := tx.exec(`INSERT INTO principals (id, kind, name, sort_key, tenant_admin, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $6)`,
-		u.ID, latchkey.PrincipalUser, u.DisplayName, latchkey.SortKey(u.DisplayName), u.TenantAdmin, ms(tx.Now)); err != nil {
+	if _, err := tx.exec(`INSERT INTO principals (id, kind, name, sort_key, search_key, tenant_admin, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)`,
+		u.ID, latchkey.PrincipalUser, u.DisplayName, latchkey.SortKey(u.DisplayName), latchkey.SearchKey(u.DisplayName, u.Login), u.TenantAdmin, ms(tx.Now)); err != nil {
 		return err
 	}
 	_, err := tx.exec(`INSERT INTO users (id, login, password_hash) VALUES ($1, $2, $3)`, u.ID, u.Login, passwordHash)
@@ -163,9 +164,9 @@ func (tx *Tx) CreateUser(u latchkey.User, passwordHash string) error {
 // UpdateUser stores a user's display name, whether it is a tenant admin, and
 // whether it is disabled.
 func (tx *Tx) UpdateUser(u latchkey.User) error {
-	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, tenant_admin = $4, updated_at = $6,
+	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, tenant_admin = $4, updated_at = $6, search_key = $7,
 		disabled_at = CASE WHEN $5 THEN COALESCE(disabled_at, $6) END WHERE id = $1`,
-		u.ID, u.DisplayName, latchkey.SortKey(u.DisplayName), u.TenantAdmin, u.Disabled, ms(tx.Now)); err != nil {
+		u.ID, u.DisplayName, latchkey.SortKey(u.DisplayName), u.TenantAdmin, u.Disabled, ms(tx.Now), latchkey.SearchKey(u.DisplayName, u.Login)); err != nil {
 		return err
 	}
 	return tx.bumpEpochs()

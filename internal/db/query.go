@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -148,6 +150,113 @@ func parseCursor(s string) (key, id string) {
 	}
 	return v[0], v[1]
 }
+
+// A sorting is the order of a list that has several.
+type sorting struct {
+	name   string // in cursors; "" is by name
+	column string // sort_key or updated_at
+	down   bool
+}
+
+// sortingOf returns the order that options ask for, which have been checked.
+func sortingOf(o latchkey.PageOptions) sorting {
+	switch o.Sort {
+	case latchkey.SortNameDown:
+		return sorting{o.Sort, "sort_key", true}
+	case latchkey.SortOldest:
+		return sorting{o.Sort, "updated_at", false}
+	case latchkey.SortNewest:
+		return sorting{o.Sort, "updated_at", true}
+	}
+	return sorting{"", "sort_key", false}
+}
+
+// by returns ORDER BY for columns of a table or an alias.
+func (s sorting) by(alias, id string) string {
+	down := ""
+	if s.down {
+		down = " DESC"
+	}
+	return " ORDER BY " + alias + "." + s.column + down + ", " + alias + "." + id + down
+}
+
+// A spot is what the items of a list are ordered by: sort or at, then id.
+type spot struct {
+	sort string
+	at   int64 // Unix milliseconds
+	id   string
+}
+
+// compare compares a and b in the order of s.
+func (s sorting) compare(a, b spot) int {
+	n := cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.sort, b.sort), cmp.Compare(a.id, b.id))
+	if s.down {
+		return -n
+	}
+	return n
+}
+
+// cursor encodes where a page ended, and its order.
+func (s sorting) cursor(p spot) string {
+	key := p.sort
+	if s.column == "updated_at" {
+		key = strconv.FormatInt(p.at, 10)
+	}
+	if s.name == "" {
+		return cursor(key, p.id)
+	}
+	b, _ := json.Marshal([3]string{key, p.id, s.name}) // strings always marshal
+	return cursorEncoding.EncodeToString(b)
+}
+
+// errOrder is the error about a cursor of a list in another order.
+func errOrder() error {
+	return latchkey.Invalid("after", "is of this list in another order; leave it out to begin anew")
+}
+
+// after restricts a list to what follows a cursor. A cursor of another order is an
+// error; one that is none is the start of the list.
+func (s sorting) after(w *where, o latchkey.PageOptions, alias, id string) error {
+	if o.After == "" {
+		return nil
+	}
+	var v []string
+	if b, err := cursorEncoding.DecodeString(o.After); err != nil || json.Unmarshal(b, &v) != nil || len(v) < 2 || len(v) > 3 || !storable(v[0], v[1]) {
+		v = []string{"", ""}
+		if s.name != "" {
+			return errOrder()
+		}
+	}
+	if order := strings.Join(v[2:], ""); order != s.name {
+		return errOrder()
+	}
+	var key any = v[0]
+	if s.column == "updated_at" {
+		at, err := strconv.ParseInt(v[0], 10, 64)
+		if err != nil {
+			return errOrder()
+		}
+		key = at
+	}
+	than := " > "
+	if s.down {
+		than = " < "
+	}
+	w.add("("+alias+"."+s.column+", "+alias+"."+id+")"+than+"(?, ?)", key, v[1])
+	return nil
+}
+
+// contains adds the condition that a column of search keys has a text in it.
+func (w *where) contains(column, text string) {
+	if text != "" {
+		// Both sides are in lower case, so that it does not matter that SQLite's LIKE
+		// ignores the case of ASCII letters and that of PostgreSQL does not.
+		w.add(column+` LIKE ? ESCAPE '\'`, "%"+likeText.Replace(latchkey.SearchKey(text))+"%")
+	}
+}
+
+// likeText escapes what means more than itself in a pattern.
+var likeText = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
 // IsCursor reports whether s is of the form in which lists say where a page ended.
 func IsCursor(s string) bool {

@@ -116,9 +116,17 @@ func (tx *Tx) CreateServicePrincipal(p latchkey.ServicePrincipal) error {
 	if err := tx.EnsurePrincipal(p.ID, latchkey.PrincipalService, p.DisplayName); err != nil {
 		return err
 	}
+	if err := tx.searchService(p); err != nil {
+		return err
+	}
 	_, err := tx.exec(`INSERT INTO service_principals (id, client_id, name_key, description) VALUES ($1, $2, $3, $4)`,
 		p.ID, p.ClientID, latchkey.SortKey(p.DisplayName), p.Description)
 	return err
+}
+
+// searchService stores what a search for a service principal looks at.
+func (tx *Tx) searchService(p latchkey.ServicePrincipal) error {
+	return tx.execOne(`UPDATE principals SET search_key = $2 WHERE id = $1`, p.ID, latchkey.SearchKey(p.DisplayName, p.ClientID, p.Description))
 }
 
 // UpdateServicePrincipal stores a service principal's display name, its
@@ -128,6 +136,9 @@ func (tx *Tx) UpdateServicePrincipal(p latchkey.ServicePrincipal) error {
 	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, updated_at = $5,
 		disabled_at = CASE WHEN $4 THEN COALESCE(disabled_at, $5) END WHERE id = $1`,
 		p.ID, p.DisplayName, latchkey.SortKey(p.DisplayName), p.Disabled, ms(tx.Now)); err != nil {
+		return err
+	}
+	if err := tx.searchService(p); err != nil {
 		return err
 	}
 	if err := tx.execOne(`UPDATE service_principals SET name_key = $2, description = $3 WHERE id = $1`,

@@ -2,6 +2,7 @@ package db
 
 import (
 	"strings"
+	"time"
 
 	"latchkey.dev/latchkey"
 )
@@ -44,12 +45,12 @@ type VariableFilter struct {
 	Type latchkey.VariableType
 }
 
-// Variables lists an environment's variables in the order of their display
-// names.
+// Variables lists an environment's variables; their name is the display name.
 func (tx *Tx) Variables(env latchkey.EnvironmentID, visible Visible, f VariableFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.Variable], error) {
 	l := listing[latchkey.Variable]{
 		kind: latchkey.KindVariable, cols: variableCols, table: "variables v", alias: "v", scan: scanVariable,
-		name: func(v *latchkey.Variable) (string, string) { return v.DisplayName, string(v.ID) },
+		name:     func(v *latchkey.Variable) (string, string) { return v.DisplayName, string(v.ID) },
+		modified: func(v *latchkey.Variable) time.Time { return v.UpdatedAt },
 	}
 	return l.page(tx, env, visible, o, func(w *where) {
 		if f.Type != "" {
@@ -58,21 +59,26 @@ func (tx *Tx) Variables(env latchkey.EnvironmentID, visible Visible, f VariableF
 	})
 }
 
+// variableSearch returns what a search for a variable looks at.
+func variableSearch(v latchkey.Variable) string {
+	return latchkey.SearchKey(v.DisplayName, v.Name, v.Description)
+}
+
 // CreateVariable stores a new variable. It returns ErrExists when the unique
 // name is taken.
 func (tx *Tx) CreateVariable(env latchkey.EnvironmentID, v latchkey.Variable) error {
-	_, err := tx.exec(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, description, type,
+	_, err := tx.exec(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, search_key, description, type,
 		default_value, current_value, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)`,
-		v.ID, env, v.Name, strings.ToLower(v.Name), v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.Type,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)`,
+		v.ID, env, v.Name, strings.ToLower(v.Name), v.DisplayName, latchkey.SortKey(v.DisplayName), variableSearch(v), v.Description, v.Type,
 		v.DefaultValue, v.Value, v.CreatedBy, ms(tx.Now))
 	return err
 }
 
 // UpdateVariable stores what may change of a variable.
 func (tx *Tx) UpdateVariable(v latchkey.Variable) error {
-	if err := tx.execOne(`UPDATE variables SET display_name = $2, sort_key = $3, description = $4, default_value = $5, current_value = $6, updated_at = $7
-		WHERE id = $1`, v.ID, v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.DefaultValue, v.Value, ms(tx.Now)); err != nil {
+	if err := tx.execOne(`UPDATE variables SET display_name = $2, sort_key = $3, description = $4, default_value = $5, current_value = $6, updated_at = $7, search_key = $8
+		WHERE id = $1`, v.ID, v.DisplayName, latchkey.SortKey(v.DisplayName), v.Description, v.DefaultValue, v.Value, ms(tx.Now), variableSearch(v)); err != nil {
 		return err
 	}
 	if err := tx.sortGrants(string(v.ID), v.DisplayName); err != nil {

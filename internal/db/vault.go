@@ -33,6 +33,7 @@ func (tx *Tx) Vaults(who latchkey.PrincipalID, everything bool, o latchkey.PageO
 	w := where{args: []any{who}}
 	w.add("v.deleted_at IS NULL")
 	w.add("(? OR EXISTS (SELECT 1 FROM vault_role_assignments a JOIN mine ON a.principal_id = mine.id WHERE a.vault_id = v.id))", everything)
+	w.contains("v.name_key", o.Search)
 	w.after(o, "v.name_key", "v.id")
 	w.args = append(w.args, o.Size()+1)
 	items, err := all(tx, scanVault, mine+`SELECT `+vaultCols+` FROM vaults v`+w.String()+` ORDER BY v.name_key, v.id LIMIT `+w.last(), w.args...)

@@ -24,7 +24,7 @@ type connectionUpdateIn struct {
 	Body latchkey.ConnectionUpdate
 }
 
-func (s *server) connections(ctx context.Context, who latchkey.Caller, in *listInEnv) (*listOf[latchkey.Connection], error) {
+func (s *server) connections(ctx context.Context, who latchkey.Caller, in *searchInEnv) (*listOf[latchkey.Connection], error) {
 	return list(s.b.Connections(ctx, who, in.Env, in.options()))
 }
 

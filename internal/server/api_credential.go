@@ -24,7 +24,7 @@ type credentialUpdateIn struct {
 	Body latchkey.CredentialUpdate
 }
 
-func (s *server) credentials(ctx context.Context, who latchkey.Caller, in *listInEnv) (*listOf[latchkey.Credential], error) {
+func (s *server) credentials(ctx context.Context, who latchkey.Caller, in *searchInEnv) (*listOf[latchkey.Credential], error) {
 	return list(s.b.Credentials(ctx, who, in.Env, in.options()))
 }
 

@@ -8,7 +8,7 @@ import (
 
 type listIn struct{ Paging }
 
-func (s *server) environments(ctx context.Context, who latchkey.Caller, in *listIn) (*listOf[latchkey.Environment], error) {
+func (s *server) environments(ctx context.Context, who latchkey.Caller, in *searchIn) (*listOf[latchkey.Environment], error) {
 	return list(s.b.Environments(ctx, who, in.options()))
 }
 

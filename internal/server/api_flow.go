@@ -24,7 +24,7 @@ type flowReviseIn struct {
 	Body latchkey.FlowCreate
 }
 
-func (s *server) flows(ctx context.Context, who latchkey.Caller, in *listInEnv) (*listOf[latchkey.Flow], error) {
+func (s *server) flows(ctx context.Context, who latchkey.Caller, in *searchInEnv) (*listOf[latchkey.Flow], error) {
 	return list(s.b.Flows(ctx, who, in.Env, in.options()))
 }
 

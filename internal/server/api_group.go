@@ -36,7 +36,7 @@ type directoryIn struct {
 	Prefix string `query:"prefix" maxLength:"100" doc:"what the name or the login begins with"`
 }
 
-func (s *server) groups(ctx context.Context, who latchkey.Caller, in *listIn) (*listOf[latchkey.Group], error) {
+func (s *server) groups(ctx context.Context, who latchkey.Caller, in *searchIn) (*listOf[latchkey.Group], error) {
 	return list(s.b.Groups(ctx, who, in.options()))
 }
 

@@ -24,7 +24,7 @@ type machineUpdateIn struct {
 	Body latchkey.MachineUpdate
 }
 
-func (s *server) machines(ctx context.Context, who latchkey.Caller, in *listInEnv) (*listOf[latchkey.Machine], error) {
+func (s *server) machines(ctx context.Context, who latchkey.Caller, in *searchInEnv) (*listOf[latchkey.Machine], error) {
 	return list(s.b.Machines(ctx, who, in.Env, in.options()))
 }
 

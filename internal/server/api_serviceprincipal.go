@@ -14,7 +14,7 @@ type InServicePrincipal struct {
 
 type servicePrincipalIn struct{ InServicePrincipal }
 
-func (s *server) servicePrincipals(ctx context.Context, who latchkey.Caller, in *listIn) (*listOf[latchkey.ServicePrincipal], error) {
+func (s *server) servicePrincipals(ctx context.Context, who latchkey.Caller, in *searchIn) (*listOf[latchkey.ServicePrincipal], error) {
 	return list(s.b.ServicePrincipals(ctx, who, in.options()))
 }
 

@@ -17,7 +17,7 @@ func (s *server) me(ctx context.Context, who latchkey.Caller, _ *struct{}) (*one
 	return show(s.b.Me(ctx, who))
 }
 
-func (s *server) users(ctx context.Context, who latchkey.Caller, in *listIn) (*listOf[latchkey.User], error) {
+func (s *server) users(ctx context.Context, who latchkey.Caller, in *searchIn) (*listOf[latchkey.User], error) {
 	return list(s.b.Users(ctx, who, in.options()))
 }
 

@@ -22,7 +22,7 @@ type variableDeleteIn struct {
 
 type variablesIn struct {
 	InEnv
-	Paging
+	SortedPaging
 	Type latchkey.VariableType `query:"type" enum:"text,number,boolean,json,secret" doc:"only variables of this type"`
 }
 

@@ -14,7 +14,7 @@ type InVault struct {
 
 type vaultIn struct{ InVault }
 
-func (s *server) vaults(ctx context.Context, who latchkey.Caller, in *listIn) (*listOf[latchkey.EmbeddedVault], error) {
+func (s *server) vaults(ctx context.Context, who latchkey.Caller, in *searchIn) (*listOf[latchkey.EmbeddedVault], error) {
 	return list(s.b.Vaults(ctx, who, in.options()))
 }
 

@@ -168,6 +168,17 @@ func (p Paging) options() latchkey.PageOptions {
 	return latchkey.PageOptions{After: p.After, Limit: p.Limit}
 }
 
+// Searching is the part of a request that searches a list.
+type Searching struct {
+	Search string `query:"search" maxLength:"100" doc:"only what has this text in its name or description, in any case"`
+}
+
+// Sorting is the part of a request that chooses the order of a list. Which there are
+// is the list's, and the broker refuses others.
+type Sorting struct {
+	Sort string `query:"sort" maxLength:"20" example:"-modified" doc:"name unless given, or -name from the end; of all but machines also modified, by the last change, or -modified, the newest first. A page is followed in its own order only"`
+}
+
 // InEnv is the part of a request that names an environment.
 type InEnv struct {
 	Env string `path:"env" doc:"id or name of the environment" example:"main"`
@@ -178,6 +189,39 @@ type inEnv struct{ InEnv }
 type listInEnv struct {
 	InEnv
 	Paging
+}
+
+// SortedPaging is the part of a request that chooses a page of a list that can be
+// searched and sorted.
+type SortedPaging struct {
+	Paging
+	Searching
+	Sorting
+}
+
+func (p *SortedPaging) options() latchkey.PageOptions {
+	o := p.Paging.options()
+	o.Search, o.Sort = p.Search, p.Sort
+	return o
+}
+
+// searchIn is a request for a list that can be searched.
+type searchIn struct {
+	Paging
+	Searching
+}
+
+func (in *searchIn) options() latchkey.PageOptions {
+	o := in.Paging.options()
+	o.Search = in.Search
+	return o
+}
+
+// searchInEnv is a request for a list of an environment's things that can be searched
+// and sorted.
+type searchInEnv struct {
+	InEnv
+	SortedPaging
 }
 
 // envBody is a request about an environment's things with a body.

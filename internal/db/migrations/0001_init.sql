@@ -1,8 +1,9 @@
 -- +goose Up
 
 -- Times are Unix milliseconds. Identifiers are made in Go and sort by creation.
--- sort_key columns hold latchkey.SortKey of the name beside them. JSON is text
--- that is never queried. deleted_at marks what is deleted but recoverable.
+-- sort_key columns hold latchkey.SortKey of the name beside them, search_key columns
+-- latchkey.SearchKey of what a search looks at. JSON is text that is never queried.
+-- deleted_at marks what is deleted but recoverable.
 
 -- What the installation is: tenant id and default subscription.
 CREATE TABLE settings (
@@ -31,6 +32,7 @@ CREATE TABLE principals (
     kind         TEXT NOT NULL CHECK (kind IN ('user', 'service-principal', 'group', 'machine')),
     name         TEXT NOT NULL,
     sort_key     TEXT NOT NULL,
+    search_key   TEXT NOT NULL,
     tenant_admin BOOLEAN NOT NULL DEFAULT FALSE,
     disabled_at  BIGINT,
     created_at   BIGINT NOT NULL,
@@ -153,6 +155,7 @@ CREATE TABLE environments (
     id           TEXT PRIMARY KEY,
     name         TEXT NOT NULL,
     display_name TEXT NOT NULL,
+    search_key   TEXT NOT NULL,
     prefix       TEXT NOT NULL,
     vaults       TEXT NOT NULL,
     remove_variable_grants BOOLEAN NOT NULL DEFAULT FALSE,
@@ -215,6 +218,7 @@ CREATE TABLE variables (
     name_key       TEXT NOT NULL,
     display_name   TEXT NOT NULL,
     sort_key       TEXT NOT NULL,
+    search_key     TEXT NOT NULL,
     description    TEXT NOT NULL,
     type           TEXT NOT NULL CHECK (type IN ('text', 'number', 'boolean', 'json', 'secret')),
     default_value  TEXT,
@@ -229,6 +233,7 @@ CREATE TABLE variables (
 CREATE INDEX variables_deleted ON variables (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX variables_name ON variables (environment_id, name_key) WHERE deleted_at IS NULL;
 CREATE INDEX variables_list ON variables (environment_id, sort_key, id) WHERE deleted_at IS NULL;
+CREATE INDEX variables_modified ON variables (environment_id, updated_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX variables_type ON variables (environment_id, type, sort_key, id) WHERE deleted_at IS NULL;
 
 -- References that a secret variable has had. The one with newest is the one last
@@ -271,6 +276,7 @@ CREATE TABLE credentials (
     environment_id   TEXT NOT NULL REFERENCES environments (id),
     name             TEXT NOT NULL,
     sort_key         TEXT NOT NULL,
+    search_key       TEXT NOT NULL,
     description      TEXT NOT NULL,
     store            TEXT NOT NULL,
     usages           TEXT NOT NULL,
@@ -288,6 +294,7 @@ CREATE TABLE credentials (
 CREATE INDEX credentials_deleted ON credentials (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX credentials_name ON credentials (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
 CREATE INDEX credentials_list ON credentials (environment_id, sort_key, id) WHERE deleted_at IS NULL;
+CREATE INDEX credentials_modified ON credentials (environment_id, updated_at, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE credential_slots (
     credential_id TEXT NOT NULL REFERENCES credentials (id),
@@ -336,6 +343,7 @@ CREATE TABLE machines (
     environment_id    TEXT NOT NULL REFERENCES environments (id),
     name              TEXT NOT NULL,
     sort_key          TEXT NOT NULL,
+    search_key        TEXT NOT NULL,
     description       TEXT NOT NULL DEFAULT '',
     sign_key          BYTEA NOT NULL,
     seal_key          BYTEA NOT NULL,
@@ -394,6 +402,7 @@ CREATE TABLE connections (
     environment_id TEXT NOT NULL REFERENCES environments (id),
     name           TEXT NOT NULL,
     sort_key       TEXT NOT NULL,
+    search_key     TEXT NOT NULL,
     target_kind    TEXT NOT NULL CHECK (target_kind IN ('machine', 'group')),
     target_id      TEXT NOT NULL,
     driver         TEXT NOT NULL,
@@ -410,6 +419,7 @@ CREATE TABLE connections (
 CREATE INDEX connections_deleted ON connections (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX connections_name ON connections (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
 CREATE INDEX connections_list ON connections (environment_id, sort_key, id) WHERE deleted_at IS NULL;
+CREATE INDEX connections_modified ON connections (environment_id, updated_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX connections_credential ON connections (credential_id);
 CREATE INDEX connections_target ON connections (target_id);
 
@@ -431,6 +441,7 @@ CREATE TABLE flows (
     environment_id TEXT NOT NULL REFERENCES environments (id),
     name           TEXT NOT NULL,
     sort_key       TEXT NOT NULL,
+    search_key     TEXT NOT NULL,
     description    TEXT NOT NULL,
     revision       BIGINT NOT NULL,
     created_by     TEXT NOT NULL REFERENCES principals (id),
@@ -443,6 +454,7 @@ CREATE TABLE flows (
 CREATE INDEX flows_deleted ON flows (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX flows_name ON flows (environment_id, created_by, sort_key) WHERE deleted_at IS NULL;
 CREATE INDEX flows_list ON flows (environment_id, sort_key, id) WHERE deleted_at IS NULL;
+CREATE INDEX flows_modified ON flows (environment_id, updated_at, id) WHERE deleted_at IS NULL;
 
 -- Revisions are only ever added.
 CREATE TABLE flow_revisions (
