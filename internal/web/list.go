@@ -58,7 +58,7 @@ func (v *view) list(name string, columns []column, filters ...string) *list {
 
 // options returns what to ask the broker for.
 func (l *list) options() latchkey.PageOptions {
-	return latchkey.PageOptions{After: l.after, Limit: rowsOfPage}
+	return latchkey.PageOptions{After: l.after, Limit: rowsOfPage, Search: l.Search, Sort: l.Sort}
 }
 
 // more notes where the following rows are.
