@@ -30,7 +30,9 @@ import (
 	"latchkey.dev/internal/login"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/server"
+	"latchkey.dev/internal/site"
 	"latchkey.dev/internal/vault/azure"
+	"latchkey.dev/internal/web"
 	"latchkey.dev/latchkey"
 )
 
@@ -157,10 +159,14 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	if readers.manager, err = azure.EmbeddedResourceManager(armHandler, s.broker.ServiceVaultToken, s.vaultURL(arm.Host)); err != nil {
 		return nil, err
 	}
+	secure := c.TLSCert != "" || hasScheme(c.PublicURL, "https")
 	handler, err := server.New(server.Config{
+		Pages: func(h site.Host) (site.Pages, error) {
+			return web.New(web.Config{Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Secure: secure}, h)
+		},
 		Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Registry: s.metrics.Registry,
 		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(), VaultAuthority: s.vaultURL(login.Host),
-		Secure: c.TLSCert != "" || hasScheme(c.PublicURL, "https"), Host: s.hostFindings,
+		Secure: secure, Host: s.hostFindings,
 	})
 	if err != nil {
 		return nil, err

@@ -35,12 +35,8 @@ func (o *op) connection(envRef string, id latchkey.ConnectionID, action latchkey
 // Connection returns a connection.
 func (b *Broker) Connection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID) (c latchkey.Connection, err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
-		e, found, err := o.connection(env, id, latchkey.ActConnectionRead)
-		if err != nil {
-			return err
-		}
-		c = found
-		return o.describeConnections(e.ID, &c)
+		_, c, err = o.connection(env, id, latchkey.ActConnectionRead)
+		return err
 	})
 	return c, err
 }
@@ -51,11 +47,7 @@ func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env strin
 		return p, err
 	}
 	return list(ctx, b, who, env, latchkey.ActConnectionRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Connection], error) {
-		p, err := o.Connections(id, visible, page)
-		if err != nil {
-			return p, err
-		}
-		return p, o.describeConnections(id, pointers(p.Items)...)
+		return o.Connections(id, visible, page)
 	})
 }
 

@@ -42,12 +42,8 @@ func (o *op) credentialIn(env latchkey.EnvironmentID, id latchkey.CredentialID, 
 // Credential returns a credential.
 func (b *Broker) Credential(ctx context.Context, who latchkey.Caller, env string, id latchkey.CredentialID) (c latchkey.Credential, err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
-		e, found, err := o.credential(env, id, latchkey.ActCredentialRead)
-		if err != nil {
-			return err
-		}
-		c = found
-		return o.describeCredentials(e.ID, &c)
+		_, c, err = o.credential(env, id, latchkey.ActCredentialRead)
+		return err
 	})
 	return c, err
 }
@@ -70,14 +66,12 @@ func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env strin
 		if err != nil {
 			return p, err
 		}
-		all := pointers(p.Items)
-		for _, c := range all {
-			c.MyRole = roles[string(c.ID)]
+		all := make([]*latchkey.Credential, len(p.Items))
+		for i, c := range p.Items {
+			p.Items[i].MyRole = roles[string(c.ID)]
+			all[i] = &p.Items[i]
 		}
-		if err := o.addCertificates(all...); err != nil {
-			return p, err
-		}
-		return p, o.describeCredentials(id, all...)
+		return p, o.addCertificates(all...)
 	})
 }
 

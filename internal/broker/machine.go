@@ -47,7 +47,7 @@ func (b *Broker) Machine(ctx context.Context, who latchkey.Caller, env string, i
 			return err
 		}
 		m = d.Machine
-		return o.describeMachines(&m)
+		return o.AddLoad(&m)
 	})
 	return m, err
 }
@@ -62,7 +62,11 @@ func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, 
 		if err != nil {
 			return p, err
 		}
-		return p, o.describeMachines(pointers(p.Items)...)
+		machines := make([]*latchkey.Machine, len(p.Items))
+		for i := range p.Items {
+			machines[i] = &p.Items[i]
+		}
+		return p, o.AddLoad(machines...)
 	})
 }
 

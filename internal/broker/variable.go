@@ -61,10 +61,8 @@ func (o *op) addReferences(variables ...*latchkey.Variable) error {
 // Variable returns the variable with an id or unique name.
 func (b *Broker) Variable(ctx context.Context, who latchkey.Caller, env, ref string) (v latchkey.Variable, err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
-		if _, v, err = o.variable(env, ref, latchkey.ActVariableRead); err != nil {
-			return err
-		}
-		return o.describeVariables(&v)
+		_, v, err = o.variable(env, ref, latchkey.ActVariableRead)
+		return err
 	})
 	return v, err
 }
@@ -94,7 +92,7 @@ func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string,
 				v.Check.Results = nil // they are for one variable at a time
 			}
 		}
-		return p, o.describeVariables(variables...)
+		return p, nil
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"latchkey.dev/internal/server"
+	"latchkey.dev/internal/site"
+	"latchkey.dev/internal/web"
 )
 
 // Patience is how long a test waits for what will come, on a machine that is
@@ -47,11 +49,16 @@ func (c *Clock) Step(d time.Duration) {
 	c.off += d
 }
 
-// Handler returns the service's REST API.
+// Handler returns the service's REST API and pages.
 func (s *Service) Handler(t testing.TB) http.Handler {
 	t.Helper()
+	log := slog.New(slog.NewTextHandler(s.Log, nil))
+	url := func() string { return "http://127.0.0.1" }
 	h, err := server.New(server.Config{
-		Broker: s.Broker, Log: slog.New(slog.NewTextHandler(s.Log, nil)), Version: "test", PublicURL: func() string { return "http://127.0.0.1" }, Now: s.now,
+		Pages: func(h site.Host) (site.Pages, error) {
+			return web.New(web.Config{Broker: s.Broker, Log: log, Version: "test", PublicURL: url, Now: s.now}, h)
+		},
+		Broker: s.Broker, Log: log, Version: "test", PublicURL: url, Now: s.now,
 	})
 	if err != nil {
 		t.Fatal(err)

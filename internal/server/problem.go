@@ -14,7 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/validation"
 
-	"latchkey.dev/internal/web"
+	"latchkey.dev/internal/site"
 	"latchkey.dev/latchkey"
 )
 
@@ -101,12 +101,12 @@ func (s *server) problemOf(ctx context.Context, err error) *problem {
 }
 
 // fault returns what the pages tell people about an error.
-func (s *server) fault(ctx context.Context, err error) web.Fault {
+func (s *server) fault(ctx context.Context, err error) site.Fault {
 	return asFault(s.problemOf(ctx, err))
 }
 
-func asFault(p *problem) web.Fault {
-	return web.Fault{
+func asFault(p *problem) site.Fault {
+	return site.Fault{
 		Status: p.Status, Title: p.Title, Detail: p.Detail, Code: p.Code, Remedy: p.Remedy, Fields: p.Errors,
 		RequestID: p.RequestID, Header: p.GetHeaders(),
 	}

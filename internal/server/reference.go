@@ -11,15 +11,15 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"latchkey.dev/internal/web"
+	"latchkey.dev/internal/site"
 )
 
 // docsPage shows the OpenAPI document to people.
 func (s *server) docsPage(w http.ResponseWriter, r *http.Request) {
 	o := s.api.OpenAPI()
-	p := web.Reference{Server: s.PublicURL(), Description: o.Info.Description}
+	p := site.Reference{Server: s.PublicURL(), Description: o.Info.Description}
 	for _, tag := range o.Tags {
-		section := web.Section{ID: strings.ReplaceAll(strings.ToLower(tag.Name), " ", "-"), Name: tag.Name, Description: tag.Description}
+		section := site.Section{ID: strings.ReplaceAll(strings.ToLower(tag.Name), " ", "-"), Name: tag.Name, Description: tag.Description}
 		for _, route := range s.routes {
 			if h := operationOf(o, route.pattern); h != nil && h.Tags[0] == tag.Name {
 				section.Operations = append(section.Operations, s.docOperation(h))
@@ -29,10 +29,10 @@ func (s *server) docsPage(w http.ResponseWriter, r *http.Request) {
 	}
 	schemas := o.Components.Schemas.Map()
 	for name, schema := range schemas {
-		p.Types = append(p.Types, web.Type{Name: name, Fields: s.docFields(schema, name)})
+		p.Types = append(p.Types, site.Type{Name: name, Fields: s.docFields(schema, name)})
 	}
-	slices.SortFunc(p.Types, func(a, b web.Type) int { return strings.Compare(a.Name, b.Name) })
-	s.pages.ServeReference(w, r, p)
+	slices.SortFunc(p.Types, func(a, b site.Type) int { return strings.Compare(a.Name, b.Name) })
+	s.pages.Reference(w, r, p)
 }
 
 // operationOf returns the operation of the document that a route is, or nil.
@@ -48,8 +48,8 @@ func operationOf(o *huma.OpenAPI, pattern string) *huma.Operation {
 	}[method]
 }
 
-func (s *server) docOperation(h *huma.Operation) web.Operation {
-	d := web.Operation{
+func (s *server) docOperation(h *huma.Operation) site.Operation {
+	d := site.Operation{
 		ID: h.OperationID, Method: h.Method, Path: h.Path, Summary: h.Summary, Description: h.Description,
 		Public: len(h.Security) == 0, Status: strconv.Itoa(h.DefaultStatus),
 	}
@@ -116,8 +116,8 @@ func spread(text string) string {
 
 func refName(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
 
-// web.Fields returns the fields of a named object in the order of its type.
-func (s *server) docFields(schema *huma.Schema, name string) (fields []web.Field) {
+// site.Fields returns the fields of a named object in the order of its type.
+func (s *server) docFields(schema *huma.Schema, name string) (fields []site.Field) {
 	schemas := s.api.OpenAPI().Components.Schemas
 	for _, key := range jsonNames(schemas.TypeFromRef("#/components/schemas/" + name)) {
 		p := schema.Properties[key]
@@ -143,8 +143,8 @@ func jsonNames(t reflect.Type) (names []string) {
 	return names
 }
 
-func fieldOf(name string, schema *huma.Schema, required bool) web.Field {
-	f := web.Field{Name: name, Required: required, Description: schema.Description}
+func fieldOf(name string, schema *huma.Schema, required bool) site.Field {
+	f := site.Field{Name: name, Required: required, Description: schema.Description}
 	f.Type, f.Link = typeOf(schema)
 	values := schema.Enum
 	if len(values) == 0 && schema.Items != nil {

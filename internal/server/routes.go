@@ -37,8 +37,10 @@ func (s *server) handleAll() {
 	s.handle("GET /metrics", public, s.metrics.serve)
 	s.handle("GET /openapi.json", public, s.serveOpenAPI)
 
-	s.handle("GET /docs", public, s.docsPage)
-	for _, r := range s.pages.Routes() {
+	if s.pages.Reference != nil {
+		s.handle("GET /docs", public, s.docsPage)
+	}
+	for _, r := range s.pages.Routes {
 		who := signedIn
 		if r.Public {
 			who = public
@@ -123,7 +125,6 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /environments/{env}/credentials/{id}", "getCredential", "Show a credential", "Nobody ever gets its secret from here."}, s.credential)
 	caller(s, op{t, "PATCH /environments/{env}/credentials/{id}", "updateCredential", "Change a credential", "Exposure, machines and shared-uid are its owner's to change."}, s.updateCredential)
 	caller(s, op{t, "DELETE /environments/{env}/credentials/{id}", "deleteCredential", "Delete a credential", "Its variables stay. What is in use is deleted with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteCredential)
-	caller(s, op{t, "GET /environments/{env}/credentials/{id}/releases", "listCredentialReleases", "List the releases of a credential", "Newest first, refused ones too: when, for which run, to which machine, and which version of the secret. For whoever sees the credential; flows that the caller may not see are left out."}, s.credentialReleases)
 	caller(s, op{t, "POST /environments/{env}/credentials/{id}/check", "checkCredential", "Look at a credential's certificate again", "The answer says `checking`; ask for the credential to see the result. A certificate is also looked at when the credential is made, when its variables or the username bindings change, after a release of another version, and daily."}, s.checkCredential)
 	caller(s, op{t, "GET /certificate-bindings", "getCertificateBindings", "Show the username bindings of certificates", "For tenant admins."}, s.certificateBindings)
 	caller(s, op{t, "PUT /certificate-bindings", "setCertificateBindings", "Set the username bindings of certificates", "As they are in the tenant's directory. Every certificate is looked at again. For tenant admins."}, s.setCertificateBindings)

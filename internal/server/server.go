@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"latchkey.dev/internal/broker"
-	"latchkey.dev/internal/web"
+	"latchkey.dev/internal/site"
 	"latchkey.dev/latchkey"
 )
 
@@ -49,6 +49,9 @@ type Config struct {
 	// Registry takes the metrics and is what /metrics shows; nil is a new one.
 	Registry *prometheus.Registry
 
+	// Pages makes the pages; nil is a server without any.
+	Pages func(site.Host) (site.Pages, error)
+
 	// Secure says that browsers reach the pages by https only: session cookies
 	// are never sent otherwise.
 	Secure bool
@@ -65,7 +68,7 @@ type server struct {
 	routes      []route
 	crossOrigin *http.CrossOriginProtection
 	metrics     *metrics
-	pages       *web.Pages
+	pages       site.Pages
 	openAPI     []byte
 }
 
@@ -88,12 +91,13 @@ func newServer(c Config) (*server, error) {
 	if s.metrics, err = newMetrics(c.Registry, c.Broker, c.Now, c.Version); err != nil {
 		return nil, err
 	}
-	if s.pages, err = web.New(web.Config{
-		Broker: c.Broker, Log: c.Log, Version: c.Version, PublicURL: c.PublicURL, Secure: c.Secure, Now: c.Now,
-		Identify: s.identify, Session: s.session, SetSession: s.setSession,
-		Address: func(ctx context.Context) string { return visitOf(ctx).address }, Fault: s.fault,
-	}); err != nil {
-		return nil, err
+	if c.Pages != nil {
+		if s.pages, err = c.Pages(site.Host{
+			Identify: s.identify, Session: s.session, SetSession: s.setSession,
+			Address: func(ctx context.Context) string { return visitOf(ctx).address }, Fault: s.fault,
+		}); err != nil {
+			return nil, err
+		}
 	}
 	s.api = humago.New(s.mux, s.apiConfig())
 	s.handleAll()
@@ -141,8 +145,8 @@ func (s *server) unmatched(w http.ResponseWriter, r *http.Request, h http.Handle
 		return
 	}
 	p := &problem{Status: http.StatusNotFound, Code: "no-such-address", Detail: "there is nothing at this address; see /docs"}
-	if strings.HasPrefix(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, apiPrefix+"/") {
-		s.pages.ServeFault(w, r, asFault(p.complete(r.Context())))
+	if s.pages.Fault != nil && strings.HasPrefix(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, apiPrefix+"/") {
+		s.pages.Fault(w, r, asFault(p.complete(r.Context())))
 		return
 	}
 	writeJSONProblem(w, r, p)

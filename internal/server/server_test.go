@@ -17,7 +17,9 @@ import (
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/db"
 	"latchkey.dev/internal/seal"
+	"latchkey.dev/internal/site"
 	"latchkey.dev/internal/vault"
+	"latchkey.dev/internal/web"
 	"latchkey.dev/latchkey"
 )
 
@@ -75,6 +77,9 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 		t.Fatal(err)
 	}
 	c := Config{
+		Pages: func(h site.Host) (site.Pages, error) {
+			return web.New(web.Config{Broker: b, Log: log, Version: "v0.0.0-test", PublicURL: func() string { return "http://127.0.0.1:8080" }}, h)
+		},
 		Broker: b, Log: log, Version: "v0.0.0-test", PublicURL: func() string { return "http://127.0.0.1:8080" },
 		VaultAddress: "127.0.0.1:8443", VaultDomain: "vault.localhost:8443", CAPEM: []byte("PEM"), VaultAuthority: "https://login.vault.localhost:8443",
 	}

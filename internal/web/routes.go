@@ -15,7 +15,7 @@ type page func(*view) error
 
 // anyone adds an address that answers everybody.
 func (p *Pages) anyone(pattern string, h http.HandlerFunc) {
-	p.routes = append(p.routes, Route{pattern, true, h})
+	p.routes = append(p.routes, Route{Pattern: pattern, Public: true, Handler: h})
 }
 
 // signedIn adds a page of the installation.
@@ -25,7 +25,7 @@ func (p *Pages) signedIn(pattern string, h page) { p.add(pattern, false, h) }
 func (p *Pages) inEnvironment(pattern string, h page) { p.add(pattern, true, h) }
 
 func (p *Pages) add(pattern string, inEnv bool, h page) {
-	p.routes = append(p.routes, Route{pattern, false, func(w http.ResponseWriter, r *http.Request) {
+	p.routes = append(p.routes, Route{Pattern: pattern, Handler: func(w http.ResponseWriter, r *http.Request) {
 		who, err := p.Identify(r)
 		if errors.Is(err, latchkey.ErrUnauthenticated) {
 			p.toSignIn(w, r)

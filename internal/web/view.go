@@ -176,7 +176,7 @@ func (v *view) failWith(f Fault) {
 	}
 }
 
-// ServeFault answers somebody, whoever it is, with what failed.
-func (p *Pages) ServeFault(w http.ResponseWriter, r *http.Request, f Fault) {
+// serveFault answers somebody, whoever it is, with what failed.
+func (p *Pages) serveFault(w http.ResponseWriter, r *http.Request, f Fault) {
 	p.nobody(w, r).failWith(f)
 }

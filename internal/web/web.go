@@ -1,81 +1,61 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"latchkey.dev/internal/broker"
-	"latchkey.dev/latchkey"
+	"latchkey.dev/internal/site"
 )
 
 // maxForm bounds the body of a form, in bytes. The largest field is a
 // variable's value of JSON.
 const maxForm = 256 << 10
 
-// A Config holds what the pages are made of. All of it is needed.
+// A Config holds what the pages are made of.
 type Config struct {
 	Broker    *broker.Broker
 	Log       *slog.Logger
 	Version   string
-	PublicURL func() string // where people reach the pages, without a slash at the end
-	Secure    bool          // browsers come by https only
-	Now       func() time.Time
-
-	// Identify returns who sent a request.
-	Identify func(*http.Request) (latchkey.Caller, error)
-
-	// Session returns the session that a browser has, or "", and SetSession gives
-	// it one; an empty token takes it away.
-	Session    func(*http.Request) string
-	SetSession func(w http.ResponseWriter, token string, expires time.Time)
-
-	// Address returns the network address that a request came from.
-	Address func(context.Context) string
-
-	// Fault returns what to tell people about an error. It logs those that are
-	// not for them.
-	Fault func(context.Context, error) Fault
+	PublicURL func() string    // where people reach the pages, without a slash at the end
+	Secure    bool             // browsers come by https only
+	Now       func() time.Time // nil is time.Now
 }
 
-// A Fault is a failure as people are told it.
-type Fault struct {
-	Status    int
-	Title     string // the status in words
-	Detail    string
-	Code      string
-	Remedy    string
-	Fields    []latchkey.FieldError
-	RequestID string
-	Header    http.Header
-}
-
-// A Route is an address of the pages. Public ones answer anybody; the others send
-// those who are not signed in to the sign-in page.
-type Route struct {
-	Pattern string
-	Public  bool
-	Handler http.HandlerFunc
-}
+// What the server and the pages know of each other.
+type (
+	Fault = site.Fault
+	Route = site.Route
+)
 
 // Pages are the pages.
 type Pages struct {
 	Config
+	site.Host
 	b       *broker.Broker
 	assets  *assets
 	locales []*locale // the first is the one for everybody else
 	routes  []Route
 }
 
-// New returns the pages. They hold nothing that must be closed.
-func New(c Config) (*Pages, error) {
-	if c.Broker == nil || c.Log == nil || c.PublicURL == nil || c.Now == nil || c.Identify == nil ||
-		c.Session == nil || c.SetSession == nil || c.Address == nil || c.Fault == nil {
-		return nil, errors.New("web: Config lacks a part")
+// New returns the pages of a server. They hold nothing that must be closed.
+func New(c Config, h site.Host) (site.Pages, error) {
+	p, err := newPages(c, h)
+	if err != nil {
+		return site.Pages{}, err
 	}
-	p := &Pages{Config: c, b: c.Broker}
+	return site.Pages{Routes: p.routes, Reference: p.serveReference, Fault: p.serveFault}, nil
+}
+
+func newPages(c Config, h site.Host) (*Pages, error) {
+	if c.Broker == nil || c.Log == nil || c.PublicURL == nil {
+		return nil, errors.New("web: Config lacks Broker, Log or PublicURL")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	p := &Pages{Config: c, Host: h, b: c.Broker}
 	var err error
 	if p.assets, err = loadAssets(); err != nil {
 		return nil, err
@@ -86,6 +66,3 @@ func New(c Config) (*Pages, error) {
 	p.handleAll()
 	return p, nil
 }
-
-// Routes returns every address of the pages.
-func (p *Pages) Routes() []Route { return p.routes }
