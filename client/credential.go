@@ -18,6 +18,11 @@ func (c *Client) Credential(ctx context.Context, env string, id latchkey.Credent
 	return call[latchkey.Credential](ctx, c, http.MethodGet, join("environments", env, "credentials", string(id)), nil)
 }
 
+// Releases lists the releases of a credential, refused ones too, newest first.
+func (c *Client) Releases(ctx context.Context, env string, id latchkey.CredentialID) iter.Seq2[latchkey.ReleaseRecord, error] {
+	return list[latchkey.ReleaseRecord](ctx, c, join("environments", env, "credentials", string(id), "releases"), nil)
+}
+
 // CreateCredential makes a credential.
 func (c *Client) CreateCredential(ctx context.Context, env string, in latchkey.CredentialCreate) (latchkey.Credential, error) {
 	return call[latchkey.Credential](ctx, c, http.MethodPost, join("environments", env, "credentials"), in)

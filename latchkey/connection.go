@@ -42,6 +42,9 @@ type Connection struct {
 	Refusals   int          `json:"refusals,omitempty" doc:"how often in a row the target has refused the credential; from 3 on nothing signs in with the same version of the secret until it is tested with force"`
 	CreatedAt  time.Time    `json:"createdAt"`
 	UpdatedAt  time.Time    `json:"updatedAt"`
+
+	OwnedBy *Owner   `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
+	LastRun *LastRun `json:"lastRun,omitempty" doc:"likewise: the newest run that the caller may see, of the last 100"`
 }
 
 // A ConnectionCreate asks for a new connection.

@@ -85,6 +85,14 @@ type Credential struct {
 	CreatedBy      PrincipalID       `json:"createdBy"`
 	CreatedAt      time.Time         `json:"createdAt"`
 	UpdatedAt      time.Time         `json:"updatedAt"`
+
+	// What it shows besides when it is asked for or listed, and not when it is changed.
+
+	OwnedBy    *Owner           `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
+	Username   string           `json:"username,omitempty" doc:"likewise: the value of the variable with the user name, if the caller may read that"`
+	Status     CredentialStatus `json:"status,omitempty" enum:"failed,expired,checking,pending,unknown,expiring,ok" doc:"likewise: whether it can be used. failed: the check of its reference or certificate failed; expired; checking: not checked before; pending: a changed reference has not passed, and the one before is read; unknown: could not be checked; expiring: within 30 days"`
+	LastUsedAt *time.Time       `json:"lastUsedAt,omitempty" doc:"likewise: when it was last released"`
+	ExpiresAt  *time.Time       `json:"expiresAt,omitempty" doc:"likewise: when its certificate expires, or its secret in an embedded vault"`
 }
 
 // A CredentialCreate asks for a new credential.

@@ -44,6 +44,9 @@ type Flow struct {
 	CreatedBy   PrincipalID    `json:"createdBy"`
 	CreatedAt   time.Time      `json:"createdAt"`
 	UpdatedAt   time.Time      `json:"updatedAt" doc:"when this revision was made"`
+
+	OwnedBy *Owner   `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
+	LastRun *LastRun `json:"lastRun,omitempty" doc:"likewise: the newest run that the caller may see, of the last 100"`
 }
 
 // A FlowCreate asks for a new flow, or for its next revision.

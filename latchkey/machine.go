@@ -37,6 +37,8 @@ type Machine struct {
 	LastSeenAt   *time.Time    `json:"lastSeenAt,omitempty"`
 	Running      int           `json:"running" doc:"runs on it now"`
 	Queued       int           `json:"queued" doc:"runs that wait for it"`
+
+	OwnedBy *Owner `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
 }
 
 // A Policy is what a machine's local policy file allows. The file is the

@@ -38,6 +38,9 @@ type Variable struct {
 	CreatedBy    PrincipalID      `json:"createdBy"`
 	CreatedAt    time.Time        `json:"createdAt"`
 	UpdatedAt    time.Time        `json:"updatedAt"`
+
+	OwnedBy *Owner `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
+	UsedBy  *int   `json:"usedBy,omitempty" doc:"likewise: how many credentials use it, also such as the caller may not see; at most 1000 are counted"`
 }
 
 // Effective returns the value in force and whether there is one: the current

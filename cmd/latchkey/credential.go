@@ -17,6 +17,7 @@ func credentialFields(c latchkey.Credential) []cli.Field {
 		{"Usages", cli.Joined(c.Usages)}, {"Exposure", string(c.Exposure)}, {"Shared uid", cli.Yes(c.AllowSharedUID)},
 		{"Only on", cli.Joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]},
 		{"Password", c.Slots[latchkey.SlotPassword]}, {"Certificate", c.Slots[latchkey.SlotCertificate]},
+		{"Signs in as", c.Username}, {"Status", string(c.Status)}, {"Owner", ownerName(c.OwnedBy)}, {"Last used", cli.WhenPtr(c.LastUsedAt)},
 		{"Your role", string(c.MyRole)}, {"Created", cli.When(c.CreatedAt)},
 	}
 	return append(f, certificateFields(c.Certificate)...)
@@ -26,7 +27,7 @@ func (a *app) credentialCommand() *cobra.Command {
 	cmd := cli.Group("credential", "pairs of a user name and a password or certificate, by reference", `A credential binds two variables: a text variable with the user name and a secret
 variable with the reference to the password, or to the secret of a Key Vault certificate.
 It never holds a value, and nobody who uses it sees one.`, "credentials", "cred")
-	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialUpdate(), a.credentialCheck(), a.credentialDelete())
+	cmd.AddCommand(a.credentialCreate(), a.credentialList(), a.credentialShow(), a.credentialReleases(), a.credentialUpdate(), a.credentialCheck(), a.credentialDelete())
 	a.addSharing(cmd, shared{kind: latchkey.KindCredential, resolve: asText(credentialID), complete: a.completeCredentials()})
 	return cmd
 }
@@ -133,6 +134,40 @@ func (a *app) credentialShow() *cobra.Command {
 			return a.PrintOne(cred, credentialFields(cred)...)
 		},
 	}
+}
+
+// ownerName names an owner, and says when nobody can act as it.
+func ownerName(o *latchkey.Owner) string {
+	switch {
+	case o == nil:
+		return ""
+	case o.Disabled:
+		return o.Name + " (deactivated)"
+	}
+	return o.Name
+}
+
+func (a *app) credentialReleases() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use: "releases CREDENTIAL", Short: "list when a credential was released, for which run and to which machine, newest first", Args: cli.Exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, env, err := a.within(cmd.Context())
+			if err != nil {
+				return err
+			}
+			id, err := credentialID(cmd.Context(), c, env, args[0])
+			if err != nil {
+				return err
+			}
+			return cli.PrintList(&a.Console, first(limit, c.Releases(cmd.Context(), env, id)), []string{"TIME", "OUTCOME", "FLOW", "MACHINE", "VERSION", "CODE", "RUN"},
+				func(r latchkey.ReleaseRecord) []string {
+					return []string{cli.When(r.At), string(r.Outcome), r.FlowName, firstOf(r.MachineName, string(r.Machine)), r.Version, r.Code, string(r.Run)}
+				})
+		},
+	}
+	cli.LimitFlag(cmd, &limit, 100)
+	return cmd
 }
 
 func (a *app) credentialUpdate() *cobra.Command {

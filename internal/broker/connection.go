@@ -35,8 +35,12 @@ func (o *op) connection(envRef string, id latchkey.ConnectionID, action latchkey
 // Connection returns a connection.
 func (b *Broker) Connection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID) (c latchkey.Connection, err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
-		_, c, err = o.connection(env, id, latchkey.ActConnectionRead)
-		return err
+		e, found, err := o.connection(env, id, latchkey.ActConnectionRead)
+		if err != nil {
+			return err
+		}
+		c = found
+		return o.describeConnections(e.ID, &c)
 	})
 	return c, err
 }
@@ -47,7 +51,11 @@ func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env strin
 		return p, err
 	}
 	return list(ctx, b, who, env, latchkey.ActConnectionRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Connection], error) {
-		return o.Connections(id, visible, page)
+		p, err := o.Connections(id, visible, page)
+		if err != nil {
+			return p, err
+		}
+		return p, o.describeConnections(id, pointers(p.Items)...)
 	})
 }
 

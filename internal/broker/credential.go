@@ -42,8 +42,12 @@ func (o *op) credentialIn(env latchkey.EnvironmentID, id latchkey.CredentialID, 
 // Credential returns a credential.
 func (b *Broker) Credential(ctx context.Context, who latchkey.Caller, env string, id latchkey.CredentialID) (c latchkey.Credential, err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
-		_, c, err = o.credential(env, id, latchkey.ActCredentialRead)
-		return err
+		e, found, err := o.credential(env, id, latchkey.ActCredentialRead)
+		if err != nil {
+			return err
+		}
+		c = found
+		return o.describeCredentials(e.ID, &c)
 	})
 	return c, err
 }
@@ -66,12 +70,14 @@ func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env strin
 		if err != nil {
 			return p, err
 		}
-		all := make([]*latchkey.Credential, len(p.Items))
-		for i, c := range p.Items {
-			p.Items[i].MyRole = roles[string(c.ID)]
-			all[i] = &p.Items[i]
+		all := pointers(p.Items)
+		for _, c := range all {
+			c.MyRole = roles[string(c.ID)]
 		}
-		return p, o.addCertificates(all...)
+		if err := o.addCertificates(all...); err != nil {
+			return p, err
+		}
+		return p, o.describeCredentials(id, all...)
 	})
 }
 

@@ -46,3 +46,8 @@ func (b *Broker) Allows(ctx context.Context, who latchkey.Caller, env string, ki
 	})
 	return ok, err
 }
+
+// CredentialStatus is credentialStatus, for tests.
+func CredentialStatus(c *latchkey.Credential, references []db.SecretStanding, now time.Time) (latchkey.CredentialStatus, *time.Time) {
+	return credentialStatus(c, references, now)
+}

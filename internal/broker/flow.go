@@ -32,8 +32,12 @@ func (o *op) flow(envRef string, id latchkey.FlowID, action latchkey.Action) (la
 // Flow returns a flow in its newest revision.
 func (b *Broker) Flow(ctx context.Context, who latchkey.Caller, env string, id latchkey.FlowID) (f latchkey.Flow, err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
-		_, f, err = o.flow(env, id, latchkey.ActFlowRead)
-		return err
+		e, found, err := o.flow(env, id, latchkey.ActFlowRead)
+		if err != nil {
+			return err
+		}
+		f = found
+		return o.describeFlows(e.ID, &f)
 	})
 	return f, err
 }
@@ -57,7 +61,11 @@ func (b *Broker) Flows(ctx context.Context, who latchkey.Caller, env string, pag
 		return p, err
 	}
 	return list(ctx, b, who, env, latchkey.ActFlowRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Flow], error) {
-		return o.Flows(id, visible, page)
+		p, err := o.Flows(id, visible, page)
+		if err != nil {
+			return p, err
+		}
+		return p, o.describeFlows(id, pointers(p.Items)...)
 	})
 }
 

@@ -47,7 +47,7 @@ func (b *Broker) Machine(ctx context.Context, who latchkey.Caller, env string, i
 			return err
 		}
 		m = d.Machine
-		return o.AddLoad(&m)
+		return o.describeMachines(&m)
 	})
 	return m, err
 }
@@ -62,11 +62,7 @@ func (b *Broker) Machines(ctx context.Context, who latchkey.Caller, env string, 
 		if err != nil {
 			return p, err
 		}
-		machines := make([]*latchkey.Machine, len(p.Items))
-		for i := range p.Items {
-			machines[i] = &p.Items[i]
-		}
-		return p, o.AddLoad(machines...)
+		return p, o.describeMachines(pointers(p.Items)...)
 	})
 }
 

@@ -61,8 +61,10 @@ func (o *op) addReferences(variables ...*latchkey.Variable) error {
 // Variable returns the variable with an id or unique name.
 func (b *Broker) Variable(ctx context.Context, who latchkey.Caller, env, ref string) (v latchkey.Variable, err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
-		_, v, err = o.variable(env, ref, latchkey.ActVariableRead)
-		return err
+		if _, v, err = o.variable(env, ref, latchkey.ActVariableRead); err != nil {
+			return err
+		}
+		return o.describeVariables(&v)
 	})
 	return v, err
 }
@@ -92,7 +94,7 @@ func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string,
 				v.Check.Results = nil // they are for one variable at a time
 			}
 		}
-		return p, nil
+		return p, o.describeVariables(variables...)
 	})
 }
 

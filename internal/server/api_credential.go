@@ -28,6 +28,15 @@ func (s *server) credentials(ctx context.Context, who latchkey.Caller, in *searc
 	return list(s.b.Credentials(ctx, who, in.Env, in.options()))
 }
 
+type releasesIn struct {
+	InCredential
+	Paging
+}
+
+func (s *server) credentialReleases(ctx context.Context, who latchkey.Caller, in *releasesIn) (*listOf[latchkey.ReleaseRecord], error) {
+	return list(s.b.Releases(ctx, who, in.Env, in.ID, in.options()))
+}
+
 func (s *server) createCredential(ctx context.Context, who latchkey.Caller, in *envBody[latchkey.CredentialCreate]) (*created[latchkey.Credential], error) {
 	v, err := s.b.CreateCredential(ctx, who, in.Env, in.Body)
 	return at(v, "environments", in.Env, "credentials", string(v.ID)), err

@@ -461,6 +461,7 @@ func operations() []permitted {
 		{id: "checkVariable", kind: latchkey.KindVariable, action: latchkey.ActVariableCheck},
 		{id: "overrideCheck", kind: latchkey.KindVariable, action: latchkey.ActVariableOverride, body: `{"reference":"/subscriptions/11111111-1111-4111-8111-111111111111/resourceGroups/g/providers/Microsoft.KeyVault/vaults/none/secrets/s","reason":"y"}`},
 		{id: "getCredential", kind: latchkey.KindCredential, action: latchkey.ActCredentialRead},
+		{id: "listCredentialReleases", kind: latchkey.KindCredential, action: latchkey.ActCredentialRead},
 		{id: "updateCredential", kind: latchkey.KindCredential, action: latchkey.ActCredentialUpdate, body: `{}`},
 		{id: "updateCredential exposure", kind: latchkey.KindCredential, action: latchkey.ActCredentialExpose, body: `{"exposure":"descriptor"}`},
 		{id: "checkCredential", kind: latchkey.KindCredential, action: latchkey.ActCredentialCheck},
