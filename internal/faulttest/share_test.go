@@ -3,6 +3,7 @@ package faulttest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -37,7 +38,7 @@ func (w *world) manyShares(t *testing.T, address string) explainer {
 	key := "'6e' || CAST(100000 + n AS TEXT)" // hexadecimal digits, as those of SortKey
 	for _, insert := range []string{
 		`principals (id, kind, name, sort_key, created_at, updated_at) SELECT ` + id("user", "n") + `, 'user', 'p' || n, ` + key + `, 1, 1`,
-		`users (id, login) SELECT ` + id("user", "n") + `, 'p' || n`,
+		`users (id, login, login_key) SELECT ` + id("user", "n") + `, 'p' || n, ` + key,
 		`environment_members (environment_id, principal_id, role, created_by, created_at) SELECT '` + string(env.ID) + `', ` + id("user", "n") + `, 'user', '', 1`,
 		`principals (id, kind, name, sort_key, created_at, updated_at) SELECT ` + id("grp", "n") + `, 'group', 'g' || n, ` + key + `, 1, 1`,
 		`principal_groups (id) SELECT ` + id("grp", "n"),
@@ -164,6 +165,13 @@ func TestSharePlans(t *testing.T) {
 			}},
 			{"whom something may be shared with", 120, func(ctx context.Context) error {
 				_, err := w.Broker.Directory(ctx, person, w.Env, "", latchkey.PageOptions{Limit: 20})
+				return err
+			}},
+			{"whom, by the beginning of a name", 120, func(ctx context.Context) error {
+				p, err := w.Broker.Directory(ctx, person, w.Env, "n\x10\x12", latchkey.PageOptions{Limit: 20})
+				if err == nil && len(p.Items) == 0 {
+					err = errors.New("nobody is found")
+				}
 				return err
 			}},
 			{"groups that somebody is in", 200, func(ctx context.Context) error {
