@@ -364,24 +364,27 @@ func (b *Broker) Unshare(ctx context.Context, who latchkey.Caller, env string, k
 		if err != nil {
 			return err
 		}
-		if err := o.mayGive(s, grants[0], latchkey.RoleNone); err != nil {
-			return err
-		}
 		details := map[string]string{"principal": string(p.ID), "name": p.Name, "roleBefore": string(grants[0].Role)}
-		if err := o.RemoveGrant(s.env.ID, s.id, p.ID, grants[0].Via); err != nil {
-			return err
-		}
-		left := 0
-		for _, g := range grants[1:] { // what is left of shares of credentials
-			if o.mayGive(s, g, latchkey.RoleNone) == nil {
-				left++
-				if err := o.RemoveGrant(s.env.ID, s.id, p.ID, g.Via); err != nil {
+		removed, left := 0, 0
+		var refused error
+		for _, g := range grants {
+			if err := o.mayGive(s, g, latchkey.RoleNone); err != nil {
+				if g.Via == "" {
 					return err
 				}
+				refused = err
+				continue
+			}
+			if err := o.RemoveGrant(s.env.ID, s.id, p.ID, g.Via); err != nil {
+				return err
+			}
+			removed++
+			if g.Via != "" {
+				left++
 			}
 		}
-		if grants[0].Via != "" {
-			left++
+		if removed == 0 {
+			return refused // all is left of shares of credentials, which others gave
 		}
 		if left > 0 {
 			details["leftOfCredentials"] = fmt.Sprint(left)

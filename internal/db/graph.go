@@ -185,7 +185,8 @@ func (tx *Tx) LastUsed(kind latchkey.Kind, ids []string) (map[string]time.Time, 
 	var args []any
 	switch kind {
 	case latchkey.KindCredential:
-		last = `SELECT a.at FROM audit a WHERE a.credential_id = t.id AND a.id >= $1 AND a.action = $2 ORDER BY a.id DESC LIMIT 1`
+		// What is asked of credential_id besides is the condition of its index.
+		last = `SELECT a.at FROM audit a WHERE a.credential_id = t.id AND a.credential_id <> '' AND a.id >= $1 AND a.action = $2 ORDER BY a.id DESC LIMIT 1`
 		args = []any{latchkey.FirstID("aud", tx.Now.Add(-latchkey.ObservedFor)), latchkey.ActReleaseGranted}
 	case latchkey.KindConnection:
 		last = `SELECT r.queued_at FROM runs r WHERE r.connection_id = t.id AND r.environment_id = t.environment_id AND r.kind = 'flow' ORDER BY r.id DESC LIMIT 1`
