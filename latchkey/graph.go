@@ -89,9 +89,9 @@ type Loss struct {
 
 // An ObservedUse is that runs of a flow went through a connection.
 type ObservedUse struct {
-	Flow       FlowID       `json:"flow"`
+	Flow       FlowID       `json:"flow" doc:"empty if the caller may not see it"`
 	FlowName   string       `json:"flowName" doc:"empty if the caller may not see it"`
-	Connection ConnectionID `json:"connection"`
+	Connection ConnectionID `json:"connection" doc:"empty if the caller may not see it"`
 	Runs       int          `json:"runs" doc:"of the newest 10,000 of the last 30 days"`
 	LastAt     time.Time    `json:"lastAt"`
 }

@@ -136,6 +136,7 @@ type UserUpdate struct {
 	CurrentPassword    *string             `json:"currentPassword,omitempty" doc:"for a new password of one's own account, if it has one"`
 	TenantAdmin        *bool               `json:"tenantAdmin,omitempty"`
 	Disabled           *bool               `json:"disabled,omitempty" doc:"takes effect at once, also for runs that are under way"`
+	Force              bool                `json:"force,omitempty" doc:"disable it though an environment is left without an admin, which is on record"`
 	ExternalIdentities *[]ExternalIdentity `json:"externalIdentities,omitempty" nullable:"false"`
 }
 

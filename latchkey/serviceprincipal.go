@@ -121,6 +121,7 @@ type ServicePrincipalUpdate struct {
 	DisplayName *string `json:"displayName,omitempty"`
 	Description *string `json:"description,omitempty"`
 	Disabled    *bool   `json:"disabled,omitempty" doc:"takes effect at once, also for runs that are under way"`
+	Force       bool    `json:"force,omitempty" doc:"disable it though an environment is left without an admin, which is on record"`
 }
 
 // Validate returns every fault.

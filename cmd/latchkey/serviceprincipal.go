@@ -241,16 +241,17 @@ func (a *app) servicePrincipalDisable() *cobra.Command {
 		Use: "disable SERVICE-PRINCIPAL", Short: "stop a service principal at once, also for runs that are under way", Args: cli.Exactly("SERVICE-PRINCIPAL"), ValidArgsFunction: a.completeServicePrincipals(),
 		Long: `Disable refuses a service principal at once, whatever it is signed in with. Runs that it
 has started and runs through its connections get no secret any more. Nothing is
-deleted: service-principal enable takes it back.`,
+deleted: service-principal enable takes it back. An environment keeps an admin who is let
+in, unless --force says otherwise, which is on record.`,
 	}
 	sure := cli.SureFlag(cmd)
+	force := cmd.Flags().Bool("force", false, forceDisable)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.onServicePrincipal(func(ctx context.Context, c *client.Client, ref string) error {
 			if err := a.Confirm(ctx, *sure, "disable the service principal "+args[0]+", so that it is refused and its runs get no secret any more"); err != nil {
 				return err
 			}
-			yes := true
-			return a.changeServicePrincipal(ctx, c, ref, latchkey.ServicePrincipalUpdate{Disabled: &yes})
+			return a.changeServicePrincipal(ctx, c, ref, latchkey.ServicePrincipalUpdate{Disabled: new(true), Force: *force})
 		})(cmd, args)
 	}
 	return cmd
@@ -270,7 +271,8 @@ func (a *app) servicePrincipalDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete SERVICE-PRINCIPAL", Short: "remove a service principal for good", Args: cli.Exactly("SERVICE-PRINCIPAL"), ValidArgsFunction: a.completeServicePrincipals(),
 		Long: `Delete removes a service principal: its roles in environments and vaults and its grants
-count no more, at once. What it made stays. It cannot be taken back; disable can.`,
+count no more, at once. What it made stays; what it owns has to be handed over first, with
+environment member hand-over. It cannot be taken back; disable can, and stops it at once.`,
 	}
 	sure := cli.SureFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -208,9 +208,11 @@ func (a *app) userDisable() *cobra.Command {
 and runs through its connections get no secret any more, also those that are under way.
 Nothing is deleted: user enable takes it back. What the account owns is counted, in the
 environments whose admin or auditor you are: environment member hand-over gives it to
-somebody else.`,
+somebody else. An environment keeps an admin who is let in, unless --force says otherwise,
+which is on record: a tenant admin can make another one.`,
 	}
 	sure := cli.SureFlag(cmd)
+	force := cmd.Flags().Bool("force", false, forceDisable)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
@@ -226,7 +228,7 @@ somebody else.`,
 		if err := a.Confirm(cmd.Context(), *sure, "disable the account "+args[0]+", so that it is refused and its runs get no secret any more"); err != nil {
 			return err
 		}
-		return a.setDisabled(cmd.Context(), c, args[0], true)
+		return a.setDisabled(cmd.Context(), c, args[0], latchkey.UserUpdate{Disabled: new(true), Force: *force})
 	}
 	return cmd
 }
@@ -239,13 +241,16 @@ func (a *app) userEnable() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.setDisabled(cmd.Context(), c, args[0], false)
+			return a.setDisabled(cmd.Context(), c, args[0], latchkey.UserUpdate{Disabled: new(false)})
 		},
 	}
 }
 
-func (a *app) setDisabled(ctx context.Context, c *client.Client, ref string, disabled bool) error {
-	u, err := c.UpdateUser(ctx, ref, latchkey.UserUpdate{Disabled: &disabled})
+// forceDisable describes the flag of commands that disable accounts.
+const forceDisable = "also if an environment is left without an admin"
+
+func (a *app) setDisabled(ctx context.Context, c *client.Client, ref string, in latchkey.UserUpdate) error {
+	u, err := c.UpdateUser(ctx, ref, in)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (w *world) run(steps []step, r *rand.Rand, always bool) (n int, d *differen
 		case r == nil && (last || always):
 			d = w.compareAll(m)
 		case last || always:
-			d = w.compareSome(m, r)
+			d = w.compareSome(m, r, steps[:i+1])
 		}
 		if d != nil {
 			return i + 1, d
@@ -71,7 +71,7 @@ func (w *world) run(steps []step, r *rand.Rand, always bool) (n int, d *differen
 
 // compareAll compares all decisions, lists and shares.
 func (w *world) compareAll(m *model) *difference {
-	if d := w.decisions(m); d != nil {
+	if d := w.decisions(m, things); d != nil {
 		return d
 	}
 	for p := range people {
@@ -87,10 +87,24 @@ func (w *world) compareAll(m *model) *difference {
 	return nil
 }
 
-// compareSome compares all decisions, the lists that one person is shown and one list
-// of shares.
-func (w *world) compareSome(m *model, r *rand.Rand) *difference {
-	if d := w.decisions(m); d != nil {
+// compareSome compares the decisions about what steps named, what that uses, and one
+// thing more, the lists that one person is shown, and one list of shares.
+func (w *world) compareSome(m *model, r *rand.Rand, steps []step) *difference {
+	named := map[string]bool{things[r.IntN(len(things))]: true}
+	for _, s := range steps {
+		for i := range s.args {
+			named[s.arg(i)] = true
+		}
+	}
+	for _, t := range m.things {
+		if named[t.place] {
+			for _, used := range t.uses {
+				named[m.things[used].place] = true
+			}
+		}
+	}
+	some := slices.DeleteFunc(slices.Clone(things), func(place string) bool { return !named[place] })
+	if d := w.decisions(m, some); d != nil {
 		return d
 	}
 	if d := w.lists(m, r.IntN(len(people))); d != nil {

@@ -15,7 +15,7 @@ var (
 	groups      = []string{"finance", "staff", "night"}
 	credentials = []string{"erp", "crm", "spare"}
 	variables   = []string{"account", "erppass", "crmpass", "extra"}
-	others      = []string{"bot1", "invoices"} // a machine and a flow
+	others      = []string{"bot1", "desk", "invoices"} // a machine, a connection and a flow
 	principals  = slices.Concat(people, groups)
 	things      = slices.Concat(credentials, variables, others)
 )
@@ -29,6 +29,8 @@ func kindOf(place string) string {
 		return "variable"
 	case place == "bot1":
 		return "machine"
+	case place == "desk":
+		return "connection"
 	}
 	return "flow"
 }
@@ -119,6 +121,19 @@ var rules = map[string]rule{
 	"machine.hand-over":  {role: owner},
 	"machine.take-over":  {env: admin},
 
+	"connection.create":     {env: admin | maker},
+	"connection.read":       {role: user, env: admin | auditor},
+	"connection.update":     {role: coOwner},
+	"connection.delete":     {role: owner, env: admin},
+	"connection.use":        {role: user},
+	"connection.test":       {role: user},
+	"connection.test.force": {role: owner},
+	"connection.share.list": {role: owner, env: admin | auditor},
+	"connection.share":      {role: owner},
+	"connection.unshare":    {role: owner},
+	"connection.hand-over":  {role: owner},
+	"connection.take-over":  {env: admin},
+
 	"flow.create":     {env: admin | maker},
 	"flow.read":       {role: user, env: admin | auditor},
 	"flow.update":     {role: coOwner},
@@ -138,7 +153,7 @@ var actionsOf = func() map[string][]string {
 		kind, _, _ := strings.Cut(action, ".")
 		of[kind] = append(of[kind], action)
 	}
-	for _, kind := range []string{"credential", "variable", "machine", "flow"} {
+	for _, kind := range listed {
 		of[kind] = append(of[kind], of["component"]...)
 	}
 	return of
@@ -160,13 +175,14 @@ type model struct {
 type modelPrincipal struct {
 	place                    string
 	group, disabled, deleted bool
+	program                  bool // a service principal
 	tenant                   bool
 }
 
 type modelThing struct {
 	place   string
 	creator int
-	uses    []int // of a credential: its variables
+	uses    []int // of a credential: its variables; of a connection: its credential and its machine
 	deleted bool
 	purged  bool // cannot be restored
 }
@@ -189,7 +205,7 @@ func newModel() *model {
 	}
 	for i, place := range principals {
 		m.at[place] = i
-		m.principals = append(m.principals, modelPrincipal{place: place, group: slices.Contains(groups, place), tenant: place == "root"})
+		m.principals = append(m.principals, modelPrincipal{place: place, group: slices.Contains(groups, place), program: place == "robot", tenant: place == "root"})
 	}
 	for who, role := range startRoles {
 		m.roles[m.at[who]] = role
@@ -200,7 +216,9 @@ func newModel() *model {
 	for _, t := range startThings {
 		m.make(t.place, m.at[t.owner], t.uses...)
 	}
-	m.grants[grantKey{m.at["account"], m.at["ada"], noVia}] = grant{user, m.at["root"]}
+	for _, place := range startShares {
+		m.grants[grantKey{m.at[place], m.at["ada"], noVia}] = grant{user, m.at["root"]}
+	}
 	return m
 }
 
@@ -320,12 +338,29 @@ func (m *model) mayGive(who, t int, before grant, role int) string {
 	return ok
 }
 
-// give gives a role, and the variables of a credential with it.
+// give gives a role, and with it the variables of a credential that whoever gives it
+// sees.
 func (m *model) give(t, p, role, by int) {
 	m.grants[grantKey{t, p, noVia}] = grant{role, by}
-	for _, v := range m.things[t].uses {
-		m.grants[grantKey{v, p, t}] = grant{user, by}
+	for _, v := range m.variablesOf(t) {
+		if m.can(by, "variable.read", v) {
+			m.grants[grantKey{v, p, t}] = grant{user, by}
+		}
 	}
+}
+
+// variablesOf returns the variables of a credential, and none of other things.
+func (m *model) variablesOf(t int) []int {
+	if kindOf(m.things[t].place) != "credential" {
+		return nil
+	}
+	return m.things[t].uses
+}
+
+// left reports whether what somebody got with a credential is left of a share that
+// there is no more.
+func (m *model) left(k grantKey) bool {
+	return k.via != noVia && (m.things[k.via].deleted || m.given(k.via, k.principal).role == none)
 }
 
 // usable says whether a principal can be given something.
@@ -342,10 +377,14 @@ func (m *model) share(who int, place, to string, role int) string {
 	if answer != ok {
 		return answer
 	}
-	if role == owner {
+	connection := kindOf(place) == "connection"
+	if role == owner || connection && role == userShare {
 		return "invalid role"
 	}
 	p := m.at[to]
+	if connection && !m.principals[p].program {
+		return "invalid principal"
+	}
 	if answer := m.usable(p, true); answer != ok {
 		return answer
 	}
@@ -363,22 +402,69 @@ func (m *model) unshare(who int, place, from, remove string) string {
 		return answer
 	}
 	p := m.at[from]
+	if m.principals[p].deleted {
+		return notFound
+	}
+	if kindOf(place) == "variable" {
+		return m.unshareVariable(who, t, p)
+	}
 	before := m.given(t, p)
-	if m.principals[p].deleted || before.role == none {
+	if before.role == none {
 		return notFound
 	}
 	if answer := m.mayGive(who, t, before, none); answer != ok {
 		return answer
 	}
-	goes := m.remove && remove == "" || remove == "yes"
 	delete(m.grants, grantKey{t, p, noVia})
-	return ok + m.leave(t, p, goes)
+	return ok + m.leave(t, p, m.goes(remove))
+}
+
+// goes says whether what came with a share goes with it.
+func (m *model) goes(remove string) bool { return m.remove && remove == "" || remove == "yes" }
+
+// unshareVariable takes what was given, and what is left of shares of credentials and
+// one may take.
+func (m *model) unshareVariable(who, t, p int) string {
+	own, with := m.given(t, p), false
+	if own.role != none {
+		if answer := m.mayGive(who, t, own, none); answer != ok {
+			return answer
+		}
+	}
+	taken, refused := 0, ""
+	for k, g := range m.grants {
+		if k.thing != t || k.principal != p || k.via == noVia {
+			continue
+		}
+		with = true
+		if !m.left(k) {
+			continue
+		}
+		if answer := m.mayGive(who, t, g, none); answer != ok {
+			refused = answer
+			continue
+		}
+		delete(m.grants, k)
+		taken++
+	}
+	switch {
+	case own.role != none:
+		delete(m.grants, grantKey{t, p, noVia})
+		return ok
+	case taken > 0:
+		return ok
+	case refused != "":
+		return refused
+	case with:
+		return "conflict with-credential"
+	}
+	return notFound
 }
 
 // leave says, and does, what becomes of what came with a credential's share.
 func (m *model) leave(t, p int, goes bool) string {
 	var all []string
-	for _, v := range m.things[t].uses {
+	for _, v := range m.variablesOf(t) {
 		came := grantKey{v, p, t}
 		if m.grants[came].role == none {
 			continue
@@ -390,13 +476,14 @@ func (m *model) leave(t, p int, goes bool) string {
 		// account is in use.
 		q := m.principals[p]
 		m.principals[p].disabled = false
+		inside := q.group || m.env(p) != 0
 		because := m.env(p)&(admin|auditor) != 0
 		mine := m.mine(p)
 		m.principals[p] = q
 		for k := range m.grants {
 			because = because || k != came && k.thing == v && slices.Contains(mine, k.principal)
 		}
-		all = append(all, left(m.things[v].place, goes, goes && !because, because))
+		all = append(all, left(m.things[v].place, goes, goes && !because && inside, because))
 	}
 	slices.Sort(all)
 	return strings.Join(all, "")
@@ -414,14 +501,18 @@ func (m *model) handOver(who int, place, to string, keep int) string {
 	}
 	before, action := -1, "hand-over"
 	for k, g := range m.grants {
-		if k.thing == t && g.role == owner {
-			before = k.principal
+		if k.thing != t || g.role != owner {
+			continue
+		}
+		if before = k.principal; m.principals[before].deleted {
+			before = -1
 		}
 	}
+	connection := kindOf(place) == "connection"
 	if before != who && m.can(who, kindOf(place)+".take-over", t) {
 		action = "take-over"
 	}
-	if keep == owner {
+	if keep == owner || connection && keep == userShare {
 		return "invalid keep"
 	}
 	if _, answer := m.to(who, place, action); answer != ok {
@@ -431,14 +522,24 @@ func (m *model) handOver(who int, place, to string, keep int) string {
 	if answer := m.usable(p, false); answer != ok {
 		return answer
 	}
-	if p == before {
+	if connection && (!m.can(p, "credential.use", m.things[t].uses[0]) || !m.can(p, "machine.use", m.things[t].uses[1])) {
+		return "invalid principal"
+	}
+	switch {
+	case p == before:
 		return "conflict owner"
+	case connection && keep != none && (before < 0 || !m.principals[before].program):
+		return "invalid keep"
 	}
-	delete(m.grants, grantKey{t, before, noVia})
-	if keep != none {
-		m.grants[grantKey{t, before, noVia}] = grant{keep, who}
-	}
+	maps.DeleteFunc(m.grants, func(k grantKey, g grant) bool { return k.thing == t && g.role == owner })
 	m.give(t, p, owner, who)
+	switch {
+	case before < 0:
+	case keep == none:
+		m.leave(t, before, m.goes(""))
+	default:
+		m.give(t, before, keep, who)
+	}
 	return ok
 }
 
@@ -657,16 +758,34 @@ func (m *model) removeMember(who int, place, member string) string {
 	return m.keepingAdmin(func() { delete(m.members, in) }, func() { m.members[in] = true })
 }
 
-// disable lets an account in or not. Whom a tenant admin turns away is turned away,
-// also the last admin of an environment: a tenant admin can make another.
-func (m *model) disable(who int, place string, disabled bool) string {
-	p := m.at[place]
+// toAccount says how it ends when somebody changes an account: one sees oneself.
+func (m *model) toAccount(who int, place string) (p int, answer string) {
+	p = m.at[place]
 	switch {
+	case m.principals[p].deleted:
+		return p, notFound
 	case m.tenantAdmin(who):
+		return p, ok
 	case who == p:
-		return notAuthorized
-	default:
-		return notFound
+		return p, notAuthorized
+	}
+	return p, notFound
+}
+
+// disable lets an account in or not. The last admin of the environment is turned away
+// by force: a tenant admin can make another.
+func (m *model) disable(who int, place string, disabled, force bool) string {
+	p, answer := m.toAccount(who, place)
+	if answer != ok {
+		return answer
+	}
+	if disabled && !m.principals[p].disabled && !force {
+		m.principals[p].disabled = true
+		last := m.admins() == 0
+		m.principals[p].disabled = false
+		if last && m.admins() > 0 {
+			return "conflict last-admin"
+		}
 	}
 	before := m.principals[p].disabled
 	m.principals[p].disabled = disabled
@@ -675,6 +794,20 @@ func (m *model) disable(who int, place string, disabled bool) string {
 		return "conflict last-admin"
 	}
 	return ok
+}
+
+// removeProgram deletes a service principal for good, unless it owns something.
+func (m *model) removeProgram(who int, place string) string {
+	p, answer := m.toAccount(who, place)
+	if answer != ok {
+		return answer
+	}
+	for k, g := range m.grants {
+		if k.principal == p && g.role == owner && !m.things[k.thing].deleted {
+			return "conflict owner"
+		}
+	}
+	return m.keepingAdmin(func() { m.principals[p].deleted = true }, func() { m.principals[p].deleted = false })
 }
 
 // visible returns the places of the things of a kind that somebody is shown in a
@@ -710,7 +843,7 @@ func (m *model) shares(who int, place string) []string {
 			if m.can(who, "credential.read", k.via) {
 				via = m.things[k.via].place
 			}
-			if m.given(k.via, k.principal).role == none {
+			if m.left(k) {
 				via += ", left"
 			}
 		}

@@ -45,11 +45,12 @@ type operation struct {
 
 var (
 	yesNo     = []string{"yes", "no"}
+	noYes     = []string{"no", "yes"}
 	roles     = []string{"user", "user-share", "co-owner", "owner"}
 	keeps     = []string{"", "user", "user-share", "co-owner", "owner"}
 	removes   = []string{"", "yes", "no"} // "" is as the environment says
 	memberOf  = []string{"user", "", "maker", "auditor", "admin"}
-	deletable = slices.Concat(credentials, variables)
+	editable  = slices.Concat(credentials, variables, others[:2])
 	passwords = variables[1:3]
 )
 
@@ -108,18 +109,24 @@ var operations = []*operation{
 		},
 	},
 	{
-		name: "edit", weight: 2, domains: [][]string{people, deletable},
+		name: "edit", weight: 2, domains: [][]string{people, editable},
 		aim: aimPlace(false, byHolder("update")),
 		command: func(s step) string {
 			return fmt.Sprintf("%s update %s --description changed", kindOf(s.arg(1)), s.arg(1))
 		},
 		model: func(m *model, s step) string { return m.edit(s.who(), s.arg(1)) },
-		real: func(w *world, s step) (answer string) {
-			if kindOf(s.arg(1)) == "credential" {
-				_, err := w.b.UpdateCredential(w.ctx, w.caller(s), w.env, latchkey.CredentialID(w.ids[s.arg(1)]), latchkey.CredentialUpdate{Description: new("changed")})
-				return answerOf(err)
+		real: func(w *world, s step) string {
+			id, err := w.ids[s.arg(1)], error(nil)
+			switch kindOf(s.arg(1)) {
+			case "credential":
+				_, err = w.b.UpdateCredential(w.ctx, w.caller(s), w.env, latchkey.CredentialID(id), latchkey.CredentialUpdate{Description: new("changed")})
+			case "variable":
+				_, err = w.b.UpdateVariable(w.ctx, w.caller(s), w.env, id, latchkey.VariableUpdate{Description: new("changed")})
+			case "machine":
+				_, err = w.b.UpdateMachine(w.ctx, w.caller(s), w.env, latchkey.MachineID(id), latchkey.MachineUpdate{Description: new("changed")})
+			case "connection":
+				_, err = w.b.UpdateConnection(w.ctx, w.caller(s), w.env, latchkey.ConnectionID(id), latchkey.ConnectionUpdate{Name: new(s.arg(1))})
 			}
-			_, err := w.b.UpdateVariable(w.ctx, w.caller(s), w.env, w.ids[s.arg(1)], latchkey.VariableUpdate{Description: new("changed")})
 			return answerOf(err)
 		},
 	},
@@ -187,15 +194,35 @@ var operations = []*operation{
 		},
 	},
 	{
-		name: "account", weight: 5, domains: [][]string{people, users, yesNo},
+		name: "account", weight: 6, domains: [][]string{people, people, yesNo, noYes},
 		aim: byTenantAdmin,
 		command: func(s step) string {
-			return fmt.Sprintf("user %s %s", map[string]string{"yes": "disable", "no": "enable"}[s.arg(2)], s.arg(1))
+			command := fmt.Sprintf("%s %s %s", map[bool]string{false: "user", true: "service-principal"}[s.arg(1) == "robot"], map[string]string{"yes": "disable", "no": "enable"}[s.arg(2)], s.arg(1))
+			if s.arg(2) == "yes" && s.arg(3) == "yes" {
+				command += " --force"
+			}
+			return command
 		},
-		model: func(m *model, s step) string { return m.disable(s.who(), s.arg(1), s.arg(2) == "yes") },
-		real: func(w *world, s step) string {
-			_, err := w.b.UpdateUser(w.ctx, w.caller(s), w.ids[s.arg(1)], latchkey.UserUpdate{Disabled: new(s.arg(2) == "yes")})
+		model: func(m *model, s step) string {
+			return m.disable(s.who(), s.arg(1), s.arg(2) == "yes", s.arg(3) == "yes")
+		},
+		real: func(w *world, s step) (answer string) {
+			var err error
+			if disabled, force := new(s.arg(2) == "yes"), s.arg(3) == "yes"; s.arg(1) == "robot" {
+				_, err = w.b.UpdateServicePrincipal(w.ctx, w.caller(s), w.ids[s.arg(1)], latchkey.ServicePrincipalUpdate{Disabled: disabled, Force: force})
+			} else {
+				_, err = w.b.UpdateUser(w.ctx, w.caller(s), w.ids[s.arg(1)], latchkey.UserUpdate{Disabled: disabled, Force: force})
+			}
 			return answerOf(err)
+		},
+	},
+	{
+		name: "delete service principal", weight: 1, domains: [][]string{people, people[4:]},
+		aim:     byTenantAdmin,
+		command: func(s step) string { return "service-principal delete " + s.arg(1) },
+		model:   func(m *model, s step) string { return m.removeProgram(s.who(), s.arg(1)) },
+		real: func(w *world, s step) string {
+			return answerOf(w.b.DeleteServicePrincipal(w.ctx, w.caller(s), w.ids[s.arg(1)]))
 		},
 	},
 	{
@@ -231,14 +258,14 @@ var operations = []*operation{
 		},
 	},
 	{
-		name: "delete", weight: 4, domains: [][]string{people, deletable},
+		name: "delete", weight: 4, domains: [][]string{people, things},
 		aim:     aimPlace(false, byHolder("delete")),
 		command: func(s step) string { return fmt.Sprintf("%s delete %s", kindOf(s.arg(1)), s.arg(1)) },
 		model:   func(m *model, s step) string { return m.del(s.who(), s.arg(1), false) },
 		real:    func(w *world, s step) string { return w.del(s, latchkey.Force{}) },
 	},
 	{
-		name: "force", weight: 2, domains: [][]string{people, deletable},
+		name: "force", weight: 2, domains: [][]string{people, things},
 		aim:     aimPlace(false, byHolder("delete")),
 		command: func(s step) string { return fmt.Sprintf("%s delete %s --force", kindOf(s.arg(1)), s.arg(1)) },
 		model:   func(m *model, s step) string { return m.del(s.who(), s.arg(1), true) },
@@ -251,7 +278,7 @@ var operations = []*operation{
 		},
 	},
 	{
-		name: "restore", weight: 4, domains: [][]string{people, deletable},
+		name: "restore", weight: 4, domains: [][]string{people, things},
 		aim:     aimDeleted,
 		command: func(s step) string { return fmt.Sprintf("deleted restore %s", s.arg(1)) },
 		model:   func(m *model, s step) string { return m.restore(s.who(), s.arg(1)) },
@@ -261,7 +288,7 @@ var operations = []*operation{
 		},
 	},
 	{
-		name: "purge", weight: 1, domains: [][]string{people, deletable},
+		name: "purge", weight: 1, domains: [][]string{people, things},
 		aim:     aimDeleted,
 		command: func(s step) string { return fmt.Sprintf("deleted purge %s", s.arg(1)) },
 		model:   func(m *model, s step) string { return m.purge(s.who(), s.arg(1)) },
@@ -271,12 +298,20 @@ var operations = []*operation{
 	},
 }
 
-// del deletes a credential or a variable.
+// del deletes a thing.
 func (w *world) del(s step, f latchkey.Force) string {
-	if kindOf(s.arg(1)) == "credential" {
-		return answerOf(w.b.DeleteCredential(w.ctx, w.caller(s), w.env, latchkey.CredentialID(w.ids[s.arg(1)]), f))
+	who, id := w.caller(s), w.ids[s.arg(1)]
+	switch kindOf(s.arg(1)) {
+	case "credential":
+		return answerOf(w.b.DeleteCredential(w.ctx, who, w.env, latchkey.CredentialID(id), f))
+	case "machine":
+		return answerOf(w.b.DeleteMachine(w.ctx, who, w.env, latchkey.MachineID(id), f))
+	case "connection":
+		return answerOf(w.b.DeleteConnection(w.ctx, who, w.env, latchkey.ConnectionID(id), f))
+	case "flow":
+		return answerOf(w.b.DeleteFlow(w.ctx, who, w.env, latchkey.FlowID(id), f))
 	}
-	return answerOf(w.b.DeleteVariable(w.ctx, w.caller(s), w.env, w.ids[s.arg(1)], f))
+	return answerOf(w.b.DeleteVariable(w.ctx, who, w.env, id, f))
 }
 
 func newCredential(name, username, password string) latchkey.CredentialCreate {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,13 +19,13 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// What there is when a sequence begins. ada sees the variable account besides.
+// What there is when a sequence begins.
 var (
 	startRoles   = map[string]string{"root": "admin", "ada": "maker", "bea": "user", "robot": "user"}
 	startMembers = [][2]string{{"finance", "bea"}, {"staff", "finance"}}
 	startThings  = []struct {
 		place, owner string
-		uses         []string // of a credential
+		uses         []string // of a credential, and of a connection
 	}{
 		{place: "account", owner: "root"},
 		{place: "erppass", owner: "root"},
@@ -32,15 +33,18 @@ var (
 		{place: "erp", owner: "root", uses: []string{"account", "erppass"}},
 		{place: "crm", owner: "ada", uses: []string{"account", "crmpass"}},
 		{place: "bot1", owner: "root"},
+		{place: "desk", owner: "ada", uses: []string{"crm", "bot1"}},
 		{place: "invoices", owner: "ada"},
 	}
+	startShares = []string{"account", "bot1"} // root's, with ada as user
 )
 
 // given is the same as a text, for who reads a counterexample.
 const given = `given:  root is tenant admin, and admin of prod; ada is maker, bea and robot are user, cyd has no role
         bea is in finance, finance is in staff, night is empty
         root has the credential erp (of the variables account and erppass) and the machine bot1
-        ada has the credential crm (of account, which root shares with her, and crmpass) and the flow invoices`
+        ada has the credential crm (of account, which root shares with her, and crmpass), the connection desk (of crm and
+        bot1, which root shares with her) and the flow invoices`
 
 // A world is a whole service with the people and things of a model.
 type world struct {
@@ -54,7 +58,8 @@ type world struct {
 	start  map[string]string // ids, when a sequence begins
 	places map[string]string // id → place
 
-	answers map[string]int // how often operations ended how
+	answers map[string]int  // how often operations ended how
+	dirty   map[string]bool // the tables that were changed since the last reset
 
 	plant, unplant string // a fault of the database, if it has one
 }
@@ -72,7 +77,8 @@ func newWorld(t *testing.T, url string) *world {
 		url = filepath.Join(dir, "latchkey.db")
 	}
 	s := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Idle: true})
-	w := &world{Service: s, b: s.Broker, ctx: t.Context(), answers: map[string]int{}, ids: map[string]string{}, places: map[string]string{}}
+	w := &world{Service: s, b: s.Broker, answers: map[string]int{}, dirty: map[string]bool{}, ids: map[string]string{}, places: map[string]string{}}
+	w.ctx = db.WithTrace(t.Context(), w.changed)
 	w.build(t)
 	driver := "sqlite"
 	if db.IsPostgres(url) {
@@ -134,7 +140,7 @@ func (w *world) build(t *testing.T) {
 		must(b.AddGroupMember(ctx, w.Admin, w.ids[in[0]], w.ids[in[1]]))
 	}
 	for _, place := range things {
-		w.ids[place] = map[string]string{"credential": "cred_", "variable": "var_"}[kindOf(place)] + strings.Repeat("0", 26)
+		w.ids[place] = map[string]string{"credential": "cred_", "variable": "var_", "connection": "conn_"}[kindOf(place)] + strings.Repeat("0", 26)
 	}
 	for _, th := range startThings {
 		who := w.who[slices.Index(people, th.owner)]
@@ -144,22 +150,28 @@ func (w *world) build(t *testing.T) {
 			v, err := b.CreateVariable(ctx, who, "prod", newVariable(th.place))
 			must(err)
 			id = string(v.ID)
-			if th.place == "account" {
-				_, err := b.SetShare(ctx, who, "prod", latchkey.KindVariable, id, "ada", latchkey.ShareSet{Role: latchkey.RoleUser})
-				must(err)
-			}
 		case "credential":
 			c, err := b.CreateCredential(ctx, who, "prod", newCredential(th.place, w.ids[th.uses[0]], w.ids[th.uses[1]]))
 			must(err)
 			id = string(c.ID)
 		case "machine":
 			id = string(w.Machine(t, "prod", th.place).ID)
+		case "connection":
+			c, err := b.CreateConnection(ctx, who, "prod", latchkey.ConnectionCreate{
+				Name: th.place, Driver: latchkey.DriverNone, Credential: latchkey.CredentialID(w.ids[th.uses[0]]), Target: latchkey.Target{Machine: latchkey.MachineID(w.ids[th.uses[1]])},
+			})
+			must(err)
+			id = string(c.ID)
 		case "flow":
 			f, err := b.CreateFlow(ctx, who, "prod", latchkey.FlowCreate{Name: th.place, Command: []string{program}})
 			must(err)
 			id = string(f.ID)
 		}
 		w.ids[th.place] = id
+		if slices.Contains(startShares, th.place) {
+			_, err := b.SetShare(ctx, who, "prod", latchkey.Kind(kindOf(th.place)), id, "ada", latchkey.ShareSet{Role: latchkey.RoleUser})
+			must(err)
+		}
 	}
 	w.start = maps.Clone(w.ids)
 }
@@ -172,45 +184,79 @@ func (w *world) exec(query string) error {
 }
 
 // resetTables are those that operations change rows of, each after what its rows
-// name. audit only grows.
+// name. audit only grows, and epochs.
 var resetTables = []string{
-	"principals", "principal_groups", "group_members", "environments", "environment_members",
-	"variables", "secret_references", "credentials", "credential_slots", "grants",
+	"principals", "service_principals", "principal_groups", "group_members", "environments", "environment_members",
+	"variables", "secret_references", "machines", "credentials", "credential_slots", "connections", "flows", "grants", "notices",
 }
 
-// reset makes the start again: rows that were added go, and those that there were
-// are as they were.
-func (w *world) reset() error {
-	var script []string
+// whole are the tables of which everything is written anew; of the others come back
+// these columns, and rows that were added go.
+var (
+	whole    = []string{"group_members", "environment_members", "secret_references", "credential_slots", "grants", "notices"}
+	columned = map[string][]string{
+		"principals": {"deleted_at", "disabled_at"}, "service_principals": {"name_key"}, "environments": {"remove_variable_grants"},
+		"variables": {"current_value", "deleted_at", "deleted_by", "purged_at"}, "machines": {"deleted_at", "deleted_by", "purged_at"},
+		"credentials": {"deleted_at", "deleted_by", "purged_at"}, "connections": {"owner_id", "deleted_at", "deleted_by", "purged_at"}, "flows": {"deleted_at", "deleted_by", "purged_at"},
+	}
+)
+
+// changes finds the table that a statement changes.
+var changes = regexp.MustCompile(`^\s*(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)`)
+
+// changed notes the table that a statement of the service changes.
+func (w *world) changed(query string, _ []any) {
+	if m := changes.FindStringSubmatch(query); m != nil {
+		w.dirty[m[1]] = true
+	}
+}
+
+// resetTo returns the statements that make tables as they were at the start: what
+// names rows of others goes first, and comes last.
+func resetTo(dirty func(table string) bool) (script []string) {
 	add := func(format string, args ...any) { script = append(script, fmt.Sprintf(format, args...)) }
-	if w.unplant != "" {
-		add("%s", w.unplant)
-	}
-	for _, table := range []string{"notices", "grants", "group_members", "environment_members", "credential_slots"} {
-		add("DELETE FROM %s", table)
-	}
-	for _, table := range []string{"secret_references", "credentials", "variables", "principal_groups", "principals"} {
-		add("DELETE FROM %s WHERE id NOT IN (SELECT id FROM start_%s)", table, table)
-	}
-	for _, table := range []string{"principals", "variables", "credentials"} {
-		columns := "deleted_at = NULL"
-		if table != "principals" {
-			columns += ", deleted_by = '', purged_at = NULL"
+	for _, table := range slices.Backward(resetTables) {
+		if dirty(table) && slices.Contains(whole, table) {
+			add("DELETE FROM %s", table)
 		}
-		add("UPDATE %s SET %s WHERE deleted_at IS NOT NULL", table, columns)
 	}
-	add("UPDATE principals SET disabled_at = NULL WHERE disabled_at IS NOT NULL")
-	add("UPDATE variables SET current_value = (SELECT s.current_value FROM start_variables s WHERE s.id = variables.id) WHERE current_value IS NULL")
-	add("UPDATE environments SET remove_variable_grants = FALSE WHERE remove_variable_grants")
-	add("DELETE FROM secret_references")
-	for _, table := range []string{"secret_references", "grants", "group_members", "environment_members", "credential_slots"} {
-		add("INSERT INTO %s SELECT * FROM start_%s", table, table)
+	for _, table := range slices.Backward(resetTables) {
+		if dirty(table) && !slices.Contains(whole, table) {
+			add("DELETE FROM %s WHERE id NOT IN (SELECT id FROM start_%[1]s)", table)
+		}
+	}
+	for _, table := range resetTables {
+		switch columns := columned[table]; {
+		case !dirty(table):
+		case slices.Contains(whole, table):
+			add("INSERT INTO %s SELECT * FROM start_%[1]s", table)
+		case columns != nil:
+			list := strings.Join(columns, ", ")
+			add("UPDATE %s SET (%s) = (SELECT %[2]s FROM start_%[1]s s WHERE s.id = %[1]s.id)", table, list)
+		}
+	}
+	return script
+}
+
+// reset makes the start again, of the tables that were changed. A fault that is planted
+// is not there meanwhile.
+func (w *world) reset() error {
+	dirty := func(table string) bool { return w.dirty[table] }
+	if w.plant != "" || w.unplant != "" {
+		dirty = func(string) bool { return true }
+	}
+	script := resetTo(dirty)
+	if w.unplant != "" {
+		script = append([]string{w.unplant}, script...)
 	}
 	if w.plant != "" {
-		add("%s", w.plant)
+		script = append(script, w.plant)
 	}
-	if err := w.exec("BEGIN; " + strings.Join(script, "; ") + "; COMMIT"); err != nil {
-		return err
+	clear(w.dirty)
+	if len(script) > 0 {
+		if err := w.exec("BEGIN; " + strings.Join(script, "; ") + "; COMMIT"); err != nil {
+			return err
+		}
 	}
 	maps.Copy(w.ids, w.start)
 	clear(w.places)
@@ -283,9 +329,9 @@ func differs(what, want, got string) *difference {
 	return &difference{what, want, got}
 }
 
-// decisions compares every decision about every person, thing and action, and what
-// the environment is set to.
-func (w *world) decisions(m *model) (d *difference) {
+// decisions compares every decision about every person and action on some things and
+// the environment, and what the environment is set to.
+func (w *world) decisions(m *model, things []string) (d *difference) {
 	err := w.DB.View(w.ctx, func(tx *db.Tx) error {
 		d = nil
 		e, err := tx.Environment(w.env)
@@ -346,6 +392,12 @@ func (w *world) list(who latchkey.Caller, kind string) (places []string, answer 
 		for _, m := range p.Items {
 			add(string(m.ID))
 		}
+	case "connection":
+		var p latchkey.Page[latchkey.Connection]
+		p, err = w.b.Connections(w.ctx, who, env, page)
+		for _, c := range p.Items {
+			add(string(c.ID))
+		}
 	case "flow":
 		var p latchkey.Page[latchkey.Flow]
 		p, err = w.b.Flows(w.ctx, who, env, page)
@@ -357,7 +409,7 @@ func (w *world) list(who latchkey.Caller, kind string) (places []string, answer 
 	return places, answerOf(err)
 }
 
-var listed = []string{"credential", "variable", "machine", "flow"}
+var listed = []string{"credential", "variable", "machine", "connection", "flow"}
 
 // lists compares what a person is shown in each list.
 func (w *world) lists(m *model, p int) *difference {

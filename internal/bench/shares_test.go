@@ -23,7 +23,7 @@ type company struct {
 func (g *generator) company(b *testing.B, env latchkey.EnvironmentID, admin latchkey.PrincipalID, c company) {
 	b.Helper()
 	g.insert(b, c.people, `INSERT INTO principals (id, kind, name, sort_key, search_key, created_at, updated_at) SELECT ID(user), 'user', 'Person ' || n, KEY('Person ' || n), lower('Person ' || n), 1, 1 FROM numbers`)
-	g.insert(b, c.people, `INSERT INTO users (id, login) SELECT ID(user), 'person' || n FROM numbers`)
+	g.insert(b, c.people, `INSERT INTO users (id, login, login_key) SELECT ID(user), 'person' || n, KEY('person' || n) FROM numbers`)
 	g.insert(b, c.people, fmt.Sprintf(`INSERT INTO environment_members (environment_id, principal_id, role, created_by, created_at) SELECT '%s', ID(user), 'user', '%s', 1 FROM numbers`, env, admin))
 	g.insert(b, c.groups, `INSERT INTO principals (id, kind, name, sort_key, search_key, created_at, updated_at) SELECT ID(grp), 'group', 'Group ' || n, KEY('Group ' || n), lower('Group ' || n), 1, 1 FROM numbers`)
 	g.insert(b, c.groups, `INSERT INTO principal_groups (id, description) SELECT ID(grp), '' FROM numbers`)

@@ -236,7 +236,7 @@ func (b *Broker) factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
 	if err != nil {
 		return f, err
 	}
-	f.question = vault.Question{Reference: r.SecretReference, Person: fmt.Sprintf("%s (%s)", p.Name, p.ID), ObjectIDs: map[string]string{}}
+	f.question = vault.Question{Reference: r.SecretReference, Person: fmt.Sprintf("%s (%s)", p.Name, p.ID), Program: p.Program, ObjectIDs: map[string]string{}}
 	if _, f.question.Embedded, err = embeddedVault(tx, r.VaultRef()); err != nil {
 		return f, err
 	}
@@ -256,7 +256,7 @@ func personOf(tx *db.Tx, id latchkey.PrincipalID) (vault.Person, error) {
 	if err != nil {
 		return vault.Person{}, err
 	}
-	person := vault.Person{ID: p.ID, Name: p.Name, ObjectIDs: map[string]string{}}
+	person := vault.Person{ID: p.ID, Program: p.Kind == latchkey.PrincipalService, Name: p.Name, ObjectIDs: map[string]string{}}
 	tenants, err := tx.LinkedAzureTenants()
 	if err != nil {
 		return person, err

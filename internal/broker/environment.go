@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,21 +171,50 @@ func (b *Broker) SetMember(ctx context.Context, who latchkey.Caller, ref, princi
 // keepAdmins makes a change of principals or their roles, and returns a conflict if
 // it would leave an environment without an admin that has one.
 func (o *op) keepAdmins(change func() error) error {
+	left, err := o.leftWithoutAdmin(change)
+	if err == nil && len(left) > 0 {
+		err = latchkey.Conflict("last-admin", "%s would be left without an admin; give somebody else the role first", environments(left))
+	}
+	return err
+}
+
+// leftWithoutAdmin makes a change of principals or their roles, and returns the names
+// of the environments that had an admin before and have none after.
+func (o *op) leftWithoutAdmin(change func() error) ([]string, error) {
 	before, err := o.WithoutAdmin()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := change(); err != nil {
-		return err
+		return nil, err
 	}
 	after, err := o.WithoutAdmin()
-	if err != nil {
+	return slices.DeleteFunc(after, func(name string) bool { return slices.Contains(before, name) }), err
+}
+
+// disabling makes a change that disables an account. With force it may leave
+// environments without an admin, which details, of the audit log, then name: whom one
+// has to stop can be stopped at once, and a tenant admin can make another admin.
+func (o *op) disabling(force bool, details map[string]string, change func() error) error {
+	left, err := o.leftWithoutAdmin(change)
+	switch {
+	case err != nil || len(left) == 0:
 		return err
+	case !force:
+		return latchkey.Conflict("last-admin", "%s would be left without an admin; give somebody else the role first, or disable the account with force", environments(left))
 	}
-	for _, name := range after {
-		if !slices.Contains(before, name) {
-			return latchkey.Conflict("last-admin", "the environment %s would be left without an admin; give somebody else the role first", name)
-		}
-	}
+	details["forced"], details["withoutAdmin"] = "true", strings.Join(left, " ")
 	return nil
+}
+
+// environments names some environments in a sentence.
+func environments(names []string) string {
+	if len(names) == 1 {
+		return "the environment " + names[0]
+	}
+	text := "the environments " + strings.Join(names[:min(len(names), maxNamed)], ", ")
+	if more := len(names) - maxNamed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }

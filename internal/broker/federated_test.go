@@ -202,7 +202,11 @@ func TestServicePrincipalRun(t *testing.T) {
 				if _, _, err := c.Machine.Get(t, run, run.Credential); err != nil {
 					t.Fatalf("its run gets no credential: %v", err)
 				}
-				if how == "deleted" {
+				if how == "deleted" { // which takes that it owns nothing
+					h, handErr := c.Broker.HandOver(ctx, admin, c.Env, latchkey.HandOver{From: p.ClientID, To: string(admin.ID)})
+					if handErr != nil || len(h.Left) > 0 {
+						t.Fatalf("hand over %+v: %v", h, handErr)
+					}
 					err = c.Broker.DeleteServicePrincipal(ctx, admin, p.ClientID)
 				} else {
 					yes := true

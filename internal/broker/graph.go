@@ -150,9 +150,11 @@ func (o *op) show(root thing, g graph) (d latchkey.Dependencies, err error) {
 		Component:  latchkey.Component{Kind: root.kind, ID: root.id, Name: root.name, Environment: root.env},
 		Components: []latchkey.Component{}, Dependencies: []latchkey.Dependency{}, Truncated: g.truncated,
 	}
-	if d.Component.LastUsedAt, err = o.lastUsed(node{root.kind, root.id}); err != nil {
+	last, err := o.lastUsed(append([]node{{root.kind, root.id}}, g.nodes...))
+	if err != nil {
 		return d, err
 	}
+	d.Component.LastUsedAt = last(node{root.kind, root.id})
 	found, err := o.components(g.nodes)
 	if err != nil {
 		return d, err
@@ -169,9 +171,7 @@ func (o *op) show(root thing, g graph) (d latchkey.Dependencies, err error) {
 		case !sees(n):
 			d.Hidden++
 		default:
-			if c.LastUsedAt, err = o.lastUsed(n); err != nil {
-				return d, err
-			}
+			c.LastUsedAt = last(n)
 			shown[n.id] = true
 			d.Components = append(d.Components, c.Component)
 		}
@@ -184,15 +184,28 @@ func (o *op) show(root thing, g graph) (d latchkey.Dependencies, err error) {
 	return d, nil
 }
 
-// lastUsed returns when a component was last used, nil for never or unknown.
-func (o *op) lastUsed(n node) (last *time.Time, err error) {
-	switch n.kind {
-	case latchkey.KindCredential:
-		last, _, err = o.LastReleased(latchkey.CredentialID(n.id))
-	case latchkey.KindConnection, latchkey.KindFlow:
-		last, err = o.LastRan(n.kind, n.id)
+// lastUsed returns when some components were last used, nil for never or unknown.
+func (o *op) lastUsed(nodes []node) (func(node) *time.Time, error) {
+	byKind := map[latchkey.Kind][]string{}
+	for _, n := range nodes {
+		byKind[n.kind] = append(byKind[n.kind], n.id)
 	}
-	return last, err
+	last := map[node]time.Time{}
+	for kind, ids := range byKind {
+		at, err := o.LastUsed(kind, ids)
+		if err != nil {
+			return nil, err
+		}
+		for id, t := range at {
+			last[node{kind, id}] = t
+		}
+	}
+	return func(n node) *time.Time {
+		if t, ok := last[n]; ok {
+			return &t
+		}
+		return nil
+	}, nil
 }
 
 // Dependencies returns what a thing uses, directly and by others.
@@ -230,32 +243,8 @@ func (b *Broker) SecretUses(ctx context.Context, who latchkey.Caller, vault, sec
 		return nil, err
 	}
 	err = b.view(ctx, who, func(o *op) error {
-		uses = []latchkey.SecretUse{}
-		after := latchkey.VariableID("")
-		for len(uses) < latchkey.MaxSecretUses {
-			some, err := o.Tx.SecretUses(vault, secret, after, latchkey.MaxSecretUses)
-			if err != nil {
-				return err
-			}
-			found := map[node]db.ComponentRow{}
-			for _, u := range some {
-				found[node{latchkey.KindVariable, string(u.Variable)}] = db.ComponentRow{Component: latchkey.Component{Environment: u.Environment}}
-			}
-			sees, err := o.sees(found)
-			if err != nil {
-				return err
-			}
-			for _, u := range some {
-				if sees(node{latchkey.KindVariable, string(u.Variable)}) && len(uses) < latchkey.MaxSecretUses {
-					uses = append(uses, u)
-				}
-			}
-			if len(some) < latchkey.MaxSecretUses {
-				return nil
-			}
-			after = some[len(some)-1].Variable
-		}
-		return nil
+		uses, err = o.Tx.SecretUses(who.ID, latchkey.Permissions[latchkey.ActVariableRead].Environment, vault, secret, latchkey.MaxSecretUses)
+		return err
 	})
 	return uses, err
 }

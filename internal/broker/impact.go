@@ -31,11 +31,11 @@ func (b *Broker) Impact(ctx context.Context, who latchkey.Caller, env string, ki
 		}
 		var from *db.Grant
 		if action == latchkey.ImpactUnshare {
-			_, g, err := o.grantOf(s, principal)
+			_, grants, err := o.grantsOf(s, principal)
 			if err != nil {
 				return err
 			}
-			from = &g
+			from = &grants[0]
 		}
 		i, err = o.impact(s, action, from)
 		return err
@@ -51,15 +51,29 @@ func (o *op) impact(s shareable, action latchkey.ImpactAction, from *db.Grant) (
 		Component: latchkey.Component{Kind: s.kind, ID: s.id, Name: s.name, Environment: s.env.ID}, Action: action,
 		Effects: []latchkey.Effect{}, Losses: []latchkey.Loss{}, Observed: []latchkey.ObservedUse{},
 	}
-	if i.Component.LastUsedAt, err = o.lastUsed(root); err != nil {
+	last, err := o.lastUsed([]node{root})
+	if err != nil {
 		return i, err
 	}
+	i.Component.LastUsedAt = last(root)
 	g, err := o.dependents(root)
 	if err != nil {
 		return i, err
 	}
 	i.Truncated = g.truncated
-	found, err := o.components(g.nodes)
+	ran, err := o.ran(s, g)
+	if err != nil {
+		return i, err
+	}
+	nodes := slices.Clone(g.nodes)
+	for _, e := range ran { // of what ran, whose ends need not be in the graph
+		for _, n := range []node{{e.FromKind, e.From}, {e.ToKind, e.To}} {
+			if n != root && !slices.Contains(nodes, n) {
+				nodes = append(nodes, n)
+			}
+		}
+	}
+	found, err := o.components(nodes)
 	if err != nil {
 		return i, err
 	}
@@ -67,6 +81,7 @@ func (o *op) impact(s shareable, action latchkey.ImpactAction, from *db.Grant) (
 	if err != nil {
 		return i, err
 	}
+	stops := map[node]bool{root: action != latchkey.ImpactUnshare}
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%s %s %s\n", action, s.kind, s.id)
 	var affected []string
@@ -75,13 +90,14 @@ func (o *op) impact(s shareable, action latchkey.ImpactAction, from *db.Grant) (
 		if !ok {
 			continue
 		}
-		what, err := o.effect(s, action, from, n, g)
+		what, err := o.effect(s, action, from, n, g, ran)
 		if err != nil {
 			return i, err
 		}
 		if what == "" {
 			continue
 		}
+		stops[n] = true
 		affected = append(affected, string(n.kind)+" "+n.id)
 		if !sees(n) {
 			i.Hidden++
@@ -89,7 +105,7 @@ func (o *op) impact(s shareable, action latchkey.ImpactAction, from *db.Grant) (
 		}
 		i.Effects = append(i.Effects, latchkey.Effect{Component: c.Component, Owner: c.Owner, What: what})
 	}
-	if err := o.addObserved(&i, s, g, found, sees); err != nil {
+	if err := o.addObserved(&i, s, g, ran, stops, found, sees); err != nil {
 		return i, err
 	}
 	if err := o.addLosses(&i, s, action, from); err != nil {
@@ -105,9 +121,37 @@ func (o *op) impact(s shareable, action latchkey.ImpactAction, from *db.Grant) (
 	return i, nil
 }
 
-// effect says what an action on a thing does to what uses it, "" for nothing.
-func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n node, g graph) (string, error) {
-	observed := n.kind == latchkey.KindFlow && !slices.ContainsFunc(g.edges, func(e db.Edge) bool { return e.From == n.id && !e.Observed })
+// lists reports whether a component of a graph is a flow that lists a credential of
+// it, and not one that only ran through a connection.
+func (g graph) lists(n node) bool {
+	return n.kind == latchkey.KindFlow && slices.ContainsFunc(g.edges, func(e db.Edge) bool { return e.From == n.id && !e.Observed })
+}
+
+// ran returns what ran lately through a thing and what uses it: which flows through
+// which connections. Flows that list a credential count with every connection.
+func (o *op) ran(s shareable, g graph) (ran []db.Edge, err error) {
+	var flows []string
+	if s.kind == latchkey.KindFlow {
+		flows = append(flows, s.id)
+	}
+	for _, n := range g.nodes {
+		if g.lists(n) {
+			flows = append(flows, n.id)
+		}
+	}
+	edges, err := o.Tx.Observed("flow_id", flows)
+	for _, e := range append(edges, g.edges...) {
+		same := func(r db.Edge) bool { return r.From == e.From && r.To == e.To }
+		if e.Observed && !slices.ContainsFunc(ran, same) {
+			ran = append(ran, e)
+		}
+	}
+	return ran, err
+}
+
+// effect says what an action on a thing does to what uses it, "" for nothing. ran is
+// what ran lately.
+func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n node, g graph, ran []db.Edge) (string, error) {
 	switch action {
 	case latchkey.ImpactEdit:
 		switch {
@@ -118,7 +162,7 @@ func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n
 		}
 		return "it gets the new value from its next run on", nil
 	case latchkey.ImpactUnshare:
-		return o.effectOfUnshare(s, from, n)
+		return o.effectOfUnshare(s, from, n, g, ran)
 	}
 	verb := "deleted"
 	if action == latchkey.ImpactDisable {
@@ -131,74 +175,84 @@ func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n
 		return "its runs are refused: its machine is " + verb, nil
 	case n.kind == latchkey.KindConnection:
 		return "its runs are refused: they get no secret", nil
-	case observed:
+	case !g.lists(n):
 		return "it ran through what stops, within 30 days", nil
 	}
 	return "its runs are refused: it lists a credential that it would not get", nil
 }
 
 // effectOfUnshare says what the removal of a grant does to a connection or a flow
-// that uses the thing: its owner may have the thing in another way.
-func (o *op) effectOfUnshare(s shareable, from *db.Grant, n node) (string, error) {
-	if n.kind != latchkey.KindConnection || s.kind != latchkey.KindCredential && s.kind != latchkey.KindMachine {
-		return "", nil
+// that uses the thing: the owner of the connection may have the thing in another way.
+func (o *op) effectOfUnshare(s shareable, from *db.Grant, n node, g graph, ran []db.Edge) (string, error) {
+	switch {
+	case n.kind == latchkey.KindConnection && (s.kind == latchkey.KindCredential || s.kind == latchkey.KindMachine):
+		owner, loses, err := o.losesBy(s, from, n.id)
+		if !loses {
+			return "", err
+		}
+		return fmt.Sprintf("its runs are refused: %s, its owner, has the %s by this share alone", owner, s.kind), err
+	case s.kind == latchkey.KindCredential && g.lists(n):
+		for _, e := range ran {
+			if e.From != n.id {
+				continue
+			}
+			if owner, loses, err := o.losesBy(s, from, e.To); err != nil || loses {
+				return fmt.Sprintf("its runs through a connection of %s are refused, who has the credential by this share alone", owner), err
+			}
+		}
 	}
-	owner, err := o.OwnerOf(n.id)
-	if errors.Is(err, db.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	grants, err := o.GrantsReaching(owner.Principal, s.id)
-	if err != nil || !slices.ContainsFunc(grants, func(g db.Grant) bool { return g.ID == from.ID }) || len(grants) > 1 {
-		return "", err
-	}
-	return fmt.Sprintf("its runs are refused: %s, its owner, has the %s by this share alone", owner.Name, s.kind), nil
+	return "", nil
 }
 
-// addObserved adds what runs show.
-func (o *op) addObserved(i *latchkey.Impact, s shareable, g graph, found map[node]db.ComponentRow, sees func(node) bool) (err error) {
-	edges := g.edges
-	switch s.kind {
-	case latchkey.KindFlow:
-		if edges, err = o.Tx.Observed("flow_id", []string{s.id}); err != nil {
-			return err
+// losesBy reports whether the owner of a connection, whose name it returns, has a
+// thing by one grant alone.
+func (o *op) losesBy(s shareable, from *db.Grant, connection string) (owner string, loses bool, err error) {
+	g, err := o.OwnerOf(connection)
+	if errors.Is(err, db.ErrNotFound) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	grants, err := o.GrantsReaching(g.Principal, s.id)
+	return g.Name, len(grants) == 1 && grants[0].ID == from.ID, err
+}
+
+// addObserved adds what runs show: what ran, and what waits, of what the action stops.
+func (o *op) addObserved(i *latchkey.Impact, s shareable, g graph, ran []db.Edge, stops map[node]bool, found map[node]db.ComponentRow, sees func(node) bool) (err error) {
+	if s.kind == latchkey.KindMachine && i.Action != latchkey.ImpactUnshare {
+		i.Open, err = o.OpenRunsOn(latchkey.MachineID(s.id))
+	} else {
+		// Runs of a flow that only ran through a connection count with the connection.
+		var connections, flows []string
+		for n := range stops {
+			switch {
+			case !stops[n]:
+			case n.kind == latchkey.KindConnection:
+				connections = append(connections, n.id)
+			case i.Action != latchkey.ImpactUnshare && (n.kind == latchkey.KindFlow && n.id == s.id || g.lists(n)):
+				flows = append(flows, n.id)
+			}
 		}
-		i.Open, err = o.OpenRunsOf(db.RunFilter{Flow: latchkey.FlowID(s.id)})
-	case latchkey.KindMachine:
-		i.Open, err = o.OpenRunsOf(db.RunFilter{Machine: latchkey.MachineID(s.id)})
+		i.Open, err = o.OpenRunsThrough(connections, flows)
 	}
 	if err != nil {
 		return err
 	}
-	seesFlow := func(id string) bool { return s.kind == latchkey.KindFlow || sees(node{latchkey.KindFlow, id}) }
-	connections := map[string]bool{}
-	if s.kind == latchkey.KindConnection {
-		connections[s.id] = true
-	}
-	for n := range found {
-		if n.kind == latchkey.KindConnection && s.kind != latchkey.KindMachine {
-			connections[n.id] = true
-		}
-	}
-	for id := range connections {
-		n, err := o.OpenRunsOf(db.RunFilter{Connection: latchkey.ConnectionID(id)})
-		if err != nil {
-			return err
-		}
-		i.Open += n
-	}
-	for _, e := range edges {
-		if !e.Observed {
+	for _, e := range ran {
+		flow, connection := node{latchkey.KindFlow, e.From}, node{latchkey.KindConnection, e.To}
+		if !stops[flow] && !stops[connection] {
 			continue
 		}
-		u := latchkey.ObservedUse{Connection: latchkey.ConnectionID(e.To), Runs: e.Runs, LastAt: *e.LastAt}
-		if seesFlow(e.From) {
-			u.Flow, u.FlowName = latchkey.FlowID(e.From), found[node{latchkey.KindFlow, e.From}].Name
-			if s.kind == latchkey.KindFlow {
-				u.FlowName = s.name
-			}
+		u := latchkey.ObservedUse{Runs: e.Runs, LastAt: *e.LastAt}
+		switch {
+		case e.From == s.id:
+			u.Flow, u.FlowName = latchkey.FlowID(e.From), s.name
+		case sees(flow):
+			u.Flow, u.FlowName = latchkey.FlowID(e.From), found[flow].Name
+		}
+		if e.To == s.id || sees(connection) {
+			u.Connection = latchkey.ConnectionID(e.To)
 		}
 		i.Observed = append(i.Observed, u)
 	}

@@ -239,15 +239,20 @@ func (o *op) updateUser(was latchkey.User, u latchkey.UserUpdate, passwordHash s
 		}
 		details["password"], details["endedSessions"] = "changed", strconv.FormatInt(n, 10)
 	}
-	if err := o.changeUser(was, now, details); err != nil {
+	change := func() error { return o.UpdateUser(now) }
+	if now.Disabled && !was.Disabled {
+		store := change
+		change = func() error { return o.disabling(u.Force, details, store) }
+	}
+	if err := o.changeUser(was, now, details, change); err != nil {
 		return now, err
 	}
 	return o.User(string(was.ID))
 }
 
-// changeUser stores and records what differs between two states of a user.
-func (o *op) changeUser(was, now latchkey.User, details map[string]string) error {
-	if err := o.UpdateUser(now); err != nil {
+// changeUser stores, by change, and records what differs between two states of a user.
+func (o *op) changeUser(was, now latchkey.User, details map[string]string, change func() error) error {
+	if err := change(); err != nil {
 		return err
 	}
 	if was.DisplayName != now.DisplayName {

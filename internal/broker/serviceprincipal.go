@@ -131,6 +131,7 @@ func (b *Broker) UpdateServicePrincipal(ctx context.Context, who latchkey.Caller
 			return err
 		}
 		details := map[string]string{}
+		change := func() error { return o.UpdateServicePrincipal(p) }
 		if u.DisplayName != nil && *u.DisplayName != p.DisplayName {
 			p.DisplayName = *u.DisplayName
 			details["displayName"] = p.DisplayName
@@ -142,9 +143,13 @@ func (b *Broker) UpdateServicePrincipal(ctx context.Context, who latchkey.Caller
 		if u.Disabled != nil && *u.Disabled != p.Disabled {
 			p.Disabled = *u.Disabled
 			details["disabled"] = strconv.FormatBool(p.Disabled)
+			if p.Disabled {
+				store := change
+				change = func() error { return o.disabling(u.Force, details, store) }
+			}
 		}
 		p.UpdatedAt = o.Now
-		if err := o.UpdateServicePrincipal(p); err != nil {
+		if err := change(); err != nil {
 			return serviceNameTaken(err)
 		}
 		return o.record(latchkey.ActServicePrincipalUpdate, servicePrincipalThing(p), details)
@@ -156,14 +161,23 @@ func (b *Broker) UpdateServicePrincipal(ctx context.Context, who latchkey.Caller
 }
 
 // DeleteServicePrincipal deletes a service principal: what it holds counts no more
-// from then on, and its client id is never anybody else's.
+// from then on, and its client id is never anybody else's. What it owns has to be
+// handed over first, since everything has an owner, and an environment keeps an
+// admin; to stop it at once it is disabled.
 func (b *Broker) DeleteServicePrincipal(ctx context.Context, who latchkey.Caller, ref string) error {
 	return b.update(ctx, who, func(o *op) error {
 		p, err := o.editableServicePrincipal(ref, latchkey.ActServicePrincipalDelete)
 		if err != nil {
 			return err
 		}
-		if err := o.DeleteServicePrincipal(p.ID); err != nil {
+		owns, err := o.OwnsIn(p.ID)
+		if err != nil {
+			return err
+		}
+		if len(owns) > 0 {
+			return latchkey.Conflict("owner", "%s owns something in %s; an admin there hands it over first (environment member hand-over). To stop it at once, disable it", p.DisplayName, environments(owns))
+		}
+		if err := o.keepAdmins(func() error { return o.DeleteServicePrincipal(p.ID) }); err != nil {
 			return err
 		}
 		return o.record(latchkey.ActServicePrincipalDelete, servicePrincipalThing(p), map[string]string{"clientId": p.ClientID})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"latchkey.dev/internal/db"
 	"latchkey.dev/latchkey"
@@ -96,27 +97,61 @@ func (b *Broker) Share(ctx context.Context, who latchkey.Caller, env string, kin
 		if err != nil {
 			return err
 		}
-		p, g, err := o.grantOf(s, principal)
+		p, grants, err := o.grantsOf(s, principal)
 		if err != nil {
 			return err
 		}
-		d = latchkey.ShareDetail{Share: g.Share}
-		d.Variables, err = o.sharedVariables(s, p.ID, true)
+		shares := []latchkey.Share{grants[0].Share}
+		if err := o.hideVias(s, shares); err != nil {
+			return err
+		}
+		d = latchkey.ShareDetail{Share: shares[0]}
+		d.Variables, err = o.sharedVariables(s, p, true)
 		return err
 	})
 	return d, err
 }
 
-// grantOf returns the principal with an id, a login or a group's name, and its own
-// grant on a thing.
-func (o *op) grantOf(s shareable, principal string) (p db.Principal, g db.Grant, err error) {
-	if p, err = o.principal(principal); err == nil {
-		g, err = o.GrantTo(s.id, p.ID)
+// grantsOf returns the principal with an id, a login or a group's name, and those of
+// its grants on a thing that can be removed there, at least one: its own first, and of
+// a variable what was left of shares of credentials. What comes with a share that
+// there is goes with that one.
+func (o *op) grantsOf(s shareable, principal string) (p db.Principal, grants []db.Grant, err error) {
+	if p, err = o.principal(principal); err != nil {
+		if isNotFound(err) {
+			err = latchkey.NotFound(latchkey.KindShare)
+		}
+		return p, nil, err
 	}
-	if isNotFound(err) || errors.Is(err, db.ErrNotFound) {
-		err = latchkey.NotFound(latchkey.KindShare)
+	own, err := o.GrantTo(s.id, p.ID)
+	switch {
+	case err == nil:
+		grants = append(grants, own)
+	case !errors.Is(err, db.ErrNotFound):
+		return p, nil, err
 	}
-	return p, g, err
+	if s.kind == latchkey.KindVariable {
+		with, err := o.GrantsWith(s.id, p.ID)
+		if err != nil {
+			return p, nil, err
+		}
+		for _, g := range with {
+			if g.Left {
+				grants = append(grants, g)
+			}
+		}
+		if len(grants) == 0 && len(with) > 0 {
+			why, err := o.why(s.env.ID, p.ID, with[0])
+			if err != nil {
+				return p, nil, err
+			}
+			return p, nil, latchkey.Conflict("with-credential", "%s sees %s with a credential: %s; it goes when that share is removed", p.Name, describe(s.thing), why)
+		}
+	}
+	if len(grants) == 0 {
+		return p, nil, latchkey.NotFound(latchkey.KindShare)
+	}
+	return p, grants, nil
 }
 
 // SetShare gives a principal a role on a thing, in place of the one that it was
@@ -145,7 +180,8 @@ func (b *Broker) SetShare(ctx context.Context, who latchkey.Caller, env string, 
 		if err := o.SetGrant(s.env.ID, s.kind, s.id, p.ID, in.Role, "", who.ID); err != nil {
 			return err
 		}
-		if err := o.shareVariables(s, p.ID); err != nil {
+		details := map[string]string{"principal": string(p.ID), "name": p.Name, "role": string(in.Role), "roleBefore": string(before.Role)}
+		if err := o.shareVariables(s, p.ID, details); err != nil {
 			return err
 		}
 		g, err := o.GrantTo(s.id, p.ID)
@@ -153,9 +189,7 @@ func (b *Broker) SetShare(ctx context.Context, who latchkey.Caller, env string, 
 			return err
 		}
 		share = g.Share
-		return o.record(s.Sharing.Share, s.thing, map[string]string{
-			"principal": string(p.ID), "name": p.Name, "role": string(in.Role), "roleBefore": string(before.Role),
-		})
+		return o.record(s.Sharing.Share, s.thing, details)
 	})
 	return share, err
 }
@@ -210,8 +244,10 @@ func (o *op) mayGive(s shareable, before db.Grant, role latchkey.Role) error {
 	return nil
 }
 
-// shareVariables gives whoever a credential is shared with its variables to see.
-func (o *op) shareVariables(s shareable, to latchkey.PrincipalID) error {
+// shareVariables gives whoever a credential is shared with its variables to see: those
+// that the caller sees, since nobody gives more than they hold. details, of the audit
+// log, name the others. Using the credential does not take them.
+func (o *op) shareVariables(s shareable, to latchkey.PrincipalID, details map[string]string) error {
 	if s.kind != latchkey.KindCredential {
 		return nil
 	}
@@ -219,10 +255,22 @@ func (o *op) shareVariables(s shareable, to latchkey.PrincipalID) error {
 	if err != nil {
 		return err
 	}
+	var without []string
 	for _, v := range variables {
+		access, err := o.Access(o.who.ID, s.env.ID, string(v.ID))
+		if err != nil {
+			return err
+		}
+		if !access.Can(latchkey.ActVariableRead) {
+			without = append(without, string(v.ID))
+			continue
+		}
 		if err := o.SetGrant(s.env.ID, latchkey.KindVariable, string(v.ID), to, latchkey.RoleUser, latchkey.CredentialID(s.id), o.who.ID); err != nil {
 			return err
 		}
+	}
+	if len(without) > 0 {
+		details["variablesWithout"] = strings.Join(without, " ")
 	}
 	return nil
 }
@@ -231,11 +279,11 @@ func (o *op) shareVariables(s shareable, to latchkey.PrincipalID) error {
 // came with its share to a principal, if the share and, with remove, the grants are
 // removed. A disabled principal gets back what is left once it is enabled, and so
 // counts as if it were.
-func (o *op) sharedVariables(s shareable, p latchkey.PrincipalID, remove bool) ([]latchkey.SharedVariable, error) {
+func (o *op) sharedVariables(s shareable, to db.Principal, remove bool) ([]latchkey.SharedVariable, error) {
 	if s.kind != latchkey.KindCredential {
 		return nil, nil
 	}
-	credential := latchkey.CredentialID(s.id)
+	credential, p, kind := latchkey.CredentialID(s.id), to.ID, to.Kind
 	variables, err := o.SlotVariables(credential)
 	if err != nil {
 		return nil, err
@@ -268,7 +316,9 @@ func (o *op) sharedVariables(s shareable, p latchkey.PrincipalID, remove bool) (
 		if access := (latchkey.Access{Environment: roles}); access.Can(latchkey.ActVariableRead) {
 			sv.Because = append(sv.Because, fmt.Sprintf("the role %s in the environment shows every variable", access.Highest()))
 		}
-		sv.Loses = remove && len(sv.Because) == 0
+		// Who has no role in the environment sees nothing of it as it is. Of a group's
+		// members each has one or not.
+		sv.Loses = remove && len(sv.Because) == 0 && (len(roles) > 0 || kind == latchkey.PrincipalGroup)
 		shared = append(shared, sv)
 	}
 	return shared, nil
@@ -296,7 +346,7 @@ func (o *op) why(env latchkey.EnvironmentID, p latchkey.PrincipalID, g db.Grant)
 		name = fmt.Sprintf("the credential %q", g.ViaName)
 	}
 	if g.Left {
-		return fmt.Sprintf("%s was once shared with %s; this was left when the share was removed", name, to), nil
+		return fmt.Sprintf("%s was once shared with %s; this was left of it", name, to), nil
 	}
 	return fmt.Sprintf("%s is shared with %s", name, to), nil
 }
@@ -310,45 +360,72 @@ func (b *Broker) Unshare(ctx context.Context, who latchkey.Caller, env string, k
 		if err != nil {
 			return err
 		}
-		p, g, err := o.grantOf(s, principal)
+		p, grants, err := o.grantsOf(s, principal)
 		if err != nil {
 			return err
 		}
-		if err := o.mayGive(s, g, latchkey.RoleNone); err != nil {
-			return err
-		}
-		drop := s.env.RemoveVariableGrants
-		if remove != nil {
-			drop = *remove
-		}
-		if err := o.RemoveGrant(s.env.ID, s.id, p.ID, ""); err != nil {
-			return err
-		}
-		if u.Variables, err = o.sharedVariables(s, p.ID, drop); err != nil {
-			return err
-		}
-		details := map[string]string{"principal": string(p.ID), "name": p.Name, "roleBefore": string(g.Role)}
-		if drop {
-			for _, v := range u.Variables {
-				if err := o.RemoveGrant(s.env.ID, string(v.Variable), p.ID, latchkey.CredentialID(s.id)); err != nil {
+		details := map[string]string{"principal": string(p.ID), "name": p.Name, "roleBefore": string(grants[0].Role)}
+		removed, left := 0, 0
+		var refused error
+		for _, g := range grants {
+			if err := o.mayGive(s, g, latchkey.RoleNone); err != nil {
+				if g.Via == "" {
 					return err
 				}
+				refused = err
+				continue
+			}
+			if err := o.RemoveGrant(s.env.ID, s.id, p.ID, g.Via); err != nil {
+				return err
+			}
+			removed++
+			if g.Via != "" {
+				left++
 			}
 		}
-		if n := len(u.Variables); n > 0 {
-			details["variableGrants"], details["removed"] = fmt.Sprint(n), fmt.Sprint(drop)
+		if removed == 0 {
+			return refused // all is left of shares of credentials, which others gave
 		}
-		if u.Variables == nil {
-			u.Variables = []latchkey.SharedVariable{}
+		if left > 0 {
+			details["leftOfCredentials"] = fmt.Sprint(left)
+		}
+		u.Variables, err = o.leave(s, p, remove, details)
+		if err != nil {
+			return err
 		}
 		return o.record(s.Unshare, s.thing, details)
 	})
 	return u, err
 }
 
+// leave decides about what a principal has of a credential's variables by a share of
+// it that is removed: it stays, unless remove says otherwise or, when remove is nil,
+// the environment does. details are those of the audit log.
+func (o *op) leave(s shareable, p db.Principal, remove *bool, details map[string]string) ([]latchkey.SharedVariable, error) {
+	drop := s.env.RemoveVariableGrants
+	if remove != nil {
+		drop = *remove
+	}
+	variables, err := o.sharedVariables(s, p, drop)
+	if err != nil || len(variables) == 0 {
+		return []latchkey.SharedVariable{}, err
+	}
+	for _, v := range variables {
+		if !v.Removed {
+			continue
+		}
+		if err := o.RemoveGrant(s.env.ID, string(v.Variable), p.ID, latchkey.CredentialID(s.id)); err != nil {
+			return nil, err
+		}
+	}
+	details["variableGrants"], details["removed"] = fmt.Sprint(len(variables)), fmt.Sprint(drop)
+	return variables, nil
+}
+
 // SetOwner hands the ownership of a thing over. Its owner may, and an admin of the
 // environment, who takes it over so; the owner is told. A credential's new owner gets
-// its variables to see. A connection's must hold what it binds.
+// its variables to see, and what the owner before has of them by its shares is left as
+// by Unshare. A connection's new owner must hold what it binds.
 func (b *Broker) SetOwner(ctx context.Context, who latchkey.Caller, env string, kind latchkey.Kind, ref string, in latchkey.OwnerSet) (share latchkey.Share, err error) {
 	err = b.update(ctx, who, func(o *op) error {
 		s, err := o.shareable(env, kind, ref, shareRead)
@@ -399,8 +476,20 @@ func (o *op) setOwner(s shareable, in latchkey.OwnerSet, told func(before latchk
 	if err := o.SetOwner(s.env.ID, s.kind, s.id, p.ID, in.Keep, o.who.ID); err != nil {
 		return share, err
 	}
-	if err := o.shareVariables(s, p.ID); err != nil {
+	details := map[string]string{"owner": string(p.ID), "name": p.Name, "ownerBefore": string(before.Principal), "keeps": string(in.Keep)}
+	if err := o.shareVariables(s, p.ID, details); err != nil {
 		return share, err
+	}
+	if before.Principal != "" {
+		// What is kept is a share as any other, and what is not is one that is removed.
+		if in.Keep != latchkey.RoleNone {
+			err = o.shareVariables(s, before.Principal, details)
+		} else {
+			_, err = o.leave(s, db.Principal{ID: before.Principal, Kind: before.Kind}, nil, details)
+		}
+		if err != nil {
+			return share, err
+		}
 	}
 	g, err := o.OwnerOf(s.id)
 	if err != nil {
@@ -411,9 +500,7 @@ func (o *op) setOwner(s shareable, in latchkey.OwnerSet, told func(before latchk
 			return share, err
 		}
 	}
-	return g.Share, o.record(action, s.thing, map[string]string{
-		"owner": string(p.ID), "name": p.Name, "ownerBefore": string(before.Principal), "keeps": string(in.Keep),
-	})
+	return g.Share, o.record(action, s.thing, details)
 }
 
 // newOwner returns the principal that is to own a thing, if it can.

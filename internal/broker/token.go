@@ -276,5 +276,5 @@ func (o *op) ensureAdmin(login string) (latchkey.User, error) {
 	}
 	was := u
 	u.TenantAdmin, u.Disabled = true, false
-	return u, o.changeUser(was, u, map[string]string{})
+	return u, o.changeUser(was, u, map[string]string{}, func() error { return o.UpdateUser(u) })
 }

@@ -43,7 +43,7 @@ func (tx *Tx) AccessSources(who latchkey.PrincipalID, env latchkey.EnvironmentID
 		return nil, err
 	}
 	grants, err := all(tx, scan, held+`SELECT 'share', '', g.role, p.id, p.name, g.via, COALESCE(c.name, ''),
-		g.via <> '' AND NOT EXISTS (SELECT 1 FROM grants s WHERE s.subject_id = g.via AND s.principal_id = g.principal_id AND s.via = ''),
+		`+leftOver+`,
 		g.created_by, COALESCE(b.name, ''), g.created_at
 		FROM grants g JOIN principals p ON p.id = g.principal_id LEFT JOIN principals b ON b.id = g.created_by LEFT JOIN credentials c ON c.id = g.via
 		WHERE g.subject_id = $3 AND g.environment_id = $2 AND g.principal_id IN (SELECT id FROM held) ORDER BY p.sort_key, p.id, g.id`, who, env, subject)

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"errors"
 	"strings"
 
 	"latchkey.dev/latchkey"
@@ -31,34 +32,28 @@ const mineGroups = `
 // know that these are few, would rather read all members of the environment, and
 // have the transaction collide with every change of one.
 func (tx *Tx) Access(who latchkey.PrincipalID, env latchkey.EnvironmentID, subject string) (latchkey.Access, error) {
-	type row struct{ what, roles string }
-	rows, err := all(tx, func(s scanner) (r row, err error) {
-		return r, s.Scan(&r.what, &r.roles)
-	}, mine+`
-		SELECT 'tenant', '' FROM principals WHERE id = $1 AND tenant_admin AND disabled_at IS NULL AND deleted_at IS NULL
-		UNION ALL
-		SELECT 'environment', COALESCE(string_agg((SELECT e.role FROM environment_members e WHERE e.environment_id = $2 AND e.principal_id = mine.id), ' '), '') FROM mine
-		UNION ALL
-		SELECT 'grant', COALESCE(string_agg((SELECT string_agg(g.role, ' ') FROM grants g WHERE g.subject_id = $3 AND g.environment_id = $2 AND g.principal_id = mine.id), ' '), '') FROM mine`,
-		who, env, subject)
+	type row struct {
+		tenant        bool
+		members, role string
+	}
+	r, err := one(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.tenant, &r.members, &r.role) }, mine+`
+		SELECT EXISTS (SELECT 1 FROM principals WHERE id = $1 AND tenant_admin AND disabled_at IS NULL AND deleted_at IS NULL),
+			COALESCE(string_agg((SELECT e.role FROM environment_members e WHERE e.environment_id = $2 AND e.principal_id = mine.id), ' '), ''),
+			COALESCE(string_agg((SELECT string_agg(g.role, ' ') FROM grants g WHERE g.subject_id = $3 AND g.environment_id = $2 AND g.principal_id = mine.id), ' '), '')
+		FROM mine`, who, env, subject)
+	if errors.Is(err, ErrNotFound) {
+		return latchkey.Access{}, nil // of a text that no database can hold
+	}
 	if err != nil {
 		return latchkey.Access{}, err
 	}
-	var a latchkey.Access
-	for _, r := range rows {
-		switch r.what {
-		case "tenant":
-			a.Tenant = true
-		case "environment":
-			for role := range strings.FieldsSeq(r.roles) {
-				a.Environment = append(a.Environment, latchkey.EnvironmentRole(role))
-			}
-		case "grant":
-			for text := range strings.FieldsSeq(r.roles) {
-				if role := latchkey.Role(text); role.Includes(a.Role) {
-					a.Role = role
-				}
-			}
+	a := latchkey.Access{Tenant: r.tenant}
+	for role := range strings.FieldsSeq(r.members) {
+		a.Environment = append(a.Environment, latchkey.EnvironmentRole(role))
+	}
+	for text := range strings.FieldsSeq(r.role) {
+		if role := latchkey.Role(text); role.Includes(a.Role) {
+			a.Role = role
 		}
 	}
 	if env != "" && len(a.Environment) == 0 {

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"strings"
 	"time"
 
 	"latchkey.dev/latchkey"
@@ -176,47 +177,59 @@ func (tx *Tx) Components(kind latchkey.Kind, ids []string) (map[string]Component
 	return found, err
 }
 
-// LastReleased returns when a credential was last released within the time that
-// counts as use, and how often, up to maxObserved; nil for never.
-func (tx *Tx) LastReleased(id latchkey.CredentialID) (last *time.Time, n int, err error) {
+// LastUsed returns when components of a kind were last used: credentials released
+// within the time that counts as use, connections and flows run. Those that never
+// were, and of other kinds all, are not in the result.
+func (tx *Tx) LastUsed(kind latchkey.Kind, ids []string) (map[string]time.Time, error) {
+	var last string
+	var args []any
+	switch kind {
+	case latchkey.KindCredential:
+		// What is asked of credential_id besides is the condition of its index.
+		last = `SELECT a.at FROM audit a WHERE a.credential_id = t.id AND a.credential_id <> '' AND a.id >= $1 AND a.action = $2 ORDER BY a.id DESC LIMIT 1`
+		args = []any{latchkey.FirstID("aud", tx.Now.Add(-latchkey.ObservedFor)), latchkey.ActReleaseGranted}
+	case latchkey.KindConnection:
+		last = `SELECT r.queued_at FROM runs r WHERE r.connection_id = t.id AND r.environment_id = t.environment_id AND r.kind = 'flow' ORDER BY r.id DESC LIMIT 1`
+	case latchkey.KindFlow:
+		last = `SELECT r.queued_at FROM runs r WHERE r.flow_id = t.id AND r.environment_id = t.environment_id AND r.kind = 'flow' ORDER BY r.id DESC LIMIT 1`
+	default:
+		return nil, nil
+	}
 	type row struct {
-		last *time.Time
-		n    int
+		id string
+		at *time.Time
 	}
-	r, err := one(tx, func(s scanner) (r row, err error) { return r, s.Scan(nullTime{&r.last}, &r.n) },
-		`SELECT max(a.at), count(*) FROM (SELECT at FROM audit WHERE credential_id = $1 AND id >= $2 AND action = $3 ORDER BY id DESC LIMIT $4) a`,
-		id, latchkey.FirstID("aud", tx.Now.Add(-latchkey.ObservedFor)), latchkey.ActReleaseGranted, maxObserved)
-	return r.last, r.n, err
+	rows, err := allOf(tx, func(s scanner) (r row, err error) { return r, s.Scan(&r.id, nullTime{&r.at}) }, ids, func(list string) string {
+		return `SELECT t.id, (` + last + `) FROM ` + tables[kind] + ` t WHERE t.id IN (` + list + `)`
+	}, args...)
+	at := make(map[string]time.Time, len(rows))
+	for _, r := range rows {
+		if r.at != nil {
+			at[r.id] = *r.at
+		}
+	}
+	return at, err
 }
 
-// LastRan returns when a run of the connection or the flow with an id was last
-// queued; nil for never.
-func (tx *Tx) LastRan(kind latchkey.Kind, id string) (*time.Time, error) {
-	column := "connection_id"
-	if kind == latchkey.KindFlow {
-		column = "flow_id"
-	}
-	return one(tx, func(s scanner) (t *time.Time, err error) { return t, s.Scan(nullTime{&t}) },
-		`SELECT max(r.queued_at) FROM (SELECT queued_at FROM runs WHERE `+column+` = $1
-			AND environment_id = (SELECT environment_id FROM `+observedIn[column]+` WHERE id = $1) AND kind = 'flow' ORDER BY id DESC LIMIT 1) r`, id)
-}
-
-// SecretUses returns the variables that refer to a secret of a vault, or to any
-// when secret is "": at most limit of those whose ids come after one. They are in
-// the order of the variables' ids.
-func (tx *Tx) SecretUses(vault, secret string, after latchkey.VariableID, limit int) ([]latchkey.SecretUse, error) {
-	var w where
+// SecretUses returns the variables that who sees, in every environment, and that
+// refer to a secret of a vault, or to any when secret is "": at most limit. They are
+// in the order of their ids. everything are the roles that show every variable of an
+// environment; others show those that are granted.
+func (tx *Tx) SecretUses(who latchkey.PrincipalID, everything []latchkey.EnvironmentRole, vault, secret string, limit int) ([]latchkey.SecretUse, error) {
+	w := where{args: []any{who}}
 	w.add("(r.newest OR r.in_force)")
 	w.add("lower(r.vault) = lower(?)", vault)
 	if secret != "" {
 		w.add("lower(r.secret) = lower(?)", secret)
 	}
-	w.add("v.id > ?", after)
+	const roleOf = `EXISTS (SELECT 1 FROM environment_members m WHERE m.environment_id = v.environment_id AND m.principal_id IN (SELECT id FROM mine)`
+	w.add(`(`+roleOf+` AND m.role IN (`+strings.TrimSuffix(strings.Repeat("?, ", len(everything)), ", ")+`)) OR `+
+		roleOf+`) AND EXISTS (SELECT 1 FROM grants g WHERE g.subject_id = v.id AND g.environment_id = v.environment_id AND g.principal_id IN (SELECT id FROM mine)))`, in(everything)...)
 	w.args = append(w.args, limit)
 	return all(tx, func(s scanner) (u latchkey.SecretUse, err error) {
 		return u, s.Scan(&u.Reference.SubscriptionID, &u.Reference.ResourceGroup, &u.Reference.Vault, &u.Reference.Secret, &u.InForce,
 			&u.Environment, &u.EnvironmentName, &u.Variable, &u.VariableName, &u.Credentials, &u.Connections)
-	}, `SELECT r.subscription_id, r.resource_group, r.vault, r.secret, r.in_force, e.id, e.name, v.id, v.name,
+	}, mine+`SELECT r.subscription_id, r.resource_group, r.vault, r.secret, r.in_force, e.id, e.name, v.id, v.name,
 		(SELECT count(DISTINCT s.credential_id) FROM credential_slots s JOIN credentials c ON c.id = s.credential_id AND c.deleted_at IS NULL WHERE s.variable_id = v.id),
 		(SELECT count(DISTINCT n.id) FROM credential_slots s JOIN connections n ON n.credential_id = s.credential_id AND n.deleted_at IS NULL WHERE s.variable_id = v.id)
 		FROM secret_references r JOIN variables v ON v.id = r.variable_id AND v.deleted_at IS NULL

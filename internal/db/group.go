@@ -1,6 +1,8 @@
 package db
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"latchkey.dev/latchkey"
@@ -118,21 +120,45 @@ func (tx *Tx) GroupDepth(id latchkey.PrincipalID, limit int) (below, above int, 
 // whose name or login begins with a text, or all. Those that are deactivated are not
 // listed, nor is the service itself.
 func (tx *Tx) Directory(prefix string, o latchkey.PageOptions) (latchkey.Page[latchkey.DirectoryEntry], error) {
-	var w where
-	w.add("p.kind IN ('user', 'group', 'service-principal')")
-	w.add("p.disabled_at IS NULL")
-	w.add("p.id <> ?", latchkey.ServiceIdentity)
-	if key := latchkey.SortKey(prefix); key != "" {
-		w.add(`(substr(p.sort_key, 1, ?) = ? OR substr(u.login, 1, ?) = ?)`, len([]rune(key)), key, len([]rune(prefix)), strings.ToLower(prefix))
+	list := func(column, from string) ([]latchkey.DirectoryEntry, error) {
+		var w where
+		w.add("p.kind IN ('user', 'group', 'service-principal')")
+		w.add("p.disabled_at IS NULL")
+		w.add("p.id <> ?", latchkey.ServiceIdentity)
+		if from != "" {
+			w.begins(column, from)
+		}
+		return tx.entries("", w, o)
 	}
-	return tx.directory("", w, o)
+	key := latchkey.SortKey(prefix)
+	items, err := list("p.sort_key", key)
+	if err != nil || key == "" {
+		return entryPage(items, o), err
+	}
+	// Two queries, so that each has its index.
+	byLogin, err := list("u.login_key", key)
+	items = append(items, byLogin...)
+	slices.SortFunc(items, func(a, b latchkey.DirectoryEntry) int {
+		return cmp.Or(strings.Compare(latchkey.SortKey(a.Name), latchkey.SortKey(b.Name)), strings.Compare(string(a.ID), string(b.ID)))
+	})
+	items = slices.CompactFunc(items, func(a, b latchkey.DirectoryEntry) bool { return a.ID == b.ID })
+	return entryPage(items[:min(len(items), o.Size()+1)], o), err
 }
 
 func (tx *Tx) directory(join string, w where, o latchkey.PageOptions) (latchkey.Page[latchkey.DirectoryEntry], error) {
+	items, err := tx.entries(join, w, o)
+	return entryPage(items, o), err
+}
+
+func entryPage(items []latchkey.DirectoryEntry, o latchkey.PageOptions) latchkey.Page[latchkey.DirectoryEntry] {
+	return page(items, o, func(e latchkey.DirectoryEntry) (string, string) { return latchkey.SortKey(e.Name), string(e.ID) })
+}
+
+// entries returns one principal more than a page has.
+func (tx *Tx) entries(join string, w where, o latchkey.PageOptions) ([]latchkey.DirectoryEntry, error) {
 	w.add("p.deleted_at IS NULL")
 	w.after(o, "p.sort_key", "p.id")
 	w.args = append(w.args, o.Size()+1)
-	items, err := all(tx, scanDirectoryEntry, `SELECT `+directoryCols+`
+	return all(tx, scanDirectoryEntry, `SELECT `+directoryCols+`
 		FROM principals p`+join+` LEFT JOIN users u ON u.id = p.id LEFT JOIN service_principals s ON s.id = p.id`+w.String()+` ORDER BY p.sort_key, p.id LIMIT `+w.last(), w.args...)
-	return page(items, o, func(e latchkey.DirectoryEntry) (string, string) { return latchkey.SortKey(e.Name), string(e.ID) }), err
 }

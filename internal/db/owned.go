@@ -7,6 +7,18 @@ import (
 	"latchkey.dev/latchkey"
 )
 
+// OwnsIn returns the names of the environments in which a principal owns something
+// that is not deleted.
+func (tx *Tx) OwnsIn(who latchkey.PrincipalID) ([]string, error) {
+	live := make([]string, len(latchkey.OwnedKinds))
+	for i, kind := range latchkey.OwnedKinds {
+		live[i] = "EXISTS (SELECT 1 FROM " + tables[kind] + " t WHERE t.id = g.subject_id AND t.deleted_at IS NULL)"
+	}
+	return all(tx, func(s scanner) (name string, err error) { return name, s.Scan(&name) },
+		`SELECT DISTINCT e.name FROM grants g JOIN environments e ON e.id = g.environment_id
+			WHERE g.principal_id = $1 AND g.role = 'owner' AND (`+strings.Join(live, " OR ")+`) ORDER BY e.name`, who)
+}
+
 // Owned lists what a principal owns in an environment, in the order of kinds, each
 // by name; only things of these kinds, which must be some of latchkey.OwnedKinds.
 func (tx *Tx) Owned(env latchkey.EnvironmentID, who latchkey.PrincipalID, kinds []latchkey.Kind, o latchkey.PageOptions) (latchkey.Page[latchkey.OwnedThing], error) {

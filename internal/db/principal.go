@@ -157,7 +157,7 @@ func (tx *Tx) CreateUser(u latchkey.User, passwordHash string) error {
 		u.ID, latchkey.PrincipalUser, u.DisplayName, latchkey.SortKey(u.DisplayName), latchkey.SearchKey(u.DisplayName, u.Login), u.TenantAdmin, ms(tx.Now)); err != nil {
 		return err
 	}
-	_, err := tx.exec(`INSERT INTO users (id, login, password_hash) VALUES ($1, $2, $3)`, u.ID, u.Login, passwordHash)
+	_, err := tx.exec(`INSERT INTO users (id, login, login_key, password_hash) VALUES ($1, $2, $3, $4)`, u.ID, u.Login, latchkey.SortKey(u.Login), passwordHash)
 	return err
 }
 

@@ -287,6 +287,13 @@ func (w *where) after(o latchkey.PageOptions, keyColumn, idColumn string) {
 	}
 }
 
+// begins restricts a column of sort keys to those that begin with key. What is
+// between two of them is so under every collation: they are hexadecimal.
+func (w *where) begins(column, key string) {
+	w.add(column+" >= ?", key)
+	w.add(column+" < ?", key+"g") // which is after every digit
+}
+
 // String returns the WHERE clause, or "" without conditions.
 func (w *where) String() string {
 	if len(w.conds) == 0 {

@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"latchkey.dev/latchkey"
@@ -192,21 +193,36 @@ func (tx *Tx) LostRuns(flowsBefore, testsBefore time.Time, limit int) ([]Run, er
 	return slices.Concat(lost, flows, tests), err
 }
 
-// OpenRunsOf returns how many runs have not ended of the connection, the flow or
-// the machine that f names; it names one of them.
-func (tx *Tx) OpenRunsOf(f RunFilter) (int, error) {
-	column, id := "machine_id", string(f.Machine)
-	// Two queries, so that the indexes of queued and of running runs serve, and not
-	// those of all runs of a connection or a flow, most of which have ended.
-	switch {
-	case f.Connection != "":
-		column, id = "COALESCE(connection_id, '')", string(f.Connection)
-	case f.Flow != "":
-		column, id = "COALESCE(flow_id, '')", string(f.Flow)
+// OpenRunsThrough returns how many runs have not ended that go through one of some
+// connections, or are of one of some flows; each counts once.
+func (tx *Tx) OpenRunsThrough(connections, flows []string) (int, error) {
+	var either []string
+	var args []any
+	for _, one := range []struct {
+		column string
+		ids    []string
+	}{{"connection_id", connections}, {"flow_id", flows}} {
+		// The indexes of queued and of running runs serve, and not those of all runs of a
+		// connection or a flow, most of which have ended.
+		if len(one.ids) > 0 {
+			either = append(either, "COALESCE("+one.column+", '') IN ("+placeholders(len(args)+1, len(one.ids))+")")
+			args = in(one.ids, args...)
+		}
 	}
+	if len(either) == 0 {
+		return 0, nil
+	}
+	of := "(" + strings.Join(either, " OR ") + ")"
 	return one(tx, scanInt, `SELECT
-		(SELECT count(*) FROM runs WHERE `+column+` = $1 AND state = 'queued') +
-		(SELECT count(*) FROM runs WHERE `+column+` = $1 AND state = 'running')`, id)
+		(SELECT count(*) FROM runs WHERE `+of+` AND state = 'queued') +
+		(SELECT count(*) FROM runs WHERE `+of+` AND state = 'running')`, args...)
+}
+
+// OpenRunsOn returns how many runs of a machine have not ended.
+func (tx *Tx) OpenRunsOn(m latchkey.MachineID) (int, error) {
+	return one(tx, scanInt, `SELECT
+		(SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'queued') +
+		(SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'running')`, m)
 }
 
 // AppendLog adds output to a run's log at the log's end, and notes whether

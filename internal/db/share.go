@@ -13,7 +13,11 @@ type Grant struct {
 }
 
 const shareCols = `g.id, g.principal_id, p.kind, p.name, g.role, p.disabled_at IS NOT NULL, g.via, COALESCE(c.name, ''),
-	g.via <> '' AND NOT EXISTS (SELECT 1 FROM grants s WHERE s.subject_id = g.via AND s.principal_id = g.principal_id AND s.via = ''), g.created_by, g.created_at`
+	` + leftOver + `, g.created_by, g.created_at`
+
+// leftOver is the condition that a grant g on a variable came with a share of the
+// credential c that is not there any more, or that means nothing since c is deleted.
+const leftOver = `g.via <> '' AND (c.deleted_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM grants s WHERE s.subject_id = g.via AND s.principal_id = g.principal_id AND s.via = ''))`
 
 const shareFrom = ` FROM grants g JOIN principals p ON p.id = g.principal_id AND p.deleted_at IS NULL
 	LEFT JOIN credentials c ON c.id = g.via`
@@ -45,7 +49,14 @@ func (tx *Tx) GrantTo(subject string, to latchkey.PrincipalID) (Grant, error) {
 	return one(tx, scanGrant, `SELECT `+shareCols+shareFrom+` WHERE g.subject_id = $1 AND g.principal_id = $2 AND g.via = ''`, subject, to)
 }
 
-// OwnerOf returns the owner's grant on a thing, or ErrNotFound.
+// GrantsWith returns the grants on a thing, a variable, that a principal was given
+// along with shares of credentials.
+func (tx *Tx) GrantsWith(subject string, to latchkey.PrincipalID) ([]Grant, error) {
+	return all(tx, scanGrant, `SELECT `+shareCols+shareFrom+` WHERE g.subject_id = $1 AND g.principal_id = $2 AND g.via <> '' ORDER BY g.id`, subject, to)
+}
+
+// OwnerOf returns the owner's grant on a thing, or ErrNotFound: also when its
+// principal is deleted.
 func (tx *Tx) OwnerOf(subject string) (Grant, error) {
 	return one(tx, scanGrant, `SELECT `+shareCols+shareFrom+` WHERE g.subject_id = $1 AND g.role = 'owner'`, subject)
 }
@@ -101,6 +112,10 @@ func (tx *Tx) SetOwner(env latchkey.EnvironmentID, kind latchkey.Kind, subject s
 		if err != nil {
 			return err
 		}
+	}
+	// The owner before may be a principal that was deleted meanwhile.
+	if _, err := tx.exec(`DELETE FROM grants WHERE subject_id = $1 AND role = 'owner'`, subject); err != nil {
+		return err
 	}
 	if kind == latchkey.KindConnection {
 		if err := tx.execOne(`UPDATE connections SET owner_id = $2, updated_at = $3 WHERE id = $1`, subject, to, ms(tx.Now)); err != nil {

@@ -280,12 +280,16 @@ func (w *world) planCases(t *testing.T, few rarity) []planCase {
 	view := func(f func(tx *db.Tx) error) func(ctx context.Context) error {
 		return func(ctx context.Context) error { return w.DB.View(ctx, f) }
 	}
-	open := func(f db.RunFilter) func(ctx context.Context) error {
+	open := func(connections, flows []string) func(ctx context.Context) error {
 		return view(func(tx *db.Tx) error {
-			_, err := tx.OpenRunsOf(f)
+			_, err := tx.OpenRunsThrough(connections, flows)
 			return err
 		})
 	}
+	openOn := view(func(tx *db.Tx) error {
+		_, err := tx.OpenRunsOn(w.Machine.ID)
+		return err
+	})
 	list := func(who latchkey.Caller, f db.RunFilter, rest bool) func(ctx context.Context) error {
 		return func(ctx context.Context) error {
 			var o latchkey.PageOptions
@@ -326,9 +330,10 @@ func (w *world) planCases(t *testing.T, few rarity) []planCase {
 			_, err := w.Broker.Machine(ctx, w.Admin, w.Env, w.Machine.ID)
 			return err
 		}, []string{queue, running}, queued},
-		{"open of a machine", open(db.RunFilter{Machine: w.Machine.ID}), []string{queue, running}, queued},
-		{"open of a connection", open(db.RunFilter{Connection: w.Connection.ID}), []string{leases, waiting}, queued},
-		{"open of a flow", open(db.RunFilter{Flow: w.Flow.ID}), []string{leases, waiting}, queued},
+		{"open of a machine", openOn, []string{queue, running}, queued},
+		{"open of a connection", open([]string{string(w.Connection.ID)}, nil), []string{leases, waiting}, queued},
+		{"open of a flow", open(nil, []string{string(w.Flow.ID)}), []string{leases, waiting}, queued},
+		{"open of both", open([]string{string(w.Connection.ID)}, []string{string(w.Flow.ID)}), []string{leases, waiting}, queued},
 		{"newest test", func(ctx context.Context) error {
 			_, err := w.Broker.ConnectionTest(ctx, w.Admin, w.Env, few.connection, "", 0)
 			return err

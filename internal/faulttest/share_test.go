@@ -3,6 +3,7 @@ package faulttest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -36,14 +37,14 @@ func (w *world) manyShares(t *testing.T, address string) explainer {
 	}
 	key := "'6e' || CAST(100000 + n AS TEXT)" // hexadecimal digits, as those of SortKey
 	for _, insert := range []string{
-		`principals (id, kind, name, sort_key, created_at, updated_at) SELECT ` + id("user", "n") + `, 'user', 'p' || n, ` + key + `, 1, 1`,
-		`users (id, login) SELECT ` + id("user", "n") + `, 'p' || n`,
+		`principals (id, kind, name, sort_key, search_key, created_at, updated_at) SELECT ` + id("user", "n") + `, 'user', 'p' || n, ` + key + `, 'p' || n, 1, 1`,
+		`users (id, login, login_key) SELECT ` + id("user", "n") + `, 'p' || n, ` + key,
 		`environment_members (environment_id, principal_id, role, created_by, created_at) SELECT '` + string(env.ID) + `', ` + id("user", "n") + `, 'user', '', 1`,
-		`principals (id, kind, name, sort_key, created_at, updated_at) SELECT ` + id("grp", "n") + `, 'group', 'g' || n, ` + key + `, 1, 1`,
+		`principals (id, kind, name, sort_key, search_key, created_at, updated_at) SELECT ` + id("grp", "n") + `, 'group', 'g' || n, ` + key + `, 'g' || n, 1, 1`,
 		`principal_groups (id) SELECT ` + id("grp", "n"),
 		`group_members (group_id, member_id) SELECT ` + id("grp", "n % 300") + `, ` + id("user", "n"),
 		`group_members (group_id, member_id) SELECT ` + id("grp", "n / 10") + `, ` + id("grp", "n") + ` FROM numbers WHERE n > 0 AND n < 300`,
-		`credentials (id, environment_id, name, sort_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
+		`credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
 			SELECT ` + id("cred", "n") + `, '` + string(env.ID) + `', 'c' || n, ` + key + `, '', 'azure-key-vault', '[]', 'username-password', 'session', FALSE, '[]', ` + id("user", "n") + `, 1, 1`,
 		`grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, created_by, created_at)
 			SELECT 'grant_o' || n, '` + string(env.ID) + `', 'credential', ` + id("cred", "n") + `, ` + key + `, ` + id("user", "n") + `, 'owner', '', 1`,
@@ -164,6 +165,13 @@ func TestSharePlans(t *testing.T) {
 			}},
 			{"whom something may be shared with", 120, func(ctx context.Context) error {
 				_, err := w.Broker.Directory(ctx, person, w.Env, "", latchkey.PageOptions{Limit: 20})
+				return err
+			}},
+			{"whom, by the beginning of a name", 120, func(ctx context.Context) error {
+				p, err := w.Broker.Directory(ctx, person, w.Env, "n\x10\x12", latchkey.PageOptions{Limit: 20})
+				if err == nil && len(p.Items) == 0 {
+					err = errors.New("nobody is found")
+				}
 				return err
 			}},
 			{"groups that somebody is in", 200, func(ctx context.Context) error {

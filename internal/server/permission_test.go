@@ -737,3 +737,93 @@ func TestHiddenIsAbsent(t *testing.T) {
 		}
 	})
 }
+
+// TestHiddenIsNotCounted lists as those who do not see some things before and after
+// there are more of them: the answers are the same, and come of as many statements.
+func TestHiddenIsNotCounted(t *testing.T) {
+	latchkeytest.EachDB(t, func(t *testing.T, url string) {
+		w := newPermissions(t, url)
+		ctx := t.Context()
+		type answer struct {
+			code, statements int
+			body             string
+		}
+		lists := func() map[string]answer {
+			answers := map[string]answer{}
+			for _, c := range w.columns {
+				if c.name == "anonymous" || c.guess || c.env != "" || c.access.Tenant || c.access.Can(latchkey.ActVariableRead) && c.access.Role == latchkey.RoleNone {
+					continue // who sees what is added
+				}
+				w.send(t, ctx, "GET", "/api/v1/me", "", c.token) // the use of the token is noted
+				for _, o := range operations() {
+					if !strings.HasPrefix(o.id, "list") && !strings.HasPrefix(o.id, "get") || o.id == "listPrincipals" { // groups are shown to everybody there
+						continue
+					}
+					if o.before != nil {
+						continue
+					}
+					method, path, body, _ := w.request(t, o, w.Env, false)
+					statements := 0
+					a := w.send(t, db.WithTrace(ctx, func(string, []any) { statements++ }), method, path, body, c.token)
+					var p map[string]any
+					if err := json.Unmarshal(a.Body.Bytes(), &p); err == nil {
+						delete(p, "requestId")
+						body = fmt.Sprint(p)
+					} else {
+						body = a.Body.String()
+					}
+					answers[o.id+" as "+c.name] = answer{a.Code, statements, body}
+				}
+			}
+			return answers
+		}
+		before := lists()
+		if n := len(before); n < 100 {
+			t.Fatalf("only %d lists were asked for", n)
+		}
+		for _, env := range []string{w.Env, "third"} {
+			if env == "third" {
+				if _, err := w.Broker.CreateEnvironment(ctx, w.Admin, latchkey.EnvironmentCreate{Name: env}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range 3 {
+				name := fmt.Sprintf("More %d", i)
+				user, err := w.Broker.CreateVariable(ctx, w.Admin, env, latchkey.VariableCreate{DisplayName: name + " user", Type: latchkey.TypeText, Value: new("x")})
+				if err != nil {
+					t.Fatal(err)
+				}
+				// Of the secret that the others refer to.
+				secret, err := w.Broker.CreateVariable(ctx, w.Admin, env, latchkey.VariableCreate{DisplayName: name + " secret", Type: latchkey.TypeSecret, Secret: &w.Reference})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Broker.CreateCredential(ctx, w.Admin, env, latchkey.CredentialCreate{
+					Name: name, Usages: []latchkey.Usage{latchkey.UsageConnection},
+					Slots: map[latchkey.Slot]string{latchkey.SlotUsername: user.Name, latchkey.SlotPassword: secret.Name},
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Broker.CreateFlow(ctx, w.Admin, env, latchkey.FlowCreate{Name: name, Command: []string{latchkeytest.Program}}); err != nil {
+					t.Fatal(err)
+				}
+				gone, err := w.Broker.CreateVariable(ctx, w.Admin, env, latchkey.VariableCreate{DisplayName: name + " gone", Type: latchkey.TypeText, Value: new("x")})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.Broker.DeleteVariable(ctx, w.Admin, env, gone.Name, latchkey.Force{}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Broker.CreateGroup(ctx, w.Admin, latchkey.GroupCreate{Name: name + " in " + env}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		after := lists()
+		for _, ask := range slices.Sorted(maps.Keys(before)) {
+			if before[ask] != after[ask] {
+				t.Errorf("%s: %+v\nand with more that is hidden: %+v", ask, before[ask], after[ask])
+			}
+		}
+	})
+}

@@ -12,6 +12,7 @@ type Question struct {
 	Reference latchkey.SecretReference
 	Embedded  bool   // the vault is one of the installation's own
 	Person    string // the person's name here
+	Program   bool   // the person is a service principal
 
 	// ObjectIDs are who the person is in directories: tenant id → object id. Tenants
 	// are the ids of the directories that the vault may belong to.

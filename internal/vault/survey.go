@@ -21,9 +21,10 @@ type Subject struct {
 	People []Person
 }
 
-// A Person is one who refers to a secret in a vault.
+// A Person is one who refers to a secret in a vault: a user or a service principal.
 type Person struct {
 	ID        latchkey.PrincipalID
+	Program   bool // a service principal, which is in no directory of Azure
 	Name      string
 	Secret    string            // that the person refers to
 	ObjectIDs map[string]string // as in [Question]

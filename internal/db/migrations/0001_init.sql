@@ -1,9 +1,9 @@
 -- +goose Up
 
 -- Times are Unix milliseconds. Identifiers are made in Go and sort by creation.
--- sort_key columns hold latchkey.SortKey of the name beside them, search_key columns
--- latchkey.SearchKey of what a search looks at. JSON is text that is never queried.
--- deleted_at marks what is deleted but recoverable.
+-- sort_key columns hold latchkey.SortKey of the name beside them, as login_key does of
+-- the login; search_key columns latchkey.SearchKey of what a search looks at. JSON is
+-- text that is never queried. deleted_at marks what is deleted but recoverable.
 
 -- What the installation is: tenant id and default subscription.
 CREATE TABLE settings (
@@ -45,9 +45,11 @@ CREATE INDEX principals_list ON principals (sort_key, id) WHERE deleted_at IS NU
 CREATE TABLE users (
     id            TEXT PRIMARY KEY REFERENCES principals (id),
     login         TEXT NOT NULL,
+    login_key     TEXT NOT NULL,
     password_hash TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX users_login ON users (login);
+CREATE INDEX users_login_key ON users (login_key);
 
 -- Programs that sign in by themselves. Ids of clients are in lower case. name_key is
 -- NULL when the principal is deleted: its name is free then.

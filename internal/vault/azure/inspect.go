@@ -245,6 +245,10 @@ func (i *inspection) personStep(ctx context.Context) latchkey.CheckResult {
 			r.Message = fmt.Sprintf("It is not known which of several identities of %s is the one in the vault's directory.", i.q.Person)
 		}
 		r.Remedy = "A tenant admin can say so with latchkey user identity add; or an environment admin can let the reference be used without this check, on record."
+		if i.q.Program {
+			r.Message = fmt.Sprintf("%s is a service principal of this installation, and nobody in the vault's directory.", i.q.Person)
+			r.Remedy = "A person who may read the secret can save the reference; or an environment admin can let it be used without this check, on record."
+		}
 		return r
 	}
 	r.Identity = fmt.Sprintf("%s (%s)", i.q.Person, object)

@@ -285,7 +285,7 @@ func (i *inspection) mayRead(ctx context.Context) latchkey.Finding {
 // who may not saves references that do not pass their check; those in force stay so.
 func (i *inspection) personMay(ctx context.Context, p vault.Person) latchkey.Finding {
 	of := *i
-	of.q.Person, of.q.ObjectIDs = p.Name, p.ObjectIDs
+	of.q.Person, of.q.Program, of.q.ObjectIDs = p.Name, p.Program, p.ObjectIDs
 	of.ref.Secret = p.Secret
 	r := of.personStep(ctx)
 	f := findingOf(r)
@@ -297,7 +297,7 @@ func (i *inspection) personMay(ctx context.Context, p vault.Person) latchkey.Fin
 	case r.State == latchkey.CheckFailed:
 		f.State = latchkey.FindingWarning
 		f.Message = fmt.Sprintf("%s may not read the secret '%s', and refers to it.", r.Identity, p.Secret)
-	case object == "" && of.vault != nil:
+	case object == "" && of.vault != nil && !p.Program:
 		f.Command = fmt.Sprintf("latchkey user identity add %s --tenant %s --object-id OBJECT-ID", p.ID, of.vault.tenant)
 	}
 	return f
