@@ -46,6 +46,7 @@ type Flow struct {
 	UpdatedAt   time.Time      `json:"updatedAt" doc:"when this revision was made"`
 
 	OwnedBy *Owner   `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
+	MyRole  Role     `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"likewise: the caller's own role on it"`
 	LastRun *LastRun `json:"lastRun,omitempty" doc:"likewise: the newest run that the caller may see, of the last 100"`
 }
 

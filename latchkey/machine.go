@@ -39,6 +39,7 @@ type Machine struct {
 	Queued       int           `json:"queued" doc:"runs that wait for it"`
 
 	OwnedBy *Owner `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
+	MyRole  Role   `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"likewise: the caller's own role on it"`
 }
 
 // A Policy is what a machine's local policy file allows. The file is the

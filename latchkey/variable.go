@@ -40,6 +40,7 @@ type Variable struct {
 	UpdatedAt    time.Time        `json:"updatedAt"`
 
 	OwnedBy *Owner `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
+	MyRole  Role   `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"likewise: the caller's own role on it"`
 	UsedBy  *int   `json:"usedBy,omitempty" doc:"likewise: how many credentials use it, also such as the caller may not see; at most 1000 are counted"`
 }
 

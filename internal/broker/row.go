@@ -34,6 +34,15 @@ func addOwners[T any, ID ~string](o *op, things []*T, id func(*T) ID, owner func
 	return err
 }
 
+// addRoles fills in the caller's own role on things.
+func addRoles[T any, ID ~string](o *op, things []*T, id func(*T) ID, role func(*T) *latchkey.Role) error {
+	roles, err := o.Roles(o.who.ID, idsOf(things, id))
+	for _, t := range things {
+		*role(t) = roles[string(id(t))]
+	}
+	return err
+}
+
 // describeCredentials fills in what people see of credentials besides what they are
 // made of, with a query for each.
 func (o *op) describeCredentials(env latchkey.EnvironmentID, credentials ...*latchkey.Credential) error {
@@ -145,7 +154,11 @@ func (o *op) describeVariables(variables ...*latchkey.Variable) error {
 		n := uses[v.ID]
 		v.UsedBy = &n
 	}
-	return addOwners(o, variables, func(v *latchkey.Variable) latchkey.VariableID { return v.ID }, func(v *latchkey.Variable) **latchkey.Owner { return &v.OwnedBy })
+	id := func(v *latchkey.Variable) latchkey.VariableID { return v.ID }
+	if err := addRoles(o, variables, id, func(v *latchkey.Variable) *latchkey.Role { return &v.MyRole }); err != nil {
+		return err
+	}
+	return addOwners(o, variables, id, func(v *latchkey.Variable) **latchkey.Owner { return &v.OwnedBy })
 }
 
 // describeMachines fills in the load of machines, and who owns them.
@@ -153,13 +166,20 @@ func (o *op) describeMachines(machines ...*latchkey.Machine) error {
 	if err := o.AddLoad(machines...); err != nil {
 		return err
 	}
-	return addOwners(o, machines, func(m *latchkey.Machine) latchkey.MachineID { return m.ID }, func(m *latchkey.Machine) **latchkey.Owner { return &m.OwnedBy })
+	id := func(m *latchkey.Machine) latchkey.MachineID { return m.ID }
+	if err := addRoles(o, machines, id, func(m *latchkey.Machine) *latchkey.Role { return &m.MyRole }); err != nil {
+		return err
+	}
+	return addOwners(o, machines, id, func(m *latchkey.Machine) **latchkey.Owner { return &m.OwnedBy })
 }
 
 // describeConnections fills in who owns connections, and the last runs through them.
 func (o *op) describeConnections(env latchkey.EnvironmentID, connections ...*latchkey.Connection) error {
 	id := func(c *latchkey.Connection) latchkey.ConnectionID { return c.ID }
 	if err := addOwners(o, connections, id, func(c *latchkey.Connection) **latchkey.Owner { return &c.OwnedBy }); err != nil {
+		return err
+	}
+	if err := addRoles(o, connections, id, func(c *latchkey.Connection) *latchkey.Role { return &c.MyRole }); err != nil {
 		return err
 	}
 	return addLastRuns(o, env, latchkey.KindConnection, connections, id, func(c *latchkey.Connection) **latchkey.LastRun { return &c.LastRun })
@@ -169,6 +189,9 @@ func (o *op) describeConnections(env latchkey.EnvironmentID, connections ...*lat
 func (o *op) describeFlows(env latchkey.EnvironmentID, flows ...*latchkey.Flow) error {
 	id := func(f *latchkey.Flow) latchkey.FlowID { return f.ID }
 	if err := addOwners(o, flows, id, func(f *latchkey.Flow) **latchkey.Owner { return &f.OwnedBy }); err != nil {
+		return err
+	}
+	if err := addRoles(o, flows, id, func(f *latchkey.Flow) *latchkey.Role { return &f.MyRole }); err != nil {
 		return err
 	}
 	return addLastRuns(o, env, latchkey.KindFlow, flows, id, func(f *latchkey.Flow) **latchkey.LastRun { return &f.LastRun })

@@ -202,3 +202,33 @@ func TestRows(t *testing.T) {
 		}
 	})
 }
+
+func TestRowsHaveTheCallersRole(t *testing.T) {
+	latchkeytest.EachDB(t, func(t *testing.T, url string) {
+		c := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url}).Chain(t)
+		ctx, b := t.Context(), c.Broker
+		user, auditor := c.User(t, "ursula", c.Env, latchkey.EnvUser), c.User(t, "aud", c.Env, latchkey.EnvAuditor)
+		c.Share(t, latchkey.KindFlow, string(c.Flow.ID), "ursula", latchkey.RoleCoOwner)
+		c.Share(t, latchkey.KindMachine, string(c.Machine.ID), "ursula", latchkey.RoleUser)
+		c.Share(t, latchkey.KindVariable, string(c.Username.ID), "ursula", latchkey.RoleUserShare)
+		check := func(who string, of string, got, want latchkey.Role, err error) {
+			t.Helper()
+			if err != nil || got != want {
+				t.Errorf("the role of %s on the %s = %q, %v; want %q", who, of, got, err, want)
+			}
+		}
+		f, err := b.Flow(ctx, user, c.Env, c.Flow.ID)
+		check("who it is shared with", "flow", f.MyRole, latchkey.RoleCoOwner, err)
+		m, err := b.Machine(ctx, user, c.Env, c.Machine.ID)
+		check("who it is shared with", "machine", m.MyRole, latchkey.RoleUser, err)
+		v, err := b.Variable(ctx, user, c.Env, c.Username.Name)
+		check("who it is shared with", "variable", v.MyRole, latchkey.RoleUserShare, err)
+		n, err := b.Connection(ctx, c.Admin, c.Env, c.Connection.ID)
+		check("the owner", "connection", n.MyRole, latchkey.RoleOwner, err)
+		all, err := b.Flows(ctx, auditor, c.Env, latchkey.PageOptions{})
+		if err != nil || len(all.Items) != 1 {
+			t.Fatalf("flows = %v, %v; want one", all.Items, err)
+		}
+		check("an auditor", "flow", all.Items[0].MyRole, latchkey.RoleNone, nil)
+	})
+}

@@ -5,8 +5,11 @@ import (
 	"html/template"
 	"io/fs"
 	"path"
+	"regexp"
 	"strings"
 	"time"
+
+	"latchkey.dev/latchkey"
 )
 
 // parsePages returns every page in one language. base.html and parts.html are in
@@ -49,11 +52,25 @@ func (p *Pages) functions(l *locale) template.FuncMap {
 		"num":   func(n any) string { return l.numbers.Sprint(n) },
 		"when":  func(v any) template.HTML { return p.when(l, v) },
 		"stamp": stamp,
-		"field": newField,
-		"join":  func(sep string, s []string) string { return strings.Join(s, sep) },
-		"opts":  func(pairs ...string) []option { return options(pairs...) },
-		"with2": func(a, b any) pair { return pair{a, b} },
-		"upper": func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
+		"span":  l.span,
+		"plain": plainText,
+
+		"add":     func(a, b int) int { return a + b },
+		"sub":     func(a, b int) int { return a - b },
+		"command": commandText,
+		"releaseKey": func(a latchkey.Action) string {
+			switch a {
+			case latchkey.ActReleaseGranted, latchkey.ActReleaseDelivered, latchkey.ActReleaseDenied, latchkey.ActReleaseFailed:
+				return "runs.act-" + strings.ReplaceAll(string(a), ".", "-")
+			}
+			return "runs.act-other"
+		},
+		"singular": func(plural string) string { return strings.TrimSuffix(plural, "s") },
+		"field":    newField,
+		"join":     func(sep string, s []string) string { return strings.Join(s, sep) },
+		"opts":     func(pairs ...string) []option { return options(pairs...) },
+		"with2":    func(a, b any) pair { return pair{a, b} },
+		"upper":    func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
 	}
 }
 
@@ -116,6 +133,37 @@ func (l *locale) far(d time.Duration, t time.Time) string {
 		return l.text(key+"-days", int(d.Hours()/24))
 	}
 	return t.UTC().Format("2 Jan 2006")
+}
+
+// span says how long it is from one time to another; without both it is a dash.
+func (l *locale) span(from, to any) string {
+	a, b := moment(from), moment(to)
+	if a.IsZero() || b.IsZero() {
+		return "–"
+	}
+	d := max(0, b.Sub(a))
+	switch {
+	case d < 10*time.Second:
+		return l.text("time.seconds", l.numbers.Sprintf("%.1f", d.Seconds()))
+	case d < time.Minute:
+		return l.text("time.seconds", l.numbers.Sprint(int(d.Seconds())))
+	case d < time.Hour:
+		return l.text("time.minutes", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return l.text("time.hours", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// escapeRE finds what moves the cursor of a terminal, or colours it.
+var escapeRE = regexp.MustCompile(`\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])`)
+
+// plainText returns the output of a program without what is for a terminal.
+func plainText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, escapeRE.ReplaceAllString(s, ""))
 }
 
 // code marks the parts of a text in backquotes as code.

@@ -125,13 +125,18 @@ func (v *view) part() string {
 func (v *view) show(page string, data any) error { return v.showWith(http.StatusOK, page, data) }
 
 func (v *view) showWith(status int, page string, data any) error {
+	block := "base"
+	if t, part := v.locale.pages[page], v.part(); part != "" && t != nil && t.Lookup(part) != nil {
+		block = part
+	}
+	return v.showPart(status, page, block, data)
+}
+
+// showPart answers with a template of a page.
+func (v *view) showPart(status int, page, block string, data any) error {
 	t, ok := v.locale.pages[page]
 	if !ok {
 		return fmt.Errorf("there is no page %s", page)
-	}
-	block := "base"
-	if part := v.part(); part != "" && t.Lookup(part) != nil {
-		block = part
 	}
 	var b bytes.Buffer
 	if err := t.ExecuteTemplate(&b, block, data); err != nil {
