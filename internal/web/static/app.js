@@ -159,3 +159,13 @@ addEventListener("beforeunload", (e) => { if (filled || $("form[data-guard=alway
 
 document.addEventListener("DOMContentLoaded", () => within(document));
 document.addEventListener("htmx:load", (e) => within(e.detail.elt));
+
+// Arrows walk what was found.
+document.addEventListener("keydown", (e) => {
+  if (e.key !== "ArrowDown" && e.key !== "ArrowUp") return;
+  const panel = e.target.closest("#panel, main"), links = panel ? $$(".found a", panel) : [];
+  if (!links.length || !(e.target.matches(".finder input") || links.includes(e.target))) return;
+  e.preventDefault();
+  const i = links.indexOf(e.target) + (e.key === "ArrowDown" ? 1 : -1);
+  (links[i] ?? $(".finder input", panel)).focus();
+});
