@@ -212,6 +212,14 @@ func BenchmarkLists(b *testing.B) {
 				return len(p.Items), err
 			}
 		}
+		sorted := func(who latchkey.Caller, o latchkey.PageOptions) func(limit int) (int, error) {
+			return func(limit int) (int, error) {
+				o := o
+				o.Limit = limit
+				p, err := c.Broker.Credentials(b.Context(), who, c.Env, o)
+				return len(p.Items), err
+			}
+		}
 		audit := func(f broker.AuditFilter) func(limit int) (int, error) {
 			f.Environment = c.Env
 			return func(limit int) (int, error) {
@@ -233,6 +241,25 @@ func BenchmarkLists(b *testing.B) {
 			{"credentials/all/middle", credentials(c.Admin, at("Credential ", "cred"))},
 			{"credentials/half/middle", credentials(half, at("Credential ", "cred"))},
 			{"credentials/few/first", credentials(few, "")},
+			{"credentials/all/newest", sorted(c.Admin, latchkey.PageOptions{Sort: latchkey.SortNewest})},
+			{"credentials/half/newest", sorted(half, latchkey.PageOptions{Sort: latchkey.SortNewest})},
+			{"credentials/all/search of many", sorted(c.Admin, latchkey.PageOptions{Search: "credential 1"})},
+			{"credentials/all/search of one", sorted(c.Admin, latchkey.PageOptions{Search: "credential " + middle})},
+			{"credentials/half/search of one", sorted(half, latchkey.PageOptions{Search: "credential " + middle})},
+			{"credentials/few/search of one", sorted(few, latchkey.PageOptions{Search: "credential " + middle})},
+			{"find/all", func(int) (int, error) {
+				f, err := c.Broker.Find(b.Context(), c.Admin, c.Env, middle, 0)
+				return len(f), err
+			}},
+			{"attention/all", func(int) (int, error) {
+				a, err := c.Broker.Attention(b.Context(), c.Admin, c.Env)
+				return len(a.Items), err
+			}},
+			{"activity/all", func(int) (int, error) {
+				a, err := c.Broker.Activity(b.Context(), c.Admin, c.Env, latchkey.MaxActivity)
+				return len(a.Days), err
+			}},
+			{"changes", func(int) (int, error) { _, err := c.Broker.Changes(b.Context(), c.Admin, c.Env, "", 0); return 1, err }},
 			{"variables/all/middle", func(limit int) (int, error) {
 				p, err := c.Broker.Variables(b.Context(), c.Admin, c.Env, broker.VariableFilter{}, latchkey.PageOptions{After: at("Password ", "var"), Limit: limit})
 				return len(p.Items), err

@@ -416,6 +416,8 @@ func operations() []permitted {
 		{id: "listAudit environment", kind: K, action: latchkey.ActAuditRead, query: "environment=prod", guess: true},
 
 		{id: "getEnvironment", kind: K, action: E},
+		{id: "getAttention", kind: K, action: E}, {id: "getActivity", kind: K, action: E}, {id: "getChanges", kind: K, action: E},
+		{id: "find", kind: K, action: E, query: "q=erp"},
 		{id: "updateEnvironment", kind: K, action: latchkey.ActEnvironmentUpdate, body: `{}`},
 		{id: "deleteEnvironment", kind: K, action: latchkey.ActEnvironmentDelete},
 		{id: "listMembers", kind: K, action: E},

@@ -598,6 +598,7 @@ CREATE TABLE vault_secret_versions (
     FOREIGN KEY (vault_id, name_key) REFERENCES vault_secrets (vault_id, name_key)
 );
 CREATE UNIQUE INDEX vault_secret_versions_version ON vault_secret_versions (vault_id, name_key, version);
+CREATE INDEX vault_secret_versions_expires ON vault_secret_versions (expires_at) WHERE expires_at IS NOT NULL;
 
 -- A certificate of an embedded vault. Without versions it is one that is pending
 -- for the first time. due_at is when its policy next wants something done.
