@@ -186,7 +186,7 @@ func TestCopyIsNoticed(t *testing.T) {
 				if url == "" {
 					testCopyIsNoticed(t, way, filepath.Join(t.TempDir(), "latchkey.db"))
 				} else {
-					testCopyIsNoticed(t, way, pg.New(t))
+					testCopyIsNoticed(t, way, latchkeytest.Postgres(t))
 				}
 			})
 		}
@@ -380,7 +380,7 @@ func TestDeclaredCopyIsNotNoticed(t *testing.T) {
 // ends what was under way.
 func TestServersStartOnCopy(t *testing.T) {
 	const servers = 5
-	s := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: pg.New(t)})
+	s := latchkeytest.New(t, latchkeytest.Options{DatabaseURL: latchkeytest.Postgres(t)})
 	c := s.Chain(t)
 	c.Start(t)
 	c.Start(t)

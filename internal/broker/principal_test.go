@@ -31,6 +31,15 @@ type office struct {
 	now time.Time
 }
 
+// officeSchema is a database with the schema and no rows.
+var officeSchema = pg.Template{Fill: func(url string) error {
+	d, err := db.Open(context.Background(), db.Config{URL: url, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return d.Close()
+}}
+
 // eachOffice runs f with a new office on each engine.
 func eachOffice(t *testing.T, f func(*office)) {
 	run := func(t *testing.T, url string) {
@@ -63,7 +72,7 @@ func eachOffice(t *testing.T, f func(*office)) {
 		f(o)
 	}
 	t.Run("SQLite", func(t *testing.T) { run(t, filepath.Join(t.TempDir(), "latchkey.db")) })
-	t.Run("PostgreSQL", func(t *testing.T) { run(t, pg.New(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) { run(t, officeSchema.New(t)) })
 }
 
 // time is the office's clock: no two transactions have the same time, which

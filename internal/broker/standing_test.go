@@ -10,7 +10,6 @@ import (
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/latchkeytest"
-	"latchkey.dev/internal/latchkeytest/pg"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/vault"
 	"latchkey.dev/latchkey"
@@ -32,7 +31,7 @@ func eachDistance(t *testing.T, f func(t *testing.T, c, admins *latchkeytest.Cha
 // twoServers returns a chain on PostgreSQL, and the same chain at another server.
 func twoServers(t *testing.T) (c, other *latchkeytest.Chain) {
 	t.Helper()
-	o := latchkeytest.Options{DatabaseURL: pg.New(t), Key: seal.NewKey()}
+	o := latchkeytest.Options{DatabaseURL: latchkeytest.Postgres(t), Key: seal.NewKey()}
 	c = latchkeytest.New(t, o).Chain(t)
 	there := *c
 	o.Idle = true

@@ -17,7 +17,7 @@ func next(t *testing.T, sql string) fs.FS {
 	}
 	return fstest.MapFS{
 		"0001_init.sql": {Data: first},
-		"0002_next.sql": {Data: []byte("-- +goose Up\n" + sql)},
+		"0002_next.sql": {Data: []byte(sql)},
 	}
 }
 

@@ -66,15 +66,17 @@ func Tables(ctx context.Context, version int64) (_ []Table, err error) {
 	if err != nil {
 		return nil, err
 	}
+	needs := make(map[string][]string, len(names)) // table → those that it refers to
+	for _, name := range names {
+		if needs[name], err = texts(ctx, pool, `SELECT DISTINCT "table" FROM pragma_foreign_key_list($1)`, name); err != nil {
+			return nil, err
+		}
+	}
 	var tables []Table
 	done := make(map[string]bool, len(names))
 	for range names { // each round adds one table at least
 		for _, name := range names {
-			needs, err := texts(ctx, pool, `SELECT DISTINCT "table" FROM pragma_foreign_key_list($1)`, name)
-			if err != nil {
-				return nil, err
-			}
-			waits := slices.ContainsFunc(needs, func(n string) bool { return n != name && !done[n] })
+			waits := slices.ContainsFunc(needs[name], func(n string) bool { return n != name && !done[n] })
 			if done[name] || waits {
 				continue
 			}

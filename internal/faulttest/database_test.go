@@ -14,7 +14,6 @@ import (
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/latchkeytest/netfault"
-	"latchkey.dev/internal/latchkeytest/pg"
 	"latchkey.dev/latchkey"
 )
 
@@ -52,7 +51,7 @@ func TestCommitFails(t *testing.T) {
 	}
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
-			address := pg.New(t)
+			address := latchkeytest.Postgres(t)
 			w := newWorld(t, latchkeytest.Options{DatabaseURL: address})
 			mend := atCommit(t, address, latchkey.ActRunStart, f.do)
 			_, a := w.startOverHTTP(t)
@@ -119,7 +118,7 @@ func throughProxy(t *testing.T, address string) (*netfault.Proxy, string) {
 // TestCommitUnanswered loses the answers to commits that were made. Nothing is
 // done twice, and nobody is told that it was not done.
 func TestCommitUnanswered(t *testing.T) {
-	p, address := throughProxy(t, pg.New(t))
+	p, address := throughProxy(t, latchkeytest.Postgres(t))
 	w := newWorld(t, latchkeytest.Options{DatabaseURL: address})
 	commitOf := func(action latchkey.Action) <-chan struct{} {
 		return p.CutAnswer(fmt.Sprintf(`(?s)%s.*commit\x00`, action), 0)
@@ -176,7 +175,7 @@ func TestCommitUnanswered(t *testing.T) {
 
 // TestDatabaseAway takes PostgreSQL away from a server and gives it back.
 func TestDatabaseAway(t *testing.T) {
-	p, address := throughProxy(t, pg.New(t))
+	p, address := throughProxy(t, latchkeytest.Postgres(t))
 	w := newWorld(t, latchkeytest.Options{DatabaseURL: address})
 	p.Set(netfault.Fault{Refuse: true})
 	p.Reset()

@@ -132,6 +132,7 @@ func TestManyWaitingReaders(t *testing.T) {
 		w := newWorld(t, latchkeytest.Options{DatabaseURL: address})
 		w.Start(t)
 		run := w.Machine.Claim(t)
+		stop := w.beat(t, run)
 		const readers = 500
 		var waiting sync.WaitGroup
 		got := make(chan string, readers)
@@ -165,6 +166,7 @@ func TestManyWaitingReaders(t *testing.T) {
 				t.Fatalf("a reader got %s; want the output", text)
 			}
 		}
+		stop()
 		w.Machine.Finish(t, run)
 	})
 }

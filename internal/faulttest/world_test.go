@@ -5,13 +5,16 @@ package faulttest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"latchkey.dev/internal/latchkeytest"
 	"latchkey.dev/internal/latchkeytest/pg"
@@ -94,6 +97,35 @@ func (w *world) startOverHTTP(t *testing.T) (latchkey.RunID, answer) {
 		}
 	}
 	return r.ID, a
+}
+
+// beat keeps a claimed run's lease, as its agent does, until the test ends or calls
+// stop.
+func (w *world) beat(t *testing.T, run *latchkey.ClaimedRun) (stop func()) {
+	t.Helper()
+	var beats sync.WaitGroup
+	end := make(chan struct{})
+	beats.Go(func() {
+		tick := time.NewTicker(latchkey.RunLease / 6)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+			if _, err := w.Broker.Heartbeat(context.Background(), w.Machine.Session(), run.Run, latchkey.RunRequest{Claim: run.Claim}); err != nil {
+				t.Errorf("heartbeat: %v", err)
+				return
+			}
+		}
+	})
+	stop = sync.OnceFunc(func() {
+		close(end)
+		beats.Wait()
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // wantProblem checks what a client is told.

@@ -92,40 +92,55 @@ func (l *Log) String() string {
 	return l.buf.String()
 }
 
-// EachDB runs f on SQLite and on PostgreSQL. The package's TestMain must be
-// pg.Main's.
+// EachDB runs f on SQLite and on PostgreSQL, with a database for [Options]: it has
+// the schema and no rows. The package's TestMain must be pg.Main's.
 func EachDB(t *testing.T, f func(t *testing.T, url string)) {
 	t.Run("SQLite", func(t *testing.T) { f(t, "") })
-	t.Run("PostgreSQL", func(t *testing.T) { f(t, pg.New(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) { f(t, Postgres(t)) })
 }
 
-// schema is a SQLite database with the schema and no rows. It is made once, since
-// that takes longer than most tests.
-var schema struct {
-	once  sync.Once
-	bytes []byte
+// Making the schema takes longer than most tests: it is made once for each engine.
+var (
+	postgresSchema = pg.Template{Fill: makeSchema}
+	sqliteSchema   struct {
+		once  sync.Once
+		bytes []byte // of the file
+	}
+)
+
+// Postgres creates a PostgreSQL database with the schema and no rows, as [pg.New]
+// creates an empty one, and returns its address.
+func Postgres(tb testing.TB) string {
+	tb.Helper()
+	return postgresSchema.New(tb)
+}
+
+// makeSchema makes the schema in an empty database.
+func makeSchema(url string) error {
+	d, err := db.Open(context.Background(), db.Config{URL: url, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return d.Close()
 }
 
 // writeSchema makes a new SQLite database at path.
 func writeSchema(t testing.TB, path string) {
 	t.Helper()
-	schema.once.Do(func() {
+	sqliteSchema.once.Do(func() {
 		made := filepath.Join(t.TempDir(), "schema.db")
-		d, err := db.Open(context.Background(), db.Config{URL: made, Log: slog.New(slog.DiscardHandler)})
+		err := makeSchema(made)
+		if err == nil {
+			sqliteSchema.bytes, err = os.ReadFile(made)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if schema.bytes, err = os.ReadFile(made); err != nil {
-			t.Fatal(err)
-		}
 	})
-	if len(schema.bytes) == 0 {
+	if len(sqliteSchema.bytes) == 0 {
 		t.Fatal("the schema could not be made in another test")
 	}
-	if err := os.WriteFile(path, schema.bytes, 0o600); err != nil {
+	if err := os.WriteFile(path, sqliteSchema.bytes, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

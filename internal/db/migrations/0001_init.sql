@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Times are Unix milliseconds. Identifiers are made in Go and sort by creation.
 -- sort_key columns hold latchkey.SortKey of the name beside them, as login_key does of
 -- the login; search_key columns latchkey.SearchKey of what a search looks at. JSON is

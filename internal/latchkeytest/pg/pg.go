@@ -74,10 +74,39 @@ func Main(m interface{ Run() int }) int {
 // environment says LATCHKEY_TEST_POSTGRES=required.
 func New(tb testing.TB) string {
 	tb.Helper()
-	return shared.database(tb)
+	return shared.database(tb, (*server).create)
 }
 
-func (p *process) database(tb testing.TB) string {
+// A Template is a database that others are made as copies of.
+type Template struct {
+	// Fill puts into the empty database url what each copy has. It leaves no
+	// connection open.
+	Fill func(url string) error
+
+	once sync.Once
+	name string // set once, as err
+	err  error
+}
+
+// New creates a copy of the template, as [New] does an empty database. The first
+// call fills the template.
+func (t *Template) New(tb testing.TB) string {
+	tb.Helper()
+	return shared.database(tb, func(s *server) (string, error) {
+		t.once.Do(func() {
+			if t.name, t.err = s.create(); t.err == nil {
+				t.err = t.Fill(s.url(t.name))
+			}
+		})
+		if t.err != nil {
+			return "", fmt.Errorf("fill the template: %w", t.err)
+		}
+		return s.copyOf(t.name)
+	})
+}
+
+// database creates a database for one test.
+func (p *process) database(tb testing.TB, create func(*server) (name string, err error)) string {
 	tb.Helper()
 	s, err := p.get()
 	if errors.Is(err, errNotInstalled) && os.Getenv(required) != "required" {
@@ -86,7 +115,7 @@ func (p *process) database(tb testing.TB) string {
 	if err != nil {
 		tb.Fatalf("start PostgreSQL: %v", err)
 	}
-	name, err := s.create()
+	name, err := create(s)
 	if err != nil {
 		tb.Fatalf("create a database: %v", err)
 	}

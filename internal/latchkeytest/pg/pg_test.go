@@ -88,6 +88,48 @@ func TestNewInParallel(t *testing.T) {
 	}
 }
 
+// TestTemplate tests that every test has a copy of its own, and that the template
+// is filled once.
+func TestTemplate(t *testing.T) {
+	fills := 0
+	template := &Template{Fill: func(url string) error {
+		fills++
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(t.Context(), "create table one (a text)")
+		return errors.Join(err, conn.Close(t.Context()))
+	}}
+	for range 2 {
+		c := connect(t, template.New(t))
+		var rows int
+		if err := c.QueryRow(t.Context(), "select count(*) from one").Scan(&rows); err != nil || rows != 0 {
+			t.Errorf("rows of a copy = %d, %v; want none", rows, err)
+		}
+		if _, err := c.Exec(t.Context(), "insert into one values ('first')"); err != nil {
+			t.Fatal(err)
+		}
+		var above bool
+		if err := c.QueryRow(t.Context(), "select 'Z' > 'a'").Scan(&above); err != nil || !above {
+			t.Errorf("'Z' > 'a' in a copy: %t, %v; want the order of dictionaries", above, err)
+		}
+	}
+	if fills != 1 {
+		t.Errorf("the template was filled %d times; want once", fills)
+	}
+	broken := &Template{Fill: func(string) error { return errors.New("no schema") }}
+	v, done := &verdict{}, make(chan struct{})
+	go func() {
+		defer close(done)
+		broken.New(v)
+	}()
+	<-done
+	if v.got != "fail" {
+		t.Errorf("a template that cannot be filled: %q; want fail", v.got)
+	}
+}
+
 // verdict is a test that remembers how it was ended.
 type verdict struct {
 	testing.TB
@@ -114,7 +156,7 @@ func TestWithoutServer(t *testing.T) {
 			v, done := &verdict{}, make(chan struct{})
 			go func() {
 				defer close(done)
-				(&process{started: true, err: tt.err}).database(v)
+				(&process{started: true, err: tt.err}).database(v, (*server).create)
 			}()
 			<-done
 			if v.got != tt.want {
