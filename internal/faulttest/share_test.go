@@ -45,7 +45,7 @@ func (w *world) manyShares(t *testing.T, address string) explainer {
 		`group_members (group_id, member_id) SELECT ` + id("grp", "n % 300") + `, ` + id("user", "n"),
 		`group_members (group_id, member_id) SELECT ` + id("grp", "n / 10") + `, ` + id("grp", "n") + ` FROM numbers WHERE n > 0 AND n < 300`,
 		`credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
-			SELECT ` + id("cred", "n") + `, '` + string(env.ID) + `', 'c' || n, ` + key + `, '', 'azure-key-vault', '[]', 'username-password', 'session', FALSE, '[]', ` + id("user", "n") + `, 1, 1`,
+			SELECT ` + id("cred", "n") + `, '` + string(env.ID) + `', 'c' || n, ` + key + `, 'c' || n, '', 'azure-key-vault', '[]', 'username-password', 'session', FALSE, '[]', ` + id("user", "n") + `, 1, 1`,
 		`grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, created_by, created_at)
 			SELECT 'grant_o' || n, '` + string(env.ID) + `', 'credential', ` + id("cred", "n") + `, ` + key + `, ` + id("user", "n") + `, 'owner', '', 1`,
 		`grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, created_by, created_at)
@@ -168,7 +168,7 @@ func TestSharePlans(t *testing.T) {
 				return err
 			}},
 			{"whom, by the beginning of a name", 120, func(ctx context.Context) error {
-				p, err := w.Broker.Directory(ctx, person, w.Env, "n\x10\x12", latchkey.PageOptions{Limit: 20})
+				p, err := w.Broker.Directory(ctx, person, w.Env, "n\x10\x124", latchkey.PageOptions{Limit: 20})
 				if err == nil && len(p.Items) == 0 {
 					err = errors.New("nobody is found")
 				}
