@@ -82,7 +82,7 @@ func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env strin
 }
 
 // CreateCredential makes a credential, owned by the caller, of variables that
-// the caller may see.
+// the caller may see, and of new ones, which are made along with it.
 func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env string, n latchkey.CredentialCreate) (c latchkey.Credential, err error) {
 	if err := n.Validate(); err != nil {
 		return c, err
@@ -99,7 +99,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		names := make(map[latchkey.Slot]string)
 		secret := n.Authentication.SecretSlot()
 		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, secret} {
-			v, err := o.slotVariable(e, slot, n.Slots[slot])
+			v, err := o.slot(e, slot, n)
 			if err != nil {
 				return err
 			}
@@ -129,10 +129,42 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 			"username": names[latchkey.SlotUsername], string(secret): names[secret], "exposure": string(c.Exposure),
 		})
 	})
-	if err == nil && c.Certificate != nil {
-		b.wakeChecks()
+	if err == nil {
+		b.wakeChecks() // of the certificate, and of references of new variables
 	}
 	return c, err
+}
+
+// slot returns the variable for a slot of a new credential: the one that it names,
+// or one that is made.
+func (o *op) slot(e latchkey.Environment, slot latchkey.Slot, n latchkey.CredentialCreate) (latchkey.Variable, error) {
+	c, isNew := n.Variables[slot]
+	if !isNew {
+		return o.slotVariable(e, slot, n.Slots[slot])
+	}
+	field := "variables." + string(slot)
+	if c.Type == "" {
+		c.Type = slot.Type()
+	}
+	if c.Type != slot.Type() {
+		return latchkey.Variable{}, latchkey.Invalid(field+".type", "must be %s", slot.Type())
+	}
+	v, err := o.createVariable(e, c)
+	return v, inside(err, field)
+}
+
+// inside is an error about fields of a part of a request as one about the request.
+func inside(err error, part string) error {
+	e, ok := err.(*latchkey.Error) // of a refusal, which has one inside, nothing changes
+	if !ok || len(e.Fields) == 0 {
+		return err
+	}
+	c := *e
+	c.Fields = make([]latchkey.FieldError, len(e.Fields))
+	for i, f := range e.Fields {
+		c.Fields[i] = latchkey.FieldError{Field: part + "." + f.Field, Message: f.Message}
+	}
+	return &c
 }
 
 // slotVariable returns the variable that a new credential names for a slot, if
@@ -148,11 +180,7 @@ func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string
 	if err != nil {
 		return v, err
 	}
-	want := latchkey.TypeText
-	if slot != latchkey.SlotUsername {
-		want = latchkey.TypeSecret
-	}
-	switch {
+	switch want := slot.Type(); {
 	case v.Type != want:
 		return v, latchkey.Invalid(field, "must be a variable of type %s, and this one is of type %s", want, v.Type)
 	case want == latchkey.TypeSecret && v.Check == nil:
