@@ -149,3 +149,34 @@ func TestCreateSecretOnlyOnce(t *testing.T) {
 		t.Errorf("newest version is %s (%v); want the first, %s", now.Version, err, first.Version)
 	}
 }
+
+func TestBindableVariables(t *testing.T) {
+	c := latchkeytest.New(t, latchkeytest.Options{}).Chain(t)
+	maker := c.User(t, "maker", c.Env, latchkey.EnvMaker)
+	bindable := func() (names []string) {
+		t.Helper()
+		p, err := c.Broker.BindableVariables(t.Context(), maker, c.Env, latchkey.SlotPassword, latchkey.PageOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range p.Items {
+			names = append(names, v.Name)
+		}
+		return names
+	}
+	c.Share(t, latchkey.KindVariable, c.Password.Name, "maker", latchkey.RoleUser)
+	if got := bindable(); len(got) != 0 {
+		t.Errorf("a maker who sees a secret variable may bind %q; want none", got)
+	}
+	c.Share(t, latchkey.KindVariable, c.Password.Name, "maker", latchkey.RoleCoOwner)
+	if got := bindable(); len(got) != 1 {
+		t.Errorf("a co-owner may bind %q; want the one", got)
+	}
+	c.Share(t, latchkey.KindVariable, c.Password.Name, "maker", latchkey.RoleUser)
+	if _, err := c.Broker.AssignRole(t.Context(), c.Admin, c.Vault.Name, latchkey.RoleAssignmentCreate{Principal: maker.ID, Role: latchkey.VaultSecretsUser}); err != nil {
+		t.Fatal(err)
+	}
+	if got := bindable(); len(got) != 1 {
+		t.Errorf("who may read the secret itself may bind %q; want the one", got)
+	}
+}

@@ -267,3 +267,42 @@ func exposes(c latchkey.Credential, h latchkey.Handover) denial {
 	}
 	return denial{code: "exposure", reason: fmt.Sprintf("the flow asks for the credential %q by %s, and its owner allows the exposure %s only", c.Name, h, c.Exposure), remedy: fmt.Sprintf("the credential's owner can set its exposure to %s", h)}
 }
+
+// BindableVariables lists the variables that the caller may make a credential of, for
+// a slot. A page may have fewer than it could, and one more after it.
+func (b *Broker) BindableVariables(ctx context.Context, who latchkey.Caller, env string, slot latchkey.Slot, page latchkey.PageOptions) (p latchkey.Page[latchkey.Variable], err error) {
+	p, err = b.Variables(ctx, who, env, VariableFilter{Type: slot.Type()}, page)
+	if err != nil || slot.Type() == latchkey.TypeText {
+		return p, err
+	}
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		ids := make([]string, len(p.Items))
+		for i, v := range p.Items {
+			ids[i] = string(v.ID)
+		}
+		roles, err := o.Roles(who.ID, ids)
+		if err != nil {
+			return err
+		}
+		bindable := []latchkey.Variable{}
+		for _, v := range p.Items {
+			access := latchkey.Access{Environment: []latchkey.EnvironmentRole{e.MyRole}, Role: roles[string(v.ID)]}
+			ok := access.Can(latchkey.ActVariableBind)
+			if !ok {
+				if ok, err = o.readsSecret(who.ID, v); err != nil {
+					return err
+				}
+			}
+			if ok {
+				bindable = append(bindable, v)
+			}
+		}
+		p.Items = bindable
+		return nil
+	})
+	return p, err
+}
