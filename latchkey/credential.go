@@ -173,6 +173,19 @@ func (c *CredentialCreate) Validate() error {
 	return f.err()
 }
 
+// CheckCredentialFilter returns what is wrong with what a list of credentials is
+// restricted to; empty is nothing.
+func CheckCredentialFilter(a Authentication, u Usage) error {
+	var f faults
+	if a != "" && a != AuthenticationPassword && a != AuthenticationCertificate {
+		f.add("authentication", "must be password or certificate")
+	}
+	if u != "" && u != UsageConnection && u != UsageDesktopFlow {
+		f.add("usage", "must be connection or desktop-flow")
+	}
+	return f.err()
+}
+
 func checkMachines(f *faults, machines []MachineID) {
 	if len(machines) > 100 {
 		f.add("machines", "must be at most 100")

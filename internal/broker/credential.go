@@ -53,12 +53,31 @@ func (b *Broker) Credential(ctx context.Context, who latchkey.Caller, env string
 }
 
 // Credentials lists the credentials that the caller may see.
-func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Credential], err error) {
+func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
+	return b.FindCredentials(ctx, who, env, CredentialFilter{}, page)
+}
+
+// A CredentialFilter chooses credentials of a list; zero fields choose all.
+type CredentialFilter struct {
+	Authentication latchkey.Authentication
+	Usage          latchkey.Usage
+	Mine           bool // owned by the caller
+}
+
+// FindCredentials is Credentials for some of them.
+func (b *Broker) FindCredentials(ctx context.Context, who latchkey.Caller, env string, f CredentialFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.Credential], err error) {
+	if err := latchkey.CheckCredentialFilter(f.Authentication, f.Usage); err != nil {
+		return p, err
+	}
+	of := db.CredentialFilter{Authentication: f.Authentication, Usage: f.Usage}
+	if f.Mine {
+		of.Owner = who.ID
+	}
 	if err := page.Validate(latchkey.SortOrders...); err != nil {
 		return p, err
 	}
 	return list(ctx, b, who, env, latchkey.ActCredentialRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Credential], error) {
-		p, err := o.Credentials(id, visible, page)
+		p, err := o.Credentials(id, visible, of, page)
 		if err != nil {
 			return p, err
 		}
