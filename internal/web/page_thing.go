@@ -1,8 +1,6 @@
 package web
 
 import (
-	"net/http"
-	"net/url"
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
@@ -29,8 +27,8 @@ func pluralOf(kind latchkey.Kind) string {
 }
 
 // thingRoutes are the pages that things of several kinds have: what is below
-// /e/{env}/{plural}/{id}, and the same address without an id for what is chosen in
-// a list.
+// /e/{env}/{plural}/{id}; several of them are deleted by the address without
+// an id.
 func (p *Pages) thingRoutes() {
 	for _, k := range sharedKinds {
 		about := func(method, path string, h func(*view, subject) error) {
@@ -55,25 +53,12 @@ func (p *Pages) thingRoutes() {
 		p.inEnvironment("POST /e/{env}/"+k.plural+"/{id}/delete", func(v *view) error { return p.delete(v, k.kind) })
 		p.inEnvironment("GET /e/{env}/"+k.plural+"/delete", func(v *view) error { return p.deletePage(v, k.kind, v.r.Form["id"]) })
 		p.inEnvironment("POST /e/{env}/"+k.plural+"/delete", func(v *view) error { return p.delete(v, k.kind) })
-		for _, action := range []string{"share", "dependencies", "access"} {
-			p.inEnvironment("GET /e/{env}/"+k.plural+"/"+action, func(v *view) error { return v.chosenOne(k.kind, action) })
-		}
 	}
 }
 
 type choosePage struct {
 	shell
 	Plural string
-}
-
-// chosenOne leads from a list's command to the page of the one that is chosen.
-func (v *view) chosenOne(kind latchkey.Kind, action string) error {
-	plural := pluralOf(kind)
-	if ids := v.r.Form["id"]; len(ids) == 1 && ids[0] != "" {
-		http.Redirect(v.w, v.r, v.path(plural, ids[0], action), http.StatusSeeOther)
-		return nil
-	}
-	return v.show("choose", choosePage{v.shell(v.t("list.choose-one"), plural), plural})
 }
 
 // A subject is the thing that a page is about, with what the person may do with it.
@@ -160,11 +145,3 @@ func (s shell) PrincipalIcon(kind latchkey.PrincipalKind) string {
 	return "person"
 }
 
-// query returns an address with parameters, in pairs.
-func query(path string, pairs ...string) string {
-	q := url.Values{}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		q.Add(pairs[i], pairs[i+1])
-	}
-	return path + "?" + q.Encode()
-}
