@@ -40,6 +40,12 @@ func (c *Client) CheckVariable(ctx context.Context, env, ref string) (latchkey.V
 	return call[latchkey.Variable](ctx, c, http.MethodPost, join("environments", env, "variables", ref, "check"), nil)
 }
 
+// CheckReference says whether the caller and the service may read the secret that a
+// reference names, and saves nothing. It takes up to 30 seconds.
+func (c *Client) CheckReference(ctx context.Context, env string, ref latchkey.SecretReference) (latchkey.Check, error) {
+	return call[latchkey.Check](ctx, c, http.MethodPost, join("environments", env, "references", "check"), ref)
+}
+
 // OverrideCheck lets a variable's reference, which must be the one given as its
 // ARM id, be used without a passed check, on record.
 func (c *Client) OverrideCheck(ctx context.Context, env, ref, reference, reason string) (latchkey.Variable, error) {

@@ -1,6 +1,7 @@
 package latchkey
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -26,6 +27,14 @@ const (
 	AuthenticationPassword    Authentication = "password"    // a user name and a password
 	AuthenticationCertificate Authentication = "certificate" // a user name and a certificate with its key
 )
+
+// Type returns the type of the variables that a slot takes.
+func (s Slot) Type() VariableType {
+	if s == SlotUsername {
+		return TypeText
+	}
+	return TypeSecret
+}
 
 // SecretSlot returns the slot of what proves the user.
 func (a Authentication) SecretSlot() Slot {
@@ -105,7 +114,10 @@ type CredentialCreate struct {
 	Exposure       Exposure        `json:"exposure,omitempty" doc:"session (the default), descriptor, file or environment"`
 	AllowSharedUID bool            `json:"allowSharedUid,omitempty" doc:"also allow machines whose flows run as the agent's own user"`
 	Machines       []MachineID     `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
-	Slots          map[Slot]string `json:"slots" doc:"username: a text variable; password or certificate, as the authentication says: a secret variable whose check passed"`
+	Slots          map[Slot]string `json:"slots,omitempty" doc:"username: a text variable; password or certificate, as the authentication says: a secret variable whose check has not failed"`
+
+	// Variables are made along with the credential, all or nothing.
+	Variables map[Slot]VariableCreate `json:"variables,omitempty" doc:"new variables for slots that slots does not name; they are made along with the credential, or nothing is. The type follows from the slot"`
 }
 
 // Validate returns every fault, and fills in the defaults. Whether the
@@ -145,15 +157,31 @@ func (c *CredentialCreate) Validate() error {
 	checkMachines(&f, c.Machines)
 	secret := c.Authentication.SecretSlot()
 	for _, slot := range []Slot{SlotUsername, secret} {
-		if c.Slots[slot] == "" {
+		switch _, isNew := c.Variables[slot]; {
+		case c.Slots[slot] == "" && !isNew:
 			f.add("slots."+string(slot), "must name a variable")
+		case c.Slots[slot] != "" && isNew:
+			f.add("slots."+string(slot), "must be left out when variables has a new one")
 		}
 	}
-	for slot := range c.Slots {
+	for _, slot := range slices.Concat(slices.Collect(maps.Keys(c.Slots)), slices.Collect(maps.Keys(c.Variables))) {
 		if slot != SlotUsername && slot != secret {
 			f.add("slots", "only username and %s are slots of this authentication", secret)
 			break
 		}
+	}
+	return f.err()
+}
+
+// CheckCredentialFilter returns what is wrong with what a list of credentials is
+// restricted to; empty is nothing.
+func CheckCredentialFilter(a Authentication, u Usage) error {
+	var f faults
+	if a != "" && a != AuthenticationPassword && a != AuthenticationCertificate {
+		f.add("authentication", "must be password or certificate")
+	}
+	if u != "" && u != UsageConnection && u != UsageDesktopFlow {
+		f.add("usage", "must be connection or desktop-flow")
 	}
 	return f.err()
 }

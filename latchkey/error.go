@@ -22,6 +22,10 @@ var (
 // anything until somebody makes room, and changes nothing meanwhile.
 const CodeStorageFull = "storage-full"
 
+// CodeTooManyChecks is the code of an ErrDenied: somebody has had many references
+// checked that are not saved, and may again from RetryAt on.
+const CodeTooManyChecks = "too-many-checks"
+
 // An Error is a failure with a text for the user. Err, when set, is the cause:
 // it is for the log and never in an answer of the server. Programs on this end
 // may show it.

@@ -10,7 +10,7 @@ import (
 // inEnvironment are the actions on an environment whose names do not begin with
 // its kind.
 var inEnvironment = []Action{
-	ActVariableCreate, ActCredentialCreate, ActConnectionCreate, ActFlowCreate, ActMachineToken, ActAuditRead, ActDoctorIn,
+	ActVariableCreate, ActCredentialCreate, ActConnectionCreate, ActFlowCreate, ActMachineToken, ActAuditRead, ActDoctorIn, ActReferenceCheck,
 }
 
 // ExplainedKinds are the kinds of things that an Explanation is about.

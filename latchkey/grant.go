@@ -93,6 +93,8 @@ const (
 	ActVariableOverride Action = "variable.override"
 	ActVariableBind     Action = "variable.bind" // make a credential of a secret variable
 
+	ActReferenceCheck Action = "reference.check" // of a reference that is not saved yet
+
 	ActCredentialCreate Action = "credential.create"
 	ActCredentialRead   Action = "credential.read"
 	ActCredentialUpdate Action = "credential.update"
@@ -292,6 +294,8 @@ var Permissions = map[Action]Permission{
 	ActVariableCheck:    {Role: RoleUser, Environment: admins},
 	ActVariableOverride: {Environment: admins},
 	ActVariableBind:     {Role: RoleCoOwner}, // or whoever may read the secret itself
+
+	ActReferenceCheck: {Environment: makers}, // as for saving one
 
 	ActCredentialCreate: {Environment: makers},
 	ActCredentialRead:   {Role: RoleUser, Environment: readers},

@@ -77,12 +77,16 @@ type Broker struct {
 	keys      chan struct{} // bounds concurrent making of certificates' keys
 	imports   chan struct{} // bounds concurrent opening of PFX
 	surveys   chan struct{} // bounds concurrent surveys of vaults
-	checks    chan struct{} // wakes the loop that checks references
-	waiting   *waiters      // wakes long polls
-	reads     *sharedReads  // concurrent vault reads of one secret
-	standing  *standing     // what releases are granted from
-	ledger    *ledger       // puts releases on record
-	counts    Counts        // for metrics
+	previews  previews      // how often people ask for checks of what is not saved
+
+	previewing chan struct{} // bounds concurrent ones
+
+	checks   chan struct{} // wakes the loop that checks references
+	waiting  *waiters      // wakes long polls
+	reads    *sharedReads  // concurrent vault reads of one secret
+	standing *standing     // what releases are granted from
+	ledger   *ledger       // puts releases on record
+	counts   Counts        // for metrics
 }
 
 // Names of settings.
@@ -110,11 +114,14 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		keys:      make(chan struct{}, maxCertificateWork),
 		imports:   make(chan struct{}, maxCertificateWork),
 		surveys:   make(chan struct{}, maxSurveys),
-		checks:    make(chan struct{}, 1),
-		waiting:   newWaiters(),
-		reads:     newSharedReads(),
-		standing:  newStanding(),
-		ledger:    &ledger{db: c.DB},
+
+		previewing: make(chan struct{}, maxPreviews),
+
+		checks:   make(chan struct{}, 1),
+		waiting:  newWaiters(),
+		reads:    newSharedReads(),
+		standing: newStanding(),
+		ledger:   &ledger{db: c.DB},
 	}
 	err := b.db.Update(ctx, func(tx *db.Tx) error {
 		if err := tx.NotRestoring(); err != nil {

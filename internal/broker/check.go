@@ -226,17 +226,24 @@ type checkFacts struct {
 	question vault.Question
 }
 
-func (b *Broker) factsOf(tx *db.Tx, r db.Reference) (f checkFacts, err error) {
+func (b *Broker) factsOf(tx *db.Tx, r db.Reference) (checkFacts, error) {
 	e, v, err := tx.VariableByID(r.Variable)
 	if err != nil {
-		return f, err
+		return checkFacts{}, err
 	}
-	f.env, f.variable, f.listed = e.ID, v.Name, allowsVault(e, r.VaultRef())
-	p, err := personOf(tx, r.SavedBy)
+	f, err := b.factsFor(tx, e, r.SecretReference, r.SavedBy)
+	f.variable = v.Name
+	return f, err
+}
+
+// factsFor is factsOf for a reference in an environment with whoever saves it.
+func (b *Broker) factsFor(tx *db.Tx, e latchkey.Environment, r latchkey.SecretReference, by latchkey.PrincipalID) (f checkFacts, err error) {
+	f.env, f.listed = e.ID, allowsVault(e, r.VaultRef())
+	p, err := personOf(tx, by)
 	if err != nil {
 		return f, err
 	}
-	f.question = vault.Question{Reference: r.SecretReference, Person: fmt.Sprintf("%s (%s)", p.Name, p.ID), Program: p.Program, ObjectIDs: map[string]string{}}
+	f.question = vault.Question{Reference: r, Person: fmt.Sprintf("%s (%s)", p.Name, p.ID), Program: p.Program, ObjectIDs: map[string]string{}}
 	if _, f.question.Embedded, err = embeddedVault(tx, r.VaultRef()); err != nil {
 		return f, err
 	}

@@ -53,12 +53,31 @@ func (b *Broker) Credential(ctx context.Context, who latchkey.Caller, env string
 }
 
 // Credentials lists the credentials that the caller may see.
-func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (p latchkey.Page[latchkey.Credential], err error) {
+func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env string, page latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
+	return b.FindCredentials(ctx, who, env, CredentialFilter{}, page)
+}
+
+// A CredentialFilter chooses credentials of a list; zero fields choose all.
+type CredentialFilter struct {
+	Authentication latchkey.Authentication
+	Usage          latchkey.Usage
+	Mine           bool // owned by the caller
+}
+
+// FindCredentials is Credentials for some of them.
+func (b *Broker) FindCredentials(ctx context.Context, who latchkey.Caller, env string, f CredentialFilter, page latchkey.PageOptions) (p latchkey.Page[latchkey.Credential], err error) {
+	if err := latchkey.CheckCredentialFilter(f.Authentication, f.Usage); err != nil {
+		return p, err
+	}
+	of := db.CredentialFilter{Authentication: f.Authentication, Usage: f.Usage}
+	if f.Mine {
+		of.Owner = who.ID
+	}
 	if err := page.Validate(latchkey.SortOrders...); err != nil {
 		return p, err
 	}
 	return list(ctx, b, who, env, latchkey.ActCredentialRead, func(o *op, id latchkey.EnvironmentID, visible db.Visible) (latchkey.Page[latchkey.Credential], error) {
-		p, err := o.Credentials(id, visible, page)
+		p, err := o.Credentials(id, visible, of, page)
 		if err != nil {
 			return p, err
 		}
@@ -82,7 +101,7 @@ func (b *Broker) Credentials(ctx context.Context, who latchkey.Caller, env strin
 }
 
 // CreateCredential makes a credential, owned by the caller, of variables that
-// the caller may see.
+// the caller may see, and of new ones, which are made along with it.
 func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env string, n latchkey.CredentialCreate) (c latchkey.Credential, err error) {
 	if err := n.Validate(); err != nil {
 		return c, err
@@ -99,7 +118,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		names := make(map[latchkey.Slot]string)
 		secret := n.Authentication.SecretSlot()
 		for _, slot := range []latchkey.Slot{latchkey.SlotUsername, secret} {
-			v, err := o.slotVariable(e, slot, n.Slots[slot])
+			v, err := o.slot(e, slot, n)
 			if err != nil {
 				return err
 			}
@@ -129,10 +148,42 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 			"username": names[latchkey.SlotUsername], string(secret): names[secret], "exposure": string(c.Exposure),
 		})
 	})
-	if err == nil && c.Certificate != nil {
-		b.wakeChecks()
+	if err == nil {
+		b.wakeChecks() // of the certificate, and of references of new variables
 	}
 	return c, err
+}
+
+// slot returns the variable for a slot of a new credential: the one that it names,
+// or one that is made.
+func (o *op) slot(e latchkey.Environment, slot latchkey.Slot, n latchkey.CredentialCreate) (latchkey.Variable, error) {
+	c, isNew := n.Variables[slot]
+	if !isNew {
+		return o.slotVariable(e, slot, n.Slots[slot])
+	}
+	field := "variables." + string(slot)
+	if c.Type == "" {
+		c.Type = slot.Type()
+	}
+	if c.Type != slot.Type() {
+		return latchkey.Variable{}, latchkey.Invalid(field+".type", "must be %s", slot.Type())
+	}
+	v, err := o.createVariable(e, c)
+	return v, inside(err, field)
+}
+
+// inside is an error about fields of a part of a request as one about the request.
+func inside(err error, part string) error {
+	e, ok := err.(*latchkey.Error) // of a refusal, which has one inside, nothing changes
+	if !ok || len(e.Fields) == 0 {
+		return err
+	}
+	c := *e
+	c.Fields = make([]latchkey.FieldError, len(e.Fields))
+	for i, f := range e.Fields {
+		c.Fields[i] = latchkey.FieldError{Field: part + "." + f.Field, Message: f.Message}
+	}
+	return &c
 }
 
 // slotVariable returns the variable that a new credential names for a slot, if
@@ -148,11 +199,7 @@ func (o *op) slotVariable(e latchkey.Environment, slot latchkey.Slot, ref string
 	if err != nil {
 		return v, err
 	}
-	want := latchkey.TypeText
-	if slot != latchkey.SlotUsername {
-		want = latchkey.TypeSecret
-	}
-	switch {
+	switch want := slot.Type(); {
 	case v.Type != want:
 		return v, latchkey.Invalid(field, "must be a variable of type %s, and this one is of type %s", want, v.Type)
 	case want == latchkey.TypeSecret && v.Check == nil:
@@ -238,4 +285,43 @@ func exposes(c latchkey.Credential, h latchkey.Handover) denial {
 		return denial{}
 	}
 	return denial{code: "exposure", reason: fmt.Sprintf("the flow asks for the credential %q by %s, and its owner allows the exposure %s only", c.Name, h, c.Exposure), remedy: fmt.Sprintf("the credential's owner can set its exposure to %s", h)}
+}
+
+// BindableVariables lists the variables that the caller may make a credential of, for
+// a slot. A page may have fewer than it could, and one more after it.
+func (b *Broker) BindableVariables(ctx context.Context, who latchkey.Caller, env string, slot latchkey.Slot, page latchkey.PageOptions) (p latchkey.Page[latchkey.Variable], err error) {
+	p, err = b.Variables(ctx, who, env, VariableFilter{Type: slot.Type()}, page)
+	if err != nil || slot.Type() == latchkey.TypeText {
+		return p, err
+	}
+	err = b.view(ctx, who, func(o *op) error {
+		e, err := o.environment(env)
+		if err != nil {
+			return err
+		}
+		ids := make([]string, len(p.Items))
+		for i, v := range p.Items {
+			ids[i] = string(v.ID)
+		}
+		roles, err := o.Roles(who.ID, ids)
+		if err != nil {
+			return err
+		}
+		bindable := []latchkey.Variable{}
+		for _, v := range p.Items {
+			access := latchkey.Access{Environment: []latchkey.EnvironmentRole{e.MyRole}, Role: roles[string(v.ID)]}
+			ok := access.Can(latchkey.ActVariableBind)
+			if !ok {
+				if ok, err = o.readsSecret(who.ID, v); err != nil {
+					return err
+				}
+			}
+			if ok {
+				bindable = append(bindable, v)
+			}
+		}
+		p.Items = bindable
+		return nil
+	})
+	return p, err
 }

@@ -151,6 +151,7 @@ var phrases = map[latchkey.Action]string{
 	latchkey.ActOwnedHandOver:    "hand over what others own in",
 	latchkey.ActMachineToken:     "make enrolment tokens for",
 	latchkey.ActMemberSet:        "set the members of",
+	latchkey.ActReferenceCheck:   "check references in",
 	latchkey.ActVariableOverride: "override the check of",
 	latchkey.ActVariableBind:     "make a credential of",
 	latchkey.ActCredentialExpose: "change the exposure of",

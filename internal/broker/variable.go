@@ -102,37 +102,42 @@ func (b *Broker) Variables(ctx context.Context, who latchkey.Caller, env string,
 // the check of its reference begins once it is saved.
 func (b *Broker) CreateVariable(ctx context.Context, who latchkey.Caller, env string, c latchkey.VariableCreate) (v latchkey.Variable, err error) {
 	err = b.update(ctx, who, func(o *op) error {
-		c := c // Validate changes it, and this function may run again
 		e, err := o.environment(env)
 		if err != nil {
 			return err
 		}
-		if err := c.Validate(e.Prefix); err != nil {
-			return err
-		}
-		v = latchkey.Variable{
-			ID: latchkey.VariableID(latchkey.NewID("var", o.Now)), Name: c.Name, DisplayName: c.DisplayName, Description: c.Description,
-			Type: c.Type, DefaultValue: c.DefaultValue, Value: c.Value, CreatedBy: who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
-		}
-		t := variableThing(e.ID, v)
-		if err := o.allow(latchkey.ActVariableCreate, thing{latchkey.KindEnvironment, e.ID, "", e.Name, latchkey.ActEnvironmentRead}); err != nil {
-			return err
-		}
-		if err := o.CreateVariable(e.ID, v); err != nil {
-			return taken(err, "there is a variable with this name already, or one that you may not see; give another name")
-		}
-		if err := o.SetGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, "", who.ID); err != nil {
-			return err
-		}
-		if err := o.saveReference(e, &v, ""); err != nil {
-			return err
-		}
-		return o.record(latchkey.ActVariableCreate, t, details(v))
+		v, err = o.createVariable(e, c)
+		return err
 	})
 	if err == nil && v.Type == latchkey.TypeSecret {
 		b.wakeChecks()
 	}
 	return v, err
+}
+
+// createVariable makes a variable of the caller in an environment.
+func (o *op) createVariable(e latchkey.Environment, c latchkey.VariableCreate) (v latchkey.Variable, err error) {
+	if err := c.Validate(e.Prefix); err != nil {
+		return v, err
+	}
+	v = latchkey.Variable{
+		ID: latchkey.VariableID(latchkey.NewID("var", o.Now)), Name: c.Name, DisplayName: c.DisplayName, Description: c.Description,
+		Type: c.Type, DefaultValue: c.DefaultValue, Value: c.Value, CreatedBy: o.who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
+	}
+	t := variableThing(e.ID, v)
+	if err := o.allow(latchkey.ActVariableCreate, thing{latchkey.KindEnvironment, e.ID, "", e.Name, latchkey.ActEnvironmentRead}); err != nil {
+		return v, err
+	}
+	if err := o.CreateVariable(e.ID, v); err != nil {
+		return v, taken(err, "there is a variable with this name already, or one that you may not see; give another name")
+	}
+	if err := o.SetGrant(e.ID, t.kind, t.id, o.who.ID, latchkey.RoleOwner, "", o.who.ID); err != nil {
+		return v, err
+	}
+	if err := o.saveReference(e, &v, ""); err != nil {
+		return v, err
+	}
+	return v, o.record(latchkey.ActVariableCreate, t, details(v))
 }
 
 // details is what the audit log says of a change of a variable: references, but

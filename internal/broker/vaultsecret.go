@@ -54,7 +54,18 @@ func sealBinding(v latchkey.VaultID, name, version string) []string {
 }
 
 // SetSecret stores a new version of a secret.
-func (b *Broker) SetSecret(ctx context.Context, who latchkey.Caller, vault, name string, value latchkey.Secret, a latchkey.SecretAttributes) (s latchkey.VaultSecret, err error) {
+func (b *Broker) SetSecret(ctx context.Context, who latchkey.Caller, vault, name string, value latchkey.Secret, a latchkey.SecretAttributes) (latchkey.VaultSecret, error) {
+	return b.setSecret(ctx, who, vault, name, value, a, true)
+}
+
+// CreateSecret is SetSecret for a secret that there is none of yet: a new version of
+// one that is there would go to all who use it. It is ErrConflict, code secret-exists,
+// if there is one.
+func (b *Broker) CreateSecret(ctx context.Context, who latchkey.Caller, vault, name string, value latchkey.Secret, a latchkey.SecretAttributes) (latchkey.VaultSecret, error) {
+	return b.setSecret(ctx, who, vault, name, value, a, false)
+}
+
+func (b *Broker) setSecret(ctx context.Context, who latchkey.Caller, vault, name string, value latchkey.Secret, a latchkey.SecretAttributes, again bool) (s latchkey.VaultSecret, err error) {
 	if err := a.Validate(); err != nil {
 		return s, err
 	}
@@ -73,6 +84,10 @@ func (b *Broker) SetSecret(ctx context.Context, who latchkey.Caller, vault, name
 			return err
 		case last.DeletedAt != nil:
 			return o.deletedObject(last.Name)
+		case !again:
+			e := latchkey.Conflict("secret-exists", "the vault %q has a secret %q already; refer to that one, or choose another name", o.v.Name, last.Name)
+			e.Fields = []latchkey.FieldError{{Field: "name", Message: "the vault has a secret with this name already; refer to that one, or choose another name"}}
+			return e
 		case last.Managed:
 			return o.managed(latchkey.ActSecretSet)
 		case last.Number >= maxVersions:

@@ -60,14 +60,31 @@ func (tx *Tx) SlotVariable(id latchkey.CredentialID, slot latchkey.Slot) (v latc
 	return r.v, r.deleted, err
 }
 
+// A CredentialFilter chooses credentials of a list; zero fields choose all.
+type CredentialFilter struct {
+	Authentication latchkey.Authentication
+	Usage          latchkey.Usage
+	Owner          latchkey.PrincipalID
+}
+
 // Credentials lists an environment's credentials.
-func (tx *Tx) Credentials(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
+func (tx *Tx) Credentials(env latchkey.EnvironmentID, visible Visible, f CredentialFilter, o latchkey.PageOptions) (latchkey.Page[latchkey.Credential], error) {
 	l := listing[latchkey.Credential]{
 		kind: latchkey.KindCredential, cols: credentialCols, table: "credentials c", alias: "c", scan: scanCredential,
 		name:     func(c *latchkey.Credential) (string, string) { return c.Name, string(c.ID) },
 		modified: func(c *latchkey.Credential) time.Time { return c.UpdatedAt },
 	}
-	p, err := l.page(tx, env, visible, o, nil)
+	p, err := l.page(tx, env, visible, o, func(w *where) {
+		if f.Authentication != "" {
+			w.add("c.authentication = ?", f.Authentication)
+		}
+		if f.Usage != "" {
+			w.add("c.usages LIKE ?", `%"`+string(f.Usage)+`"%`) // they are a list in JSON
+		}
+		if f.Owner != "" {
+			w.add("EXISTS (SELECT 1 FROM grants g WHERE g.subject_id = c.id AND g.role = 'owner' AND g.principal_id = ?)", f.Owner)
+		}
+	})
 	if err != nil {
 		return p, err
 	}

@@ -18,7 +18,7 @@ func credentialNames(t *testing.T, d *DB, visible Visible, size int) (names []st
 	for range 100 {
 		var p latchkey.Page[latchkey.Credential]
 		view(t, d, func(tx *Tx) (err error) {
-			p, err = tx.Credentials("env_1", visible, o)
+			p, err = tx.Credentials("env_1", visible, CredentialFilter{}, o)
 			return err
 		})
 		for _, c := range p.Items {

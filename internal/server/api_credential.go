@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
 )
 
@@ -24,8 +25,16 @@ type credentialUpdateIn struct {
 	Body latchkey.CredentialUpdate
 }
 
-func (s *server) credentials(ctx context.Context, who latchkey.Caller, in *searchInEnv) (*listOf[latchkey.Credential], error) {
-	return list(s.b.Credentials(ctx, who, in.Env, in.options()))
+type credentialsIn struct {
+	InEnv
+	SortedPaging
+	Authentication latchkey.Authentication `query:"authentication" enum:"password,certificate" doc:"only credentials of this authentication"`
+	Usage          latchkey.Usage          `query:"usage" enum:"connection,desktop-flow" doc:"only credentials for this usage"`
+	Mine           bool                    `query:"mine" doc:"only the caller's own"`
+}
+
+func (s *server) credentials(ctx context.Context, who latchkey.Caller, in *credentialsIn) (*listOf[latchkey.Credential], error) {
+	return list(s.b.FindCredentials(ctx, who, in.Env, broker.CredentialFilter{Authentication: in.Authentication, Usage: in.Usage, Mine: in.Mine}, in.options()))
 }
 
 type releasesIn struct {

@@ -69,3 +69,7 @@ type checkOverride struct {
 func (s *server) overrideCheck(ctx context.Context, who latchkey.Caller, in *overrideIn) (*one[latchkey.Variable], error) {
 	return show(s.b.OverrideCheck(ctx, who, in.Env, in.Name, in.Body.Reference, in.Body.Reason))
 }
+
+func (s *server) checkReference(ctx context.Context, who latchkey.Caller, in *envBody[latchkey.SecretReference]) (*one[latchkey.Check], error) {
+	return show(s.b.CheckReference(ctx, who, in.Env, in.Body))
+}

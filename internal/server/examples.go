@@ -19,6 +19,7 @@ var examples = map[string]string{
 	"createVariable":                `{"displayName":"ERP password","type":"secret","secret":{"subscriptionId":"00000000-0000-0000-0000-000000000000","resourceGroup":"latchkey","vault":"erp","secret":"bot-password"}}`,
 	"updateVariable":                `{"value":"CONTOSO\\bot"}`,
 	"overrideCheck":                 `{"reference":"/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/erp/providers/Microsoft.KeyVault/vaults/erp-vault/secrets/erp-password","reason":"the vault is read through a private endpoint"}`,
+	"checkReference":                `{"subscriptionId":"00000000-0000-0000-0000-000000000000","resourceGroup":"latchkey","vault":"erp","secret":"bot-password"}`,
 	"createCredential":              `{"name":"ERP bot","store":"azure-key-vault","usages":["connection"],"authentication":"password","exposure":"session","slots":{"username":"new_ERPuser","password":"new_ERPpassword"}}`,
 	"setCertificateBindings":        `{"bindings":[{"field":"SKI","attribute":"certificateUserIds"},{"field":"PrincipalName","attribute":"userPrincipalName"}],"affinity":"low"}`,
 	"updateCredential":              `{"description":"signs in to the ERP system"}`,

@@ -63,7 +63,7 @@ func TestExamplesAreValid(t *testing.T) {
 	types := map[string]any{
 		"signIn": &signInBody{}, "createToken": &latchkey.TokenCreate{}, "createUser": &latchkey.UserCreate{}, "updateUser": &latchkey.UserUpdate{},
 		"createEnvironment": &latchkey.EnvironmentCreate{}, "updateEnvironment": &latchkey.EnvironmentUpdate{}, "setMember": &memberSet{},
-		"createVariable": &latchkey.VariableCreate{}, "updateVariable": &latchkey.VariableUpdate{}, "overrideCheck": &checkOverride{},
+		"createVariable": &latchkey.VariableCreate{}, "updateVariable": &latchkey.VariableUpdate{}, "overrideCheck": &checkOverride{}, "checkReference": &latchkey.SecretReference{},
 		"createCredential": &latchkey.CredentialCreate{}, "updateCredential": &latchkey.CredentialUpdate{},
 		"createEnrolmentToken": &latchkey.EnrolmentTokenCreate{}, "updateMachine": &latchkey.MachineUpdate{},
 		"createConnection": &latchkey.ConnectionCreate{}, "updateConnection": &latchkey.ConnectionUpdate{},

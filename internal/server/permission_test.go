@@ -443,6 +443,7 @@ func operations() []permitted {
 		{id: "listVariables", kind: K, action: E}, {id: "listCredentials", kind: K, action: E}, {id: "listMachines", kind: K, action: E},
 		{id: "listConnections", kind: K, action: E}, {id: "listFlows", kind: K, action: E}, {id: "listRuns", kind: K, action: E},
 		{id: "createVariable", kind: K, action: latchkey.ActVariableCreate, body: `{"displayName":"v%d","type":"text","value":"x"}`},
+		{id: "checkReference", kind: K, action: latchkey.ActReferenceCheck, body: `{"subscriptionId":"11111111-1111-4111-8111-111111111111","resourceGroup":"g","vault":"none","secret":"s"}`},
 		{id: "createCredential", kind: K, action: latchkey.ActCredentialCreate, body: `{"name":"c%d","usages":["connection"],"slots":{"username":"new_none","password":"new_none"}}`},
 		{id: "createConnection", kind: K, action: latchkey.ActConnectionCreate, body: `{"name":"n%d","target":{"machine":"` + latchkey.NewID("mach", time.UnixMilli(0)) + `"},"driver":"none","credential":"` + latchkey.NewID("cred", time.UnixMilli(0)) + `"}`},
 		{id: "createFlow", kind: K, action: latchkey.ActFlowCreate, body: `{"name":"f%d","command":["/usr/bin/true"]}`},

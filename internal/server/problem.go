@@ -85,7 +85,7 @@ func (s *server) problemOf(ctx context.Context, err error) *problem {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "request failed", slog.String("request", visitOf(ctx).id), slog.String("code", e.Code), slog.Any("error", e.Err))
 	}
 	p := &problem{Status: status, Code: e.Code, Detail: e.Msg, Errors: e.Fields, Identity: e.Identity, Check: e.Check, Remedy: e.Remedy}
-	if e.Code == latchkey.CodeSignInThrottled {
+	if e.Code == latchkey.CodeSignInThrottled || e.Code == latchkey.CodeTooManyChecks {
 		p.Status = http.StatusTooManyRequests
 	}
 	if !e.RetryAt.IsZero() {

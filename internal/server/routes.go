@@ -120,6 +120,7 @@ func (s *server) handleAll() {
 	caller(s, op{t, "DELETE /environments/{env}/variables/{name}", "deleteVariable", "Delete a variable", "What is in use is deleted with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteVariable)
 	caller(s, op{t, "POST /environments/{env}/variables/{name}/check", "checkVariable", "Check a secret reference again", "The answer says `checking`; ask for the variable to see the result."}, s.checkVariable)
 	caller(s, op{t, "POST /environments/{env}/variables/{name}/override", "overrideCheck", "Use a reference whose check did not pass", "For admins of the environment, with a reason, on record."}, s.overrideCheck)
+	caller(s, op{t, "POST /environments/{env}/references/check", "checkReference", "Check a secret reference before it is saved", "As the check of a variable does, for the caller in place of the person who saved it; nothing is saved. For whoever may make variables. The answer takes up to 30 seconds, and is on record."}, s.checkReference)
 	s.shareRoutes(t, latchkey.KindVariable, "variables", "Variable")
 	s.graphRoutes(t, latchkey.KindVariable, "variables", "Variable")
 

@@ -85,6 +85,7 @@ func (p *Pages) handleAll() {
 	p.inEnvironment("GET /e/{env}", p.homePage)
 	p.inEnvironment("GET /e/{env}/more", p.morePage)
 
+	p.thingRoutes()
 	p.credentialRoutes()
 	p.variableRoutes()
 	p.connectionRoutes()

@@ -47,6 +47,10 @@ func (v *view) shell(title, here string) shell {
 	return s
 }
 
+// Shell returns what is around a page, for parts of templates that are about
+// something else.
+func (s shell) Shell() shell { return s }
+
 // Path returns an address below the environment's, for templates.
 func (s shell) Path(segments ...string) string { return envPath(s.Env.Name, segments...) }
 
