@@ -225,6 +225,7 @@ const (
 	ActGroupMember Action = "group.member.set"
 	ActTokenCreate Action = "token.create"
 	ActTokenRevoke Action = "token.revoke"
+	ActSessionsEnd Action = "session.end-others"
 	ActSignIn      Action = "sign-in"
 	ActAuditRead   Action = "audit.read"
 	ActDoctor      Action = "doctor.run"

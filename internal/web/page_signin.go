@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -34,24 +33,28 @@ func (v *view) answer(err error) {
 }
 
 func (p *Pages) signInByPassword(w http.ResponseWriter, r *http.Request) {
-	p.signInWith(w, r, func(ctx context.Context, v *view) (string, time.Time, error) {
-		t, err := p.b.SignIn(ctx, v.value("login"), v.secret("password"), p.Address(ctx))
-		return t.Value, t.ExpiresAt, err
+	p.signInWith(w, r, func(v *view) (latchkey.NewToken, error) {
+		return p.b.SignIn(r.Context(), v.value("login"), v.secret("password"), p.Visitor(r))
 	})
 }
 
 func (p *Pages) signInByLink(w http.ResponseWriter, r *http.Request) {
-	p.signInWith(w, r, func(ctx context.Context, v *view) (string, time.Time, error) {
-		code := v.value("code")
-		if _, fragment, ok := strings.Cut(code, "#"); ok {
-			code = fragment // the whole link was pasted
-		}
-		return p.b.StartSession(ctx, code)
+	p.signInWith(w, r, func(v *view) (latchkey.NewToken, error) {
+		return p.b.StartSession(r.Context(), v.code(), p.Visitor(r))
 	})
 }
 
+// code returns the secret part of a link, which may have been pasted whole.
+func (v *view) code() string {
+	code := v.value("code")
+	if _, fragment, ok := strings.Cut(code, "#"); ok {
+		return fragment
+	}
+	return code
+}
+
 // signInWith begins a session, or shows the form again with what went wrong.
-func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(context.Context, *view) (token string, expires time.Time, err error)) {
+func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(*view) (latchkey.NewToken, error)) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	v := p.nobody(w, r)
 	if err := v.parseForm(); err != nil {
@@ -59,9 +62,11 @@ func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(co
 		return
 	}
 	to := ownPath(r.PostFormValue("to"), "")
-	token, expires, err := prove(r.Context(), v)
+	session, err := prove(v)
 	if err == nil {
-		p.SetSession(w, token, expires)
+		err = v.begin(session)
+	}
+	if err == nil {
 		http.Redirect(w, r, ownPath(to, "/"), http.StatusSeeOther)
 		return
 	}
@@ -71,6 +76,17 @@ func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(co
 		err = v.showWith(status, "sign-in", signInPage{v.shell(v.t("sign-in.title"), "sign-in"), f, to})
 	}
 	v.answer(err)
+}
+
+// begin gives the browser a new session, in place of one that it has.
+func (v *view) begin(session latchkey.NewToken) error {
+	if old := v.p.Session(v.r); old != "" {
+		if err := v.p.b.EndSession(v.r.Context(), old); err != nil {
+			return err
+		}
+	}
+	v.p.SetSession(v.w, session.Value, session.ExpiresAt)
+	return nil
 }
 
 // signOut ends the session at the server too, not only in the browser.

@@ -92,7 +92,8 @@ CREATE INDEX used_assertions_expires ON used_assertions (expires_at);
 -- Wrong passwords in a row, and wrong proofs of service principals, whose login is
 -- "sp:" and the client id. A login that no account has is counted too, so that being
 -- made to wait does not tell which ones exist. What cannot be a login has one row
--- together, and so have client ids that no service principal has.
+-- together, and so have client ids that no service principal has. Failures of all
+-- logins from one network address are counted under "address:" and that.
 CREATE TABLE sign_in_failures (
     login    TEXT PRIMARY KEY,
     failures BIGINT NOT NULL,
@@ -131,21 +132,32 @@ CREATE TABLE group_members (
 );
 CREATE INDEX group_members_member ON group_members (member_id);
 
--- API tokens, browser sessions and one-time sign-in links, told apart by kind.
--- proof_id is the credential that a service principal signed in with, or ''.
+-- API tokens, sessions, one-time sign-in links and setup links, told apart by kind.
+-- proof_id is the credential that a service principal signed in with, or ''. method,
+-- address and client are how, from where and with what a session was begun. One with
+-- an idle limit, in milliseconds, is a browser's: its token was last replaced at
+-- rotated_at, by one made of it and of salt, and its hash is in old_hash since.
 CREATE TABLE tokens (
     id           TEXT PRIMARY KEY,
-    kind         TEXT NOT NULL CHECK (kind IN ('api', 'session', 'link')),
+    kind         TEXT NOT NULL CHECK (kind IN ('api', 'session', 'link', 'setup')),
     principal_id TEXT NOT NULL REFERENCES principals (id),
     name         TEXT NOT NULL,
     hash         BYTEA NOT NULL,
     proof_id     TEXT NOT NULL DEFAULT '',
+    method       TEXT NOT NULL DEFAULT '',
+    address      TEXT NOT NULL DEFAULT '',
+    client       TEXT NOT NULL DEFAULT '',
+    idle         BIGINT NOT NULL DEFAULT 0,
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT NOT NULL,
     last_used_at BIGINT,
+    rotated_at   BIGINT,
+    old_hash     BYTEA,
+    salt         BYTEA,
     revoked_at   BIGINT
 );
 CREATE UNIQUE INDEX tokens_hash ON tokens (hash);
+CREATE UNIQUE INDEX tokens_old_hash ON tokens (old_hash) WHERE old_hash IS NOT NULL;
 CREATE INDEX tokens_principal ON tokens (principal_id, id);
 CREATE INDEX tokens_expires ON tokens (expires_at);
 
