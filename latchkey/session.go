@@ -28,3 +28,21 @@ type Session struct {
 type EndedSessions struct {
 	Ended int `json:"ended"`
 }
+
+// MaxPasskeys is how many passkeys a user has at most.
+const MaxPasskeys = 20
+
+// A Passkey is a public key by which a user signs in; its private key never leaves
+// the user's device or password manager.
+type Passkey struct {
+	ID         PasskeyID  `json:"id"`
+	Name       string     `json:"name"`
+	CreatedAt  time.Time  `json:"createdAt"`
+	LastUsedAt *time.Time `json:"lastUsedAt,omitempty"`
+}
+
+// OwnProofs are the ways in which a user signs in here.
+type OwnProofs struct {
+	Password bool      `json:"password" doc:"the account has a password"`
+	Passkeys []Passkey `json:"passkeys" nullable:"false" doc:"the oldest first"`
+}

@@ -6,13 +6,20 @@ import (
 	"strings"
 	"time"
 
+	"latchkey.dev/internal/signon"
 	"latchkey.dev/latchkey"
 )
 
 type signInPage struct {
 	shell
-	Form form
-	To   string // the page that was asked for
+	Form      form
+	To        string // the page that was asked for
+	Providers []signon.Choice
+	Passkeys  bool // can be had here
+}
+
+func (v *view) signIn(f form, to string) signInPage {
+	return signInPage{v.shell(v.t("sign-in.title"), "sign-in"), f, to, v.p.SignOn.Choices(), v.passkeyFault() == ""}
 }
 
 // nobody is the view of a page for everybody, also for those who are signed in.
@@ -22,7 +29,7 @@ func (p *Pages) nobody(w http.ResponseWriter, r *http.Request) *view {
 
 func (p *Pages) signInPage(w http.ResponseWriter, r *http.Request) {
 	v := p.nobody(w, r)
-	v.answer(v.show("sign-in", signInPage{shell: v.shell(v.t("sign-in.title"), "sign-in"), To: ownPath(r.FormValue("to"), "")}))
+	v.answer(v.show("sign-in", v.signIn(form{}, ownPath(r.FormValue("to"), ""))))
 }
 
 // answer says what failed, if something did.
@@ -70,10 +77,10 @@ func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(*v
 		http.Redirect(w, r, ownPath(to, "/"), http.StatusSeeOther)
 		return
 	}
-	f := v.filled("password", "code")
+	f := v.filled("password", "code", "response")
 	status, err := v.refused(&f, err)
 	if err == nil {
-		err = v.showWith(status, "sign-in", signInPage{v.shell(v.t("sign-in.title"), "sign-in"), f, to})
+		err = v.showWith(status, "sign-in", v.signIn(f, to))
 	}
 	v.answer(err)
 }

@@ -7,6 +7,7 @@ import (
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/site"
+	"latchkey.dev/internal/signon"
 )
 
 // maxForm bounds the body of a form, in bytes. The largest field is a
@@ -21,6 +22,9 @@ type Config struct {
 	PublicURL func() string    // where people reach the pages, without a slash at the end
 	Secure    bool             // browsers come by https only
 	Now       func() time.Time // nil is time.Now
+
+	// SignOn are the providers that people sign in with; nil are none.
+	SignOn *signon.Providers
 }
 
 // What the server and the pages know of each other.

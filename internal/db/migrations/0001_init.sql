@@ -111,6 +111,30 @@ CREATE TABLE external_identities (
 );
 CREATE INDEX external_identities_principal ON external_identities (principal_id);
 
+-- Public keys by which users sign in (WebAuthn). credential_id is how the
+-- authenticator knows the key, flags are what it said of itself.
+CREATE TABLE passkeys (
+    id            TEXT PRIMARY KEY,
+    principal_id  TEXT NOT NULL REFERENCES users (id),
+    name          TEXT NOT NULL,
+    credential_id BYTEA NOT NULL,
+    public_key    BYTEA NOT NULL,
+    sign_count    BIGINT NOT NULL,
+    flags         BIGINT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    last_used_at  BIGINT
+);
+CREATE UNIQUE INDEX passkeys_credential ON passkeys (credential_id);
+CREATE INDEX passkeys_principal ON passkeys (principal_id, id);
+
+-- Sign-ins with passkeys and providers that were completed, by hashes of what they
+-- were begun with, until that expires: each works once, at any server.
+CREATE TABLE used_ceremonies (
+    hash       BYTEA PRIMARY KEY,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX used_ceremonies_expires ON used_ceremonies (expires_at);
+
 -- Tenants of Azure whose vaults are read. Ids are in lower case.
 CREATE TABLE azure_tenants (
     id        TEXT PRIMARY KEY,
@@ -118,12 +142,16 @@ CREATE TABLE azure_tenants (
     linked_at BIGINT NOT NULL
 );
 
--- What groups have besides other principals. No two have the same name.
+-- What groups have besides other principals. No two have the same name, nor the same
+-- group of a provider; one that has none has NULL there, and so has a deleted one.
 CREATE UNIQUE INDEX principals_group ON principals (sort_key) WHERE kind = 'group' AND deleted_at IS NULL;
 CREATE TABLE principal_groups (
     id          TEXT PRIMARY KEY REFERENCES principals (id),
-    description TEXT NOT NULL DEFAULT ''
+    description TEXT NOT NULL DEFAULT '',
+    issuer      TEXT,
+    external_id TEXT
 );
+CREATE UNIQUE INDEX principal_groups_external ON principal_groups (issuer, external_id);
 
 CREATE TABLE group_members (
     group_id  TEXT NOT NULL REFERENCES principals (id),
