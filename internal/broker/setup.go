@@ -118,5 +118,5 @@ func (o *op) firstPerson(c latchkey.UserCreate, passwordHash string) (latchkey.U
 		}
 		details["password"] = "changed"
 	}
-	return now, o.changeUser(was, now, details)
+	return now, o.changeUser(was, now, details, func() error { return o.UpdateUser(now) })
 }

@@ -302,7 +302,10 @@ func (p *Providers) Finish(ctx context.Context, id string, begun Begun, answer u
 		}
 		return person, one.fault("token-invalid", "an administrator has to look at the server's log", "its token is not right")
 	}
-	return one.person(verified, begun, p.now())
+	if person, err = one.person(verified, begun, p.now()); err != nil {
+		return Person{}, err
+	}
+	return person, nil
 }
 
 // person returns whom a token is about whose issuer, audience, signature and expiry

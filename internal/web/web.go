@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"latchkey.dev/internal/broker"
-	"latchkey.dev/internal/site"
 	"latchkey.dev/internal/signon"
+	"latchkey.dev/internal/site"
 )
 
 // maxForm bounds the body of a form, in bytes. The largest field is a
