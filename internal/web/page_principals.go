@@ -306,7 +306,7 @@ func (p *Pages) disableUser(v *view) error {
 	}
 	if err == nil && len(left) == 0 {
 		yes := true
-		if _, err = p.b.UpdateUser(v.r.Context(), v.who, string(u.ID), latchkey.UserUpdate{Disabled: &yes}); err == nil {
+		if _, err = p.b.UpdateUser(v.r.Context(), v.who, string(u.ID), latchkey.UserUpdate{Disabled: &yes, Force: v.value("force") == "true"}); err == nil {
 			return v.redirect("/users/"+string(u.ID), "users.disabled", u.DisplayName)
 		}
 	}
