@@ -69,3 +69,19 @@ func (c *Client) CreateToken(ctx context.Context, in latchkey.TokenCreate) (latc
 func (c *Client) RevokeToken(ctx context.Context, id latchkey.TokenID) error {
 	return c.do(ctx, http.MethodDelete, join("tokens", string(id)), nil, nil, nil)
 }
+
+// Sessions lists the caller's own sessions, the newest first.
+func (c *Client) Sessions(ctx context.Context) iter.Seq2[latchkey.Session, error] {
+	return list[latchkey.Session](ctx, c, "/sessions", nil)
+}
+
+// EndOtherSessions ends the caller's sessions but the one that asks.
+func (c *Client) EndOtherSessions(ctx context.Context) (latchkey.EndedSessions, error) {
+	return call[latchkey.EndedSessions](ctx, c, http.MethodPost, "/sessions/end-others", nil)
+}
+
+// SignIns lists how the caller was signed in, and how that was refused, the newest
+// first.
+func (c *Client) SignIns(ctx context.Context) iter.Seq2[latchkey.AuditEvent, error] {
+	return list[latchkey.AuditEvent](ctx, c, "/me/sign-ins", nil)
+}

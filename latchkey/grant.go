@@ -21,6 +21,7 @@ const (
 	KindVaultIssuer      Kind = "certificate issuer"
 	KindUser             Kind = "user"
 	KindToken            Kind = "token"
+	KindPasskey          Kind = "passkey"
 	KindEnrolment        Kind = "enrolment token"
 	KindRole             Kind = "role assignment"
 	KindMember           Kind = "member"
@@ -227,10 +228,14 @@ const (
 	ActGroupMember Action = "group.member.set"
 	ActTokenCreate Action = "token.create"
 	ActTokenRevoke Action = "token.revoke"
-	ActSignIn      Action = "sign-in"
-	ActAuditRead   Action = "audit.read"
-	ActDoctor      Action = "doctor.run"
-	ActDoctorIn    Action = "doctor.environment.run"
+	ActSessionsEnd Action = "session.end-others"
+
+	ActPasskeyAdd    Action = "passkey.add"
+	ActPasskeyRemove Action = "passkey.remove"
+	ActSignIn        Action = "sign-in"
+	ActAuditRead     Action = "audit.read"
+	ActDoctor        Action = "doctor.run"
+	ActDoctorIn      Action = "doctor.environment.run"
 
 	ActIdentityAdd    Action = "user.identity.add" // say who a user is in another directory
 	ActIdentityRemove Action = "user.identity.remove"

@@ -1,6 +1,9 @@
 package latchkey
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Limits of groups.
 const (
@@ -17,12 +20,30 @@ type Group struct {
 	Members     int         `json:"members" doc:"how many it has by itself, not by the groups in it"`
 	CreatedAt   time.Time   `json:"createdAt"`
 	UpdatedAt   time.Time   `json:"updatedAt"`
+
+	External *ExternalGroup `json:"external,omitempty" doc:"the group of a provider that says who is in this one"`
+}
+
+// An ExternalGroup is a group of a provider that people sign in with. Whoever signs
+// in there is put into the group that is linked to it, or taken out of it.
+type ExternalGroup struct {
+	Issuer string `json:"issuer" doc:"issuer of the provider's tokens, an https address"`
+	ID     string `json:"id" doc:"its id there, as tokens have it"`
+}
+
+func (e ExternalGroup) check(f *faults) {
+	f.check("external.issuer", CheckIssuer(e.Issuer))
+	if e.ID == "" || checkText(e.ID, 200) != nil || strings.TrimSpace(e.ID) != e.ID {
+		f.add("external.id", "must be 1 to 200 characters, without white space around them")
+	}
 }
 
 // A GroupCreate asks for a new group.
 type GroupCreate struct {
 	Name        string `json:"name" doc:"no two groups have the same"`
 	Description string `json:"description,omitempty"`
+
+	External *ExternalGroup `json:"external,omitempty" doc:"the group of a provider that says who is in this one"`
 }
 
 // Validate returns every fault.
@@ -30,6 +51,9 @@ func (c *GroupCreate) Validate() error {
 	var f faults
 	checkGroupName(&f, c.Name)
 	f.check("description", checkText(c.Description, MaxDescription))
+	if c.External != nil {
+		c.External.check(&f)
+	}
 	return f.err()
 }
 
@@ -45,6 +69,8 @@ func checkGroupName(f *faults, name string) {
 type GroupUpdate struct {
 	Name        *string `json:"name,omitempty"`
 	Description *string `json:"description,omitempty"`
+
+	External *ExternalGroup `json:"external,omitempty" doc:"an empty one takes the link away; who is in the group stays"`
 }
 
 // Validate returns every fault.
@@ -55,6 +81,9 @@ func (u *GroupUpdate) Validate() error {
 	}
 	if u.Description != nil {
 		f.check("description", checkText(*u.Description, MaxDescription))
+	}
+	if u.External != nil && *u.External != (ExternalGroup{}) {
+		u.External.check(&f)
 	}
 	return f.err()
 }

@@ -31,6 +31,7 @@ type (
 	AuditID          string // aud_
 	NoticeID         string // note_
 
+	PasskeyID                    string // pk_
 	ServicePrincipalCredentialID string // spc_
 )
 

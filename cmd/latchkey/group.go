@@ -14,15 +14,23 @@ import (
 
 func groupFields(g latchkey.Group) []cli.Field {
 	return []cli.Field{
-		{"ID", string(g.ID)}, {"Name", g.Name}, {"Description", g.Description}, {"Members", strconv.Itoa(g.Members)}, {"Created", cli.When(g.CreatedAt)},
+		{"ID", string(g.ID)}, {"Name", g.Name}, {"Description", g.Description}, {"Members", strconv.Itoa(g.Members)}, {"Linked to", linkedTo(g)}, {"Created", cli.When(g.CreatedAt)},
 	}
+}
+
+// linkedTo names the group of a provider that says who is in a group, or "".
+func linkedTo(g latchkey.Group) string {
+	if g.External == nil {
+		return ""
+	}
+	return g.External.ID + " of " + g.External.Issuer
 }
 
 func (a *app) groupCommand() *cobra.Command {
 	cmd := cli.Group("group", "groups of people and programs", `Roles in environments and vaults, and shares, can be given to a group: everybody in it
 has them, also by groups within groups, as long as they are in it. Tenant admins manage
 groups.`, "groups")
-	cmd.AddCommand(a.groupCreate(), a.groupList(), a.groupShow(), a.groupUpdate(), a.groupDelete(), a.groupMemberCommand())
+	cmd.AddCommand(a.groupCreate(), a.groupList(), a.groupShow(), a.groupUpdate(), a.groupDelete(), a.groupLink(), a.groupUnlink(), a.groupMemberCommand())
 	return cmd
 }
 
@@ -50,6 +58,45 @@ func (a *app) groupCreate() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&in.Description, "description", "", "description")
 	return cmd
+}
+
+func (a *app) groupLink() *cobra.Command {
+	var e latchkey.ExternalGroup
+	cmd := &cobra.Command{
+		Use: "link GROUP --issuer ADDRESS --id ID", Short: "let a provider say who is in a group",
+		Long: `Link has people put into a group, or taken out of it, when they sign in with a provider
+of OpenID Connect, by whether its token names its group. Who is in the group by hand
+stays until then. Service principals and groups in it are not touched.`,
+		Example: `  latchkey group link makers --issuer https://login.microsoftonline.com/TENANT/v2.0 --id 5f0c…`,
+		Args:    cli.Exactly("GROUP"), ValidArgsFunction: a.completeGroups(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.setLink(cmd.Context(), args[0], e)
+		},
+	}
+	cmd.Flags().StringVar(&e.Issuer, "issuer", "", "issuer of the provider's tokens")
+	cmd.Flags().StringVar(&e.ID, "id", "", "id of its group, as tokens have it")
+	return cmd
+}
+
+func (a *app) groupUnlink() *cobra.Command {
+	return &cobra.Command{
+		Use: "unlink GROUP", Short: "have a group's members set by hand again; who is in it stays", Args: cli.Exactly("GROUP"), ValidArgsFunction: a.completeGroups(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.setLink(cmd.Context(), args[0], latchkey.ExternalGroup{})
+		},
+	}
+}
+
+func (a *app) setLink(ctx context.Context, group string, e latchkey.ExternalGroup) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	g, err := c.UpdateGroup(ctx, group, latchkey.GroupUpdate{External: &e})
+	if err != nil {
+		return err
+	}
+	return a.PrintOne(g, groupFields(g)...)
 }
 
 func (a *app) groupList() *cobra.Command {

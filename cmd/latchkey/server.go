@@ -30,6 +30,7 @@ import (
 	"latchkey.dev/internal/login"
 	"latchkey.dev/internal/seal"
 	"latchkey.dev/internal/server"
+	"latchkey.dev/internal/signon"
 	"latchkey.dev/internal/site"
 	"latchkey.dev/internal/vault/azure"
 	"latchkey.dev/internal/web"
@@ -39,6 +40,7 @@ import (
 // Files in the data folder.
 const (
 	adminTokenFile = "admin-token" // of the first start
+	setupLinkFile  = "setup-link"  // the last one printed
 	caFile         = "ca.pem"      // authority of the embedded vaults
 	addressFile    = "server.json" // where the running server is
 )
@@ -138,7 +140,8 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	}
 	if s.broker, err = broker.New(ctx, broker.Config{
 		DB: s.db, Key: key, Log: s.log, OpenVault: s.metrics.vaults(readers.open), Inspect: readers.inspect, Survey: readers.survey, VaultURL: s.vaultURL, Version: agent.Version(),
-		IssuerKeys: issuer.New(issuer.Config{Loopback: issuersHere, Log: s.log}).Keys,
+		IssuerKeys:  issuer.New(issuer.Config{Loopback: issuersHere, Log: s.log}).Keys,
+		SessionIdle: c.idle,
 	}); err != nil {
 		return nil, err
 	}
@@ -162,11 +165,11 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 	secure := c.TLSCert != "" || hasScheme(c.PublicURL, "https")
 	handler, err := server.New(server.Config{
 		Pages: func(h site.Host) (site.Pages, error) {
-			return web.New(web.Config{Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Secure: secure}, h)
+			return web.New(web.Config{Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Secure: secure, SignOn: s.signOn()}, h)
 		},
 		Broker: s.broker, Log: s.log, Version: agent.Version(), PublicURL: s.URL, Registry: s.metrics.Registry,
 		VaultAddress: reachable(s.vaults.Addr()), VaultDomain: s.vaultDomain(), CAPEM: s.broker.Authority(), VaultAuthority: s.vaultURL(login.Host),
-		Secure: secure, Host: s.hostFindings,
+		Secure: secure, Host: s.hostFindings, TrustedProxies: c.proxies,
 	})
 	if err != nil {
 		return nil, err
@@ -186,6 +189,14 @@ func startServer(ctx context.Context, c serverConfig) (_ *service, err error) {
 		serving{handler, s.main, mainTLS},
 		serving{byHost(faces, vaultHandler), s.vaults, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.newCertificates().get}})
 	return s, nil
+}
+
+// signOn returns the providers that people sign in with, or nil.
+func (s *service) signOn() *signon.Providers {
+	if len(s.config.oidc.Providers) == 0 {
+		return nil
+	}
+	return signon.New(signon.Config{Settings: s.config.oidc, PublicURL: s.URL, Log: s.log})
 }
 
 // How far the clocks of servers on one database may be apart: a run whose agent
@@ -406,14 +417,32 @@ func (s *service) release() error {
 	return errors.Join(errs...)
 }
 
+// firstSetup prints the link by which a person sets a new server up, and leaves it in
+// the data folder.
+func (a *app) firstSetup(ctx context.Context, s *service) error {
+	code, expires, err := s.broker.SetupLink(ctx)
+	if err != nil {
+		return err
+	}
+	link := s.URL() + "/setup#" + code
+	file := filepath.Join(s.config.Data, setupLinkFile)
+	if err := writeFile(file, []byte(link+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write the setup link: %w", err)
+	}
+	a.Say("first start: set it up in a browser, once, before %s: %s", cli.When(expires), link)
+	a.Say("the link is in %s too; another: latchkey admin setup-link --data %s", file, cli.QuoteWord(s.config.Data))
+	return nil
+}
+
 func (a *app) serveCommand() *cobra.Command {
 	var c serverConfig
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
 		Short: "run a server",
 		Long: `Serve runs a server with everything it keeps in one data folder. The first start makes
-the master key, the authority of the embedded vaults (ca.pem), an administrator and a
-first token for it (admin-token, good for a day).
+the master key, the authority of the embedded vaults (ca.pem), an administrator for
+programs with a first token (admin-token, good for a day), and a link by which a person
+sets it up in a browser (setup-link, good for ten minutes, once).
 
 Without --tls-cert and --tls-key it listens on this machine only. Each flag can be set
 by the environment variable in brackets instead. An interrupt stops it; requests that
@@ -433,9 +462,11 @@ folder.`,
 			}
 			a.Say("embedded vaults on https://{vault}.%s at %s", s.vaultDomain(), s.vaults.Addr())
 			if s.adminToken != "" {
+				if err := a.firstSetup(cmd.Context(), s); err != nil {
+					return errors.Join(err, s.Close())
+				}
 				a.Say("first start: the admin token is in %s", s.adminToken)
-				a.Say("try: latchkey login --server %s --token-file %s", s.local(), cli.QuoteWord(s.adminToken))
-				a.Say("then, to sign a browser in: latchkey link")
+				a.Say("for programs and the command line: latchkey login --server %s --token-file %s", s.local(), cli.QuoteWord(s.adminToken))
 			}
 			return s.Wait()
 		},

@@ -5,17 +5,21 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"latchkey.dev/internal/cli"
+	"latchkey.dev/internal/signon"
 	"latchkey.dev/internal/vault/azure"
+	"latchkey.dev/latchkey"
 )
 
 // A serverConfig is everything that a server can be told. What administrators
@@ -32,13 +36,19 @@ type serverConfig struct {
 	InsecureListen bool   // consent to listen beyond this machine without TLS
 	Azure          string // TOML file of the cloud and the identity to read vaults in Azure; empty is the SDK's choice
 	MasterKey      string // key file; empty is master.key in Data
+	OIDC           string // TOML file of the providers that people sign in with; empty is none
+	SessionIdle    string // how long a browser's session may be out of use
+	TrustedProxies string // addresses and networks, separated by commas
 	LogFormat      string // text or json
 	LogLevel       string // debug, info, warn or error
 
 	Out io.Writer // where the log and the addresses go
 
-	azure  azure.Settings // read from Azure by check
-	faults []error        // of the environment; check returns them with its own
+	azure   azure.Settings  // read from Azure by check
+	oidc    signon.Settings // read from OIDC by check
+	idle    time.Duration
+	proxies []netip.Prefix
+	faults  []error // of the environment; check returns them with its own
 }
 
 // A setting is one of the texts of a serverConfig: a flag, and an environment
@@ -65,6 +75,9 @@ var serveSettings = []setting{
 	{"tls-key", "", "PEM file of its key", func(c *serverConfig) *string { return &c.TLSKey }},
 	{"insecure-listen", "", "listen beyond this machine without TLS, for instance because a proxy does it", nil},
 	{"master-key", "", "key file that everything sealed depends on; default: master.key in the data folder, made at the first start", func(c *serverConfig) *string { return &c.MasterKey }},
+	{"oidc", "", "TOML file of the providers of OpenID Connect that people sign in with", func(c *serverConfig) *string { return &c.OIDC }},
+	{"session-idle", "1h", "how long a browser's session may be out of use, 1m to 12h", func(c *serverConfig) *string { return &c.SessionIdle }},
+	{"trusted-proxies", "", "addresses or networks, separated by commas, of proxies whose X-Forwarded-For is believed", func(c *serverConfig) *string { return &c.TrustedProxies }},
 	{"log-format", "text", "text or json", func(c *serverConfig) *string { return &c.LogFormat }},
 	{"log-level", "info", "debug, info, warn or error", func(c *serverConfig) *string { return &c.LogLevel }},
 }
@@ -173,6 +186,34 @@ func (c *serverConfig) check() error {
 				fault("--azure %s: %s", c.Azure, strings.TrimSuffix(line, "\n"))
 			}
 		}
+	}
+	if c.OIDC != "" {
+		var err error
+		if c.oidc, err = signon.LoadSettings(c.OIDC); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				fault("--oidc %s: %s", c.OIDC, strings.TrimSuffix(line, "\n"))
+			}
+		}
+	}
+	if c.SessionIdle != "" { // not every command has it
+		var err error
+		if c.idle, err = time.ParseDuration(c.SessionIdle); err != nil || c.idle < latchkey.MinSessionIdle || c.idle > latchkey.MaxSessionIdle {
+			fault("--session-idle must be from 1m to 12h")
+		}
+	}
+	for p := range strings.SplitSeq(c.TrustedProxies, ",") {
+		if p = strings.TrimSpace(p); p == "" {
+			continue
+		}
+		network, err := netip.ParsePrefix(p)
+		if ip, single := netip.ParseAddr(p); err != nil && single == nil {
+			network, err = ip.Prefix(ip.BitLen())
+		}
+		if err != nil {
+			fault("--trusted-proxies: %q is neither an address nor a network such as 10.0.0.0/8", p)
+			continue
+		}
+		c.proxies = append(c.proxies, network)
 	}
 	if c.Database != "" && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://") {
 		fault("--database must begin with postgres://; leave it out for SQLite")

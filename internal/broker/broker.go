@@ -46,6 +46,10 @@ type Config struct {
 	// VaultURL returns the address of an embedded vault for Azure SDKs.
 	VaultURL func(name string) string
 
+	// SessionIdle is how long a browser's session may be out of use; 0 is
+	// latchkey.SessionIdle.
+	SessionIdle time.Duration
+
 	// Version is the program's, which doctor compares the agents' with.
 	Version string
 
@@ -67,6 +71,8 @@ type Broker struct {
 	issuerKeys func(ctx context.Context, issuer, kid string, patient bool) ([]jose.JSONWebKey, error)
 	version    string
 	now        func() time.Time
+
+	sessionIdle time.Duration
 
 	tenant       string // tenant id, a GUID
 	subscription string // subscription id of embedded vaults that do not say
@@ -108,8 +114,12 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.SessionIdle == 0 {
+		c.SessionIdle = latchkey.SessionIdle
+	}
 	b := &Broker{
-		db: c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, inspect: c.Inspect, survey: c.Survey, vaultURL: c.VaultURL, issuerKeys: c.IssuerKeys, version: c.Version, now: c.Now,
+		sessionIdle: c.SessionIdle,
+		db:          c.DB, key: c.Key, log: c.Log, openVault: c.OpenVault, inspect: c.Inspect, survey: c.Survey, vaultURL: c.VaultURL, issuerKeys: c.IssuerKeys, version: c.Version, now: c.Now,
 		passwords: make(chan struct{}, maxPasswordHashes),
 		keys:      make(chan struct{}, maxCertificateWork),
 		imports:   make(chan struct{}, maxCertificateWork),

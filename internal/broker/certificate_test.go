@@ -140,12 +140,12 @@ func TestCertificateCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		session, _, err := c.Broker.StartSession(t.Context(), link)
+		session, err := c.Broker.StartSession(t.Context(), link, broker.Visitor{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		r, page := httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/", nil), httptest.NewRecorder()
-		r.AddCookie(&http.Cookie{Name: "latchkey_session", Value: session})
+		r.AddCookie(&http.Cookie{Name: "latchkey_session", Value: session.Value})
 		c.Handler(t).ServeHTTP(page, r)
 		if want := "certificate expires <time datetime=\"" + pair.Cert.NotAfter.UTC().Format(time.RFC3339); !strings.Contains(page.Body.String(), want) {
 			t.Errorf("the home page is %d without %q", page.Code, want)

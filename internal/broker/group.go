@@ -77,11 +77,14 @@ func (b *Broker) CreateGroup(ctx context.Context, who latchkey.Caller, c latchke
 		if err := o.allow(latchkey.ActGroupCreate, tenantThing); err != nil {
 			return err
 		}
-		g = latchkey.Group{ID: latchkey.PrincipalID(latchkey.NewID("grp", o.Now)), Name: c.Name, Description: c.Description, CreatedAt: o.Now, UpdatedAt: o.Now}
+		g = latchkey.Group{ID: latchkey.PrincipalID(latchkey.NewID("grp", o.Now)), Name: c.Name, Description: c.Description, External: c.External, CreatedAt: o.Now, UpdatedAt: o.Now}
+		if err := o.unlinked(g); err != nil {
+			return err
+		}
 		if err := o.CreateGroup(g); err != nil {
 			return taken(err, "there is a group with this name already")
 		}
-		return o.record(latchkey.ActGroupCreate, groupThing(g), nil)
+		return o.record(latchkey.ActGroupCreate, groupThing(g), linkDetails(g))
 	})
 	return g, err
 }
@@ -97,13 +100,48 @@ func (b *Broker) UpdateGroup(ctx context.Context, who latchkey.Caller, ref strin
 		}
 		set(&g.Name, u.Name)
 		set(&g.Description, u.Description)
+		switch {
+		case u.External == nil:
+		case *u.External == (latchkey.ExternalGroup{}):
+			g.External = nil
+		default:
+			g.External = u.External
+		}
+		if err := o.unlinked(g); err != nil {
+			return err
+		}
 		g.UpdatedAt = o.Now
 		if err := o.UpdateGroup(g); err != nil {
 			return taken(err, "there is a group with this name already")
 		}
-		return o.record(latchkey.ActGroupUpdate, groupThing(g), nil)
+		return o.record(latchkey.ActGroupUpdate, groupThing(g), linkDetails(g))
 	})
 	return g, err
+}
+
+// unlinked returns nil if no other group is linked to the one of a provider that g is
+// linked to.
+func (o *op) unlinked(g latchkey.Group) error {
+	if g.External == nil {
+		return nil
+	}
+	other, err := o.LinkedGroup(*g.External)
+	if errors.Is(err, db.ErrNotFound) || err == nil && other.ID == g.ID {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e := latchkey.Conflict("link-taken", "the group %q is linked to this group of the provider already", other.Name)
+	e.Fields = []latchkey.FieldError{{Field: "external.id", Message: "is linked to the group " + other.Name + " already"}}
+	return e
+}
+
+func linkDetails(g latchkey.Group) map[string]string {
+	if g.External == nil {
+		return nil
+	}
+	return map[string]string{"issuer": g.External.Issuer, "externalId": g.External.ID}
 }
 
 // DeleteGroup deletes a group: what its members had by it they have no more, at
@@ -147,6 +185,9 @@ func (b *Broker) AddGroupMember(ctx context.Context, who latchkey.Caller, ref, m
 		}
 		if p.Kind == latchkey.PrincipalMachine || p.ID == latchkey.ServiceIdentity {
 			return latchkey.Invalid("principal", "must be a user, a group or a service principal")
+		}
+		if p.Kind == latchkey.PrincipalUser && g.External != nil {
+			return latchkey.Conflict("group-linked", "who is in the group %q is said by %s when people sign in there; add %s to the group %q there, or take the link away", g.Name, g.External.Issuer, p.Name, g.External.ID)
 		}
 		if p.Kind == latchkey.PrincipalGroup {
 			if err := o.nests(g, p); err != nil {

@@ -127,7 +127,7 @@ func (o *op) createUser(c latchkey.UserCreate, passwordHash string) (latchkey.Us
 
 // UpdateUser changes what u sets. Users change their own display name and
 // password; the rest is for tenant admins. A new password ends what signing in
-// gave the account, and whoever is disabled can do nothing from then on. The
+// gave the account, but for the session that asks for it, and whoever is disabled can do nothing from then on. The
 // last enabled tenant admin stays one.
 func (b *Broker) UpdateUser(ctx context.Context, who latchkey.Caller, ref string, u latchkey.UserUpdate) (user latchkey.User, err error) {
 	if err := u.Validate(); err != nil {
@@ -233,8 +233,12 @@ func (o *op) updateUser(was latchkey.User, u latchkey.UserUpdate, passwordHash s
 		if err := o.SetSignInFailures(was.Login, db.Failures{}); err != nil {
 			return now, err
 		}
-		n, err := o.RevokeSignIns(was.ID)
+		// The session that has asked for it goes on, with a new token.
+		n, err := o.RevokeSignIns(was.ID, o.who.Token)
 		if err != nil {
+			return now, err
+		}
+		if err := o.RotateSoon(was.ID); err != nil {
 			return now, err
 		}
 		details["password"], details["endedSessions"] = "changed", strconv.FormatInt(n, 10)

@@ -167,7 +167,7 @@ func TestCreateUser(t *testing.T) {
 		if diff := cmp.Diff(want, u); diff != "" {
 			t.Errorf("CreateUser (-want +got):\n%s", diff)
 		}
-		if _, err := o.SignIn(ctx, "Eve", latchkey.NewSecret("correct horse"), ""); err != nil {
+		if _, err := o.SignIn(ctx, "Eve", latchkey.NewSecret("correct horse"), Visitor{}); err != nil {
 			t.Errorf("signing in: %v", err)
 		}
 
@@ -235,7 +235,7 @@ func TestVisibleUsers(t *testing.T) {
 func TestUpdateSelf(t *testing.T) {
 	eachOffice(t, func(o *office) {
 		t, ctx := o.t, o.t.Context()
-		session, err := o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), "")
+		session, err := o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), Visitor{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,12 +265,12 @@ func TestUpdateSelf(t *testing.T) {
 		}
 		_, err = o.Authenticate(ctx, session.Value)
 		wantCode(t, "the session before the new password", err, latchkey.ErrUnauthenticated, "token-invalid")
-		_, _, err = o.StartSession(ctx, link)
+		_, err = o.StartSession(ctx, link, Visitor{})
 		wantCode(t, "the link before the new password", err, latchkey.ErrUnauthenticated, "link-invalid")
 		o.authenticate(api.Value)
-		_, err = o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), "")
+		_, err = o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), Visitor{})
 		wantCode(t, "the old password", err, latchkey.ErrUnauthenticated, "sign-in-refused")
-		if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret("new password!"), ""); err != nil {
+		if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret("new password!"), Visitor{}); err != nil {
 			t.Errorf("the new password: %v", err)
 		}
 
@@ -318,11 +318,11 @@ func TestDisable(t *testing.T) {
 		}
 		_, err = o.Authenticate(ctx, api.Value)
 		wantCode(t, "a token", err, latchkey.ErrUnauthenticated, "account-disabled")
-		_, _, err = o.StartSession(ctx, link)
+		_, err = o.StartSession(ctx, link, Visitor{})
 		wantCode(t, "a link", err, latchkey.ErrUnauthenticated, "account-disabled")
-		_, err = o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), "")
+		_, err = o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), Visitor{})
 		wantCode(t, "the password", err, latchkey.ErrUnauthenticated, "account-disabled")
-		_, err = o.SignIn(ctx, "ada", latchkey.NewSecret("a wrong password"), "")
+		_, err = o.SignIn(ctx, "ada", latchkey.NewSecret("a wrong password"), Visitor{})
 		wantCode(t, "a wrong password", err, latchkey.ErrUnauthenticated, "sign-in-refused")
 		// A request that was authenticated before.
 		_, err = o.CreateToken(ctx, o.ada, latchkey.TokenCreate{Name: "another"})

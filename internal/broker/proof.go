@@ -67,7 +67,7 @@ func (b *Broker) SignInServicePrincipal(ctx context.Context, p ServicePrincipalP
 			CreatedAt: o.Now, ExpiresAt: o.Now.Add(latchkey.ServicePrincipalTokenTTL).Truncate(time.Millisecond),
 		}}
 		o.who.Token = t.ID
-		return o.CreateServiceToken(t.Token, db.TokenSession, hash, by.ID)
+		return o.CreateSession(t.Token, db.SignIn{Method: "service-principal", Address: p.Address, Proof: by.ID}, hash)
 	})
 	if err != nil {
 		return latchkey.NewToken{}, err
@@ -220,7 +220,7 @@ func (s *serviceSignIn) throttled() *latchkey.Error {
 	if s.refusal.Code == latchkey.CodeIssuerUnavailable {
 		return s.refusal
 	}
-	e := throttled(s.retryAt)
+	e := throttled(s.retryAt, false)
 	e.Msg = "signing in with this client id has failed too often: " + e.Remedy
 	if s.account.ID == "" {
 		e.Remedy = "check the client id and the address of the server; " + e.Remedy

@@ -15,8 +15,8 @@ const (
 )
 
 // purge removes what was deleted and whose retention has ended, in vaults and in
-// environments, tokens, sessions and notices from long ago, and assertions that have
-// expired, a batch each.
+// environments, tokens, sessions and notices from long ago, and assertions and
+// ceremonies that have expired, a batch each.
 func (b *Broker) purge(ctx context.Context) error {
 	return b.db.Update(ctx, func(tx *db.Tx) error {
 		due, err := tx.DueSecrets(purgeBatch)
@@ -55,6 +55,9 @@ func (b *Broker) purge(ctx context.Context) error {
 			return err
 		}
 		if err := tx.PurgeAssertions(purgeBatch); err != nil {
+			return err
+		}
+		if err := tx.PurgeCeremonies(purgeBatch); err != nil {
 			return err
 		}
 		return tx.PurgeMachineSessions(tx.Now.Add(-sessionRetention), purgeBatch)

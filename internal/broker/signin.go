@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"math"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -15,9 +17,39 @@ const (
 	freeFailures = 5                // wrong passwords in a row before one has to wait
 	maxRetryWait = 15 * time.Minute // longest wait after a wrong password
 
+	// From one network address, with whatever logins: a company may be behind it, so
+	// that more are free, and one is forgotten each addressForgets.
+	freeOfAddress  = 30
+	addressForgets = time.Minute
+
 	// notALogin is what failures are counted under of all that cannot be a login.
 	notALogin = "user:none"
 )
+
+// A Visitor is who comes to sign in, as far as it is known before.
+type Visitor struct {
+	Address string // network address
+	Client  string // the browser or program, as it names itself
+	Browser bool   // gets a browser's session; see Continue
+}
+
+// addressKey returns what failures of a network address are counted under, or "" if
+// they are not: on this machine is whatever hands requests on. Of IPv6 it is the
+// network, in which a host takes any address.
+func addressKey(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Unmap().IsLoopback() {
+		return ""
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is6() {
+		network, err := ip.Prefix(64)
+		if err != nil {
+			return ""
+		}
+		return "address:" + network.String()
+	}
+	return "address:" + ip.String()
+}
 
 // retryWait returns how long to wait after so many wrong passwords in a row: a
 // second after freeFailures, then twice as long each time.
@@ -32,12 +64,13 @@ func retryWait(failures int) time.Duration {
 	return min(time.Second<<n, maxRetryWait)
 }
 
-// SignIn returns a token for the account with a login and a password. A wrong
-// login and a wrong password are the same ErrUnauthenticated, code
-// sign-in-refused, and take the same time; after some failures in a row it is
-// ErrDenied, code sign-in-throttled, until the time that it names. Every attempt
-// that was tried is on record. What cannot be a login waits together.
-func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Secret, address string) (latchkey.NewToken, error) {
+// SignIn returns a token for the account with a login and a password: an API token,
+// or a browser's session. A wrong login and a wrong password are the same
+// ErrUnauthenticated, code sign-in-refused, and take the same time; after some
+// failures in a row, of the login or from the address, it is ErrDenied, code
+// sign-in-throttled, until the time that it names. Every attempt that was tried is
+// on record. What cannot be a login waits together.
+func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Secret, from Visitor) (latchkey.NewToken, error) {
 	login = strings.ToLower(login)
 	if (&latchkey.UserCreate{Login: login}).Validate() != nil {
 		login = "" // no account has it, and it may be a password put in the wrong place
@@ -52,7 +85,7 @@ func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Sec
 	// The slot is held until the outcome is stored, so that many attempts at
 	// once do not all pass the throttle.
 	defer release()
-	s := signIn{login: login, address: address}
+	s := signIn{b: b, login: login, from: from}
 	if err := b.db.View(ctx, s.load); err != nil {
 		return latchkey.NewToken{}, err
 	}
@@ -69,7 +102,7 @@ func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Sec
 		// What was not tried is no news: a record of each would let anybody fill the
 		// audit log.
 		b.counts.SignInsDenied.Add(1)
-		return latchkey.NewToken{}, throttled(s.retryAt)
+		return latchkey.NewToken{}, throttled(s.retryAt, s.byAddress)
 	}
 	// An attempt counts also when the client has not waited for the answer.
 	ctx, cancel := afterwards(ctx)
@@ -87,12 +120,15 @@ func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Sec
 
 // A signIn is one attempt to sign in with a password.
 type signIn struct {
-	login, address string
-	account        db.Account // zero when there is none
-	failures       string     // the login that failures are counted under
-	retryAt        time.Time  // not zero when it is too early to try
-	right          bool       // the password was that of account
-	rehashed       string     // a better hash of it, if one is due
+	b         *Broker
+	login     string
+	from      Visitor
+	account   db.Account // zero when there is none
+	failures  string     // the login that failures are counted under
+	retryAt   time.Time  // not zero when it is too early to try
+	byAddress bool       // since too many from the address have failed
+	right     bool       // the password was that of account
+	rehashed  string     // a better hash of it, if one is due
 
 	token   latchkey.NewToken
 	refusal *latchkey.Error
@@ -100,7 +136,7 @@ type signIn struct {
 
 // load finds the account, and whether it is too early to try again.
 func (s *signIn) load(tx *db.Tx) (err error) {
-	s.retryAt, s.failures = time.Time{}, s.login
+	s.retryAt, s.byAddress, s.failures = time.Time{}, false, s.login
 	if s.login == "" {
 		s.failures = notALogin
 	}
@@ -114,21 +150,35 @@ func (s *signIn) load(tx *db.Tx) (err error) {
 	if tx.Now.Before(f.RetryAt) {
 		s.retryAt = f.RetryAt
 	}
+	key := addressKey(s.from.Address)
+	if key == "" {
+		return nil
+	}
+	if f, err = tx.SignInFailures(key); err != nil {
+		return err
+	}
+	if tx.Now.Before(f.RetryAt) && f.RetryAt.After(s.retryAt) {
+		s.retryAt, s.byAddress = f.RetryAt, true
+	}
 	return nil
 }
 
-func throttled(until time.Time) *latchkey.Error {
+func throttled(until time.Time, byAddress bool) *latchkey.Error {
 	remedy := "try again after " + until.Add(time.Second-1).Truncate(time.Second).Format(time.RFC3339)
+	what := "signing in with this login has failed too often: "
+	if byAddress {
+		what = "signing in from this network address has failed too often: "
+	}
 	return &latchkey.Error{
 		Kind: latchkey.ErrDenied, Code: "sign-in-throttled", Check: string(latchkey.ActSignIn), Remedy: remedy, RetryAt: until,
-		Msg: "signing in with this login has failed too often: " + remedy,
+		Msg: what + remedy,
 	}
 }
 
 // end stores and records the outcome. The account may have changed while the
 // password was hashed.
 func (s *signIn) end(tx *db.Tx) error {
-	o := &op{tx, latchkey.Caller{Name: "nobody", Address: s.address}}
+	o := &op{tx, latchkey.Caller{Name: "nobody", Address: s.from.Address}}
 	t := thing{kind: latchkey.KindUser, id: string(s.account.ID), name: s.login}
 	now, err := tx.Account(s.login)
 	if err != nil && !errors.Is(err, db.ErrNotFound) {
@@ -139,6 +189,9 @@ func (s *signIn) end(tx *db.Tx) error {
 		s.refusal = unauthenticated("sign-in-refused", "the login or the password is wrong",
 			"check both, or ask a tenant admin for a new password")
 		if err := o.countFailure(s.failures); err != nil {
+			return err
+		}
+		if err := o.countFrom(s.from.Address); err != nil {
 			return err
 		}
 	case now.Disabled:
@@ -163,6 +216,21 @@ func (o *op) countFailure(login string) error {
 	return o.SetSignInFailures(login, f)
 }
 
+// countFrom notes that signing in from a network address has failed once more.
+func (o *op) countFrom(address string) error {
+	key := addressKey(address)
+	if key == "" {
+		return nil
+	}
+	f, err := o.SignInFailures(key)
+	if err != nil {
+		return err
+	}
+	f.Count = max(0, f.Count-int(min(o.Now.Sub(f.LastAt)/addressForgets, math.MaxInt32))) + 1
+	f.RetryAt = o.Now.Add(retryWait(f.Count - freeOfAddress + freeFailures))
+	return o.SetSignInFailures(key, f)
+}
+
 func (s *signIn) succeed(o *op, a db.Account) (err error) {
 	if s.rehashed != "" {
 		if err := o.SetPassword(a.ID, s.rehashed); err != nil {
@@ -172,11 +240,8 @@ func (s *signIn) succeed(o *op, a db.Account) (err error) {
 	if err := o.SetSignInFailures(s.login, db.Failures{}); err != nil {
 		return err
 	}
-	if s.token, err = o.issue(a.ID, db.TokenSession, prefixAPI, "sign-in", latchkey.SignInTokenTTL); err != nil {
-		return err
-	}
-	o.who.ID, o.who.Kind, o.who.Name, o.who.Token = a.ID, a.Kind, a.Name, s.token.ID
-	return o.record(latchkey.ActSignIn, thing{kind: latchkey.KindUser, id: string(a.ID), name: a.Login}, map[string]string{"by": "password"})
+	s.token, err = s.b.begin(o, a.Principal, a.Login, s.from, "password", nil)
+	return err
 }
 
 // SignInLink returns a token that is good for one StartSession of the caller's
@@ -203,12 +268,13 @@ func (b *Broker) SignInLink(ctx context.Context, who latchkey.Caller) (link stri
 	return link, expires, nil
 }
 
-// StartSession uses a one-time sign-in link up and returns a browser session. It
+// StartSession uses a one-time sign-in link up and returns a browser's session. It
 // returns ErrUnauthenticated, code link-invalid, when the link does not count.
-func (b *Broker) StartSession(ctx context.Context, link string) (session string, expires time.Time, err error) {
+func (b *Broker) StartSession(ctx context.Context, link string, from Visitor) (session latchkey.NewToken, err error) {
 	const remedy = "make another"
+	from.Browser = true
 	if !isToken(link, prefixLink) {
-		return "", time.Time{}, unauthenticated("link-invalid", "this is not a sign-in link", remedy)
+		return session, unauthenticated("link-invalid", "this is not a sign-in link", remedy)
 	}
 	var refusal error
 	err = b.db.Update(ctx, func(tx *db.Tx) error {
@@ -223,6 +289,7 @@ func (b *Broker) StartSession(ctx context.Context, link string) (session string,
 			return err
 		}
 		o := &op{tx, callerOf(t)}
+		o.who.Address = from.Address
 		user := thing{kind: latchkey.KindUser, id: string(t.Holder.ID), name: t.Holder.Name}
 		if why := linkFault(t, tx.Now, remedy); why != nil {
 			refusal = why
@@ -233,22 +300,18 @@ func (b *Broker) StartSession(ctx context.Context, link string) (session string,
 		if _, err := tx.RevokeToken(t.Holder.ID, t.ID); err != nil {
 			return err
 		}
-		s, err := o.issue(t.Holder.ID, db.TokenSession, prefixSession, "browser session", latchkey.SignInTokenTTL)
-		if err != nil {
-			return err
-		}
-		session, expires = s.Value, s.ExpiresAt
-		return o.record(latchkey.ActSignIn, user, map[string]string{"by": "link", "session": string(s.ID)})
+		session, err = b.begin(o, t.Holder, t.Holder.Name, from, "link", nil)
+		return err
 	})
 	if err != nil {
-		return "", time.Time{}, err
+		return latchkey.NewToken{}, err
 	}
 	if refusal != nil {
 		b.counts.SignInsDenied.Add(1)
-		return "", time.Time{}, refusal
+		return latchkey.NewToken{}, refusal
 	}
 	b.counts.SignIns.Add(1)
-	return session, expires, nil
+	return session, nil
 }
 
 // linkFault returns why a link does not count, or nil.
@@ -274,7 +337,7 @@ func (b *Broker) EndSession(ctx context.Context, token string) error {
 		return nil
 	}
 	return b.db.Update(ctx, func(tx *db.Tx) error {
-		t, err := tx.HeldToken(seal.HashToken(token))
+		t, _, err := sessionOf(tx, seal.HashToken(token))
 		if errors.Is(err, db.ErrNotFound) {
 			return nil
 		}

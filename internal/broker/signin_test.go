@@ -17,7 +17,7 @@ func TestSignIn(t *testing.T) {
 		o.wait(time.Second)
 		since := db.AuditFilter{Since: o.time()}
 		right := latchkey.NewSecret(passwordOf("ada"))
-		token, err := o.SignIn(ctx, "Ada", right, "192.0.2.1")
+		token, err := o.SignIn(ctx, "Ada", right, Visitor{Address: "192.0.2.1"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func TestSignIn(t *testing.T) {
 			{"\x00\xff", right},
 			{"", right},
 		} {
-			_, err := o.SignIn(ctx, attempt.login, attempt.password, "192.0.2.1")
+			_, err := o.SignIn(ctx, attempt.login, attempt.password, Visitor{Address: "192.0.2.1"})
 			wantCode(t, fmt.Sprintf("login %q", attempt.login), err, latchkey.ErrUnauthenticated, "sign-in-refused")
 			texts = append(texts, err.Error())
 		}
@@ -81,7 +81,7 @@ func TestThrottle(t *testing.T) {
 	eachOffice(t, func(o *office) {
 		t, ctx := o.t, o.t.Context()
 		attempt := func(login, password string) error {
-			_, err := o.SignIn(ctx, login, latchkey.NewSecret(password), "")
+			_, err := o.SignIn(ctx, login, latchkey.NewSecret(password), Visitor{})
 			return err
 		}
 		for _, login := range []string{"ada", "zoe"} {
@@ -127,7 +127,7 @@ func TestMalformedLoginsThrottled(t *testing.T) {
 		t, ctx := o.t, o.t.Context()
 		since := len(o.trail(db.AuditFilter{}))
 		for i := range 100 {
-			_, err := o.SignIn(ctx, fmt.Sprintf("no login %d", i), latchkey.NewSecret("wrong password"), "")
+			_, err := o.SignIn(ctx, fmt.Sprintf("no login %d", i), latchkey.NewSecret("wrong password"), Visitor{})
 			if i < freeFailures {
 				wantCode(t, "malformed", err, latchkey.ErrUnauthenticated, "sign-in-refused")
 			} else {
@@ -137,9 +137,9 @@ func TestMalformedLoginsThrottled(t *testing.T) {
 		if rows := len(o.trail(db.AuditFilter{})) - since; rows != freeFailures {
 			t.Errorf("100 malformed logins wrote %d audit events; want %d", rows, freeFailures)
 		}
-		_, err := o.SignIn(ctx, "zoe", latchkey.NewSecret("wrong password"), "")
+		_, err := o.SignIn(ctx, "zoe", latchkey.NewSecret("wrong password"), Visitor{})
 		wantCode(t, "a login that nobody has", err, latchkey.ErrUnauthenticated, "sign-in-refused")
-		if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), ""); err != nil {
+		if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), Visitor{}); err != nil {
 			t.Errorf("an account: %v", err)
 		}
 	})
@@ -154,7 +154,7 @@ func TestThrottleTogether(t *testing.T) {
 		refused := 0
 		for range 20 {
 			wg.Go(func() {
-				_, err := o.SignIn(ctx, "ada", latchkey.NewSecret("wrong password"), "")
+				_, err := o.SignIn(ctx, "ada", latchkey.NewSecret("wrong password"), Visitor{})
 				mu.Lock()
 				defer mu.Unlock()
 				if e, ok := err.(*latchkey.Error); !ok {
@@ -196,14 +196,14 @@ func TestRehash(t *testing.T) {
 			}
 			return hash
 		}
-		if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret("wrong password"), ""); err == nil {
+		if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret("wrong password"), Visitor{}); err == nil {
 			t.Error("a wrong password was right")
 		}
 		if got := hash(); !strings.Contains(got, "m=64,") {
 			t.Errorf("hash after a wrong password = %q; want the old one", got)
 		}
 		for range 2 {
-			if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), ""); err != nil {
+			if _, err := o.SignIn(ctx, "ada", latchkey.NewSecret(passwordOf("ada")), Visitor{}); err != nil {
 				t.Fatal(err)
 			}
 			if got := hash(); !strings.Contains(got, "m=19456,t=2,p=1") {
@@ -235,11 +235,11 @@ func TestSignInLink(t *testing.T) {
 		var sessions []string
 		for range 5 {
 			wg.Go(func() {
-				session, _, err := o.StartSession(ctx, link)
+				session, err := o.StartSession(ctx, link, Visitor{})
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
-					sessions = append(sessions, session)
+					sessions = append(sessions, session.Value)
 				} else {
 					wantCode(t, "a used link", err, latchkey.ErrUnauthenticated, "link-invalid")
 				}
@@ -249,17 +249,18 @@ func TestSignInLink(t *testing.T) {
 		if len(sessions) != 1 || !strings.HasPrefix(sessions[0], "lks_") {
 			t.Fatalf("%d sessions; want one that begins with lks_", len(sessions))
 		}
-		who := o.authenticate(sessions[0])
-		if who.ID != o.ada.ID {
-			t.Errorf("the session stands for %+v; want ada", who)
+		if c, err := o.Continue(ctx, sessions[0], true); err != nil || c.Caller.ID != o.ada.ID || c.Next != "" {
+			t.Errorf("the session stands for %+v, %v; want ada", c, err)
 		}
+		_, err = o.Authenticate(ctx, sessions[0])
+		wantCode(t, "a browser's session as an API token", err, latchkey.ErrUnauthenticated, "token-invalid")
 
 		for range 2 {
 			if err := o.EndSession(ctx, sessions[0]); err != nil {
 				t.Errorf("EndSession: %v", err)
 			}
 		}
-		_, err = o.Authenticate(ctx, sessions[0])
+		_, err = o.Continue(ctx, sessions[0], true)
 		wantCode(t, "an ended session", err, latchkey.ErrUnauthenticated, "token-invalid")
 		denied := "sign-in denied link-invalid by ada on ada"
 		o.wantTrail(since, "token.create ok  by ada on sign-in link", "sign-in ok  by ada on ada",
@@ -270,7 +271,7 @@ func TestSignInLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.wait(latchkey.SignInLinkTTL)
-		_, _, err = o.StartSession(ctx, late)
+		_, err = o.StartSession(ctx, late, Visitor{})
 		wantCode(t, "a late link", err, latchkey.ErrUnauthenticated, "link-invalid")
 		_, _, err = o.SignInLink(ctx, latchkey.Caller{ID: latchkey.ServiceIdentity, Kind: latchkey.PrincipalService})
 		wantCode(t, "a link of a service principal", err, latchkey.ErrNotFound, "not-found")
@@ -287,7 +288,7 @@ func TestStartSessionFaults(t *testing.T) {
 		o.wait(time.Second)
 		since := db.AuditFilter{Since: o.time()}
 		for _, link := range []string{"", "lkl_", "lkl_unknown", token.Value, "lkl_" + token.Value[3:], strings.Repeat("lkl_", 1<<16)} {
-			_, _, err := o.StartSession(ctx, link)
+			_, err := o.StartSession(ctx, link, Visitor{})
 			wantCode(t, fmt.Sprintf("link %.10q", link), err, latchkey.ErrUnauthenticated, "link-invalid")
 		}
 		o.wantTrail(since)

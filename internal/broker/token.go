@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -60,6 +59,8 @@ func usable(t db.HeldToken, now time.Time) error {
 		err = unauthenticated("token-invalid", "the token was revoked", again)
 	case !t.ExpiresAt.After(now):
 		err = unauthenticated("token-expired", "the token expired at "+t.ExpiresAt.Format(time.RFC3339), again)
+	case t.Idle > 0 && now.Sub(lastUse(t)) > t.Idle:
+		err = unauthenticated("token-expired", "the session was not used for "+t.Idle.String(), "sign in again")
 	case t.Holder.Disabled:
 		err = accountDisabled()
 	default:
@@ -67,6 +68,14 @@ func usable(t db.HeldToken, now time.Time) error {
 	}
 	err.Identity = string(t.Holder.ID)
 	return err
+}
+
+// lastUse returns when a token was last used, to about touchAfter.
+func lastUse(t db.HeldToken) time.Time {
+	if t.LastUsedAt != nil {
+		return *t.LastUsedAt
+	}
+	return t.CreatedAt
 }
 
 func accountDisabled() *latchkey.Error {
@@ -78,12 +87,13 @@ func callerOf(t db.HeldToken) latchkey.Caller {
 	return latchkey.Caller{ID: t.Holder.ID, Kind: t.Holder.Kind, Name: t.Holder.Name, Token: t.ID}
 }
 
-// Authenticate returns whom an API token or a session stands for. It returns
-// ErrUnauthenticated with the code token-invalid, token-expired or
-// account-disabled. Address and RequestID of the caller are not set.
+// Authenticate returns whom an API token stands for. It returns ErrUnauthenticated
+// with the code token-invalid, token-expired or account-disabled; of a browser's
+// session too, which is for Continue. Address and RequestID of the caller are not
+// set.
 func (b *Broker) Authenticate(ctx context.Context, token string) (latchkey.Caller, error) {
 	invalid := unauthenticated("token-invalid", "the token is not valid", "sign in with latchkey login, or check that the token was copied whole")
-	if !isToken(token, prefixAPI, prefixSession) {
+	if !isToken(token, prefixAPI) {
 		return latchkey.Caller{}, invalid
 	}
 	var t db.HeldToken
@@ -93,7 +103,7 @@ func (b *Broker) Authenticate(ctx context.Context, token string) (latchkey.Calle
 		t, err = tx.HeldToken(seal.HashToken(token))
 		return err
 	})
-	if errors.Is(err, db.ErrNotFound) || err == nil && t.Kind == db.TokenLink {
+	if errors.Is(err, db.ErrNotFound) || err == nil && t.Kind != db.TokenAPI && t.Kind != db.TokenSession {
 		return latchkey.Caller{}, invalid
 	}
 	if err != nil {
@@ -108,15 +118,9 @@ func (b *Broker) Authenticate(ctx context.Context, token string) (latchkey.Calle
 	return callerOf(t), nil
 }
 
-// touch notes that a token is in use. Where that cannot be written the request
-// goes on: it may be one that only reads.
+// touch notes that a token is in use.
 func (b *Broker) touch(ctx context.Context, id latchkey.TokenID) {
-	bounded, cancel := context.WithTimeout(ctx, touchWait)
-	defer cancel()
-	err := b.db.Update(bounded, func(tx *db.Tx) error { return tx.TouchToken(id, tx.Now.Add(-touchAfter)) })
-	if err != nil && ctx.Err() == nil {
-		b.log.LogAttrs(ctx, slog.LevelError, "the use of a token was not noted", slog.String("token", string(id)), slog.Any("error", err))
-	}
+	b.noteUse(ctx, id, func(tx *db.Tx) error { return tx.TouchToken(id, tx.Now.Add(-touchAfter)) })
 }
 
 // self returns the caller's principal, which must be enabled: what a principal
@@ -139,7 +143,7 @@ func (o *op) issue(who latchkey.PrincipalID, kind db.TokenKind, prefix, name str
 	return latchkey.NewToken{Token: t, Value: value}, o.CreateToken(t, kind, hash)
 }
 
-// Tokens lists the caller's API tokens and sessions, the oldest first.
+// Tokens lists the caller's API tokens, the oldest first.
 func (b *Broker) Tokens(ctx context.Context, who latchkey.Caller, page latchkey.PageOptions) (p latchkey.Page[latchkey.Token], err error) {
 	err = b.view(ctx, who, func(o *op) (err error) {
 		p, err = o.Tokens(who.ID, page)

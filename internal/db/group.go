@@ -9,12 +9,17 @@ import (
 )
 
 const groupCols = `p.id, p.name, i.description, (SELECT count(*) FROM group_members m JOIN principals q ON q.id = m.member_id AND q.deleted_at IS NULL WHERE m.group_id = p.id),
-	p.created_at, p.updated_at`
+	COALESCE(i.issuer, ''), COALESCE(i.external_id, ''), p.created_at, p.updated_at`
 
 const groupFrom = ` FROM principals p JOIN principal_groups i ON i.id = p.id`
 
 func scanGroup(s scanner) (g latchkey.Group, err error) {
-	return g, s.Scan(&g.ID, &g.Name, &g.Description, &g.Members, timestamp{&g.CreatedAt}, timestamp{&g.UpdatedAt})
+	var e latchkey.ExternalGroup
+	err = s.Scan(&g.ID, &g.Name, &g.Description, &g.Members, &e.Issuer, &e.ID, timestamp{&g.CreatedAt}, timestamp{&g.UpdatedAt})
+	if e.ID != "" {
+		g.External = &e
+	}
+	return g, err
 }
 
 // Group returns the group with an id or a name, or ErrNotFound.
@@ -45,23 +50,55 @@ func (tx *Tx) CreateGroup(g latchkey.Group) error {
 		g.ID, latchkey.PrincipalGroup, g.Name, latchkey.SortKey(g.Name), latchkey.SearchKey(g.Name, g.Description), ms(tx.Now)); err != nil {
 		return err
 	}
-	_, err := tx.exec(`INSERT INTO principal_groups (id, description) VALUES ($1, $2)`, g.ID, g.Description)
+	issuer, id := linkOf(g)
+	_, err := tx.exec(`INSERT INTO principal_groups (id, description, issuer, external_id) VALUES ($1, $2, $3, $4)`, g.ID, g.Description, issuer, id)
 	return err
 }
 
-// UpdateGroup stores a group's name and description. It returns ErrExists when the
-// name is taken.
+// linkOf returns the group of a provider that a group is linked to, for storing.
+func linkOf(g latchkey.Group) (issuer, id any) {
+	if g.External == nil {
+		return nil, nil
+	}
+	return g.External.Issuer, g.External.ID
+}
+
+// LinkedGroup returns the group that is linked to one of a provider, or ErrNotFound.
+func (tx *Tx) LinkedGroup(e latchkey.ExternalGroup) (latchkey.Group, error) {
+	return one(tx, scanGroup, `SELECT `+groupCols+groupFrom+` WHERE i.issuer = $1 AND i.external_id = $2 AND p.deleted_at IS NULL`, e.Issuer, e.ID)
+}
+
+// LinkedGroups returns the groups that are linked to those of a provider, by name,
+// and whether a principal is in each by itself.
+func (tx *Tx) LinkedGroups(issuer string, of latchkey.PrincipalID) (groups []latchkey.Group, in map[latchkey.PrincipalID]bool, err error) {
+	if groups, err = all(tx, scanGroup, `SELECT `+groupCols+groupFrom+` WHERE i.issuer = $1 AND p.deleted_at IS NULL ORDER BY p.sort_key, p.id`, issuer); err != nil {
+		return nil, nil, err
+	}
+	ids, err := all(tx, scanPrincipalID, `SELECT m.group_id FROM group_members m JOIN principal_groups i ON i.id = m.group_id WHERE m.member_id = $1 AND i.issuer = $2`, of, issuer)
+	in = map[latchkey.PrincipalID]bool{}
+	for _, id := range ids {
+		in[id] = true
+	}
+	return groups, in, err
+}
+
+// UpdateGroup stores a group's name, description and link. It returns ErrExists when
+// the name is taken.
 func (tx *Tx) UpdateGroup(g latchkey.Group) error {
 	if err := tx.execOne(`UPDATE principals SET name = $2, sort_key = $3, updated_at = $4, search_key = $5 WHERE id = $1`,
 		g.ID, g.Name, latchkey.SortKey(g.Name), ms(tx.Now), latchkey.SearchKey(g.Name, g.Description)); err != nil {
 		return err
 	}
-	return tx.execOne(`UPDATE principal_groups SET description = $2 WHERE id = $1`, g.ID, g.Description)
+	issuer, id := linkOf(g)
+	return tx.execOne(`UPDATE principal_groups SET description = $2, issuer = $3, external_id = $4 WHERE id = $1`, g.ID, g.Description, issuer, id)
 }
 
 // DeleteGroup marks a group as deleted: nobody has anything by it any more.
 func (tx *Tx) DeleteGroup(id latchkey.PrincipalID) error {
 	if err := tx.execOne(`UPDATE principals SET deleted_at = $2 WHERE id = $1`, id, ms(tx.Now)); err != nil {
+		return err
+	}
+	if err := tx.execOne(`UPDATE principal_groups SET issuer = NULL, external_id = NULL WHERE id = $1`, id); err != nil {
 		return err
 	}
 	return tx.bumpEpochs()

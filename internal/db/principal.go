@@ -223,13 +223,16 @@ const failuresKept = 24 * time.Hour
 type Failures struct {
 	Count   int
 	RetryAt time.Time
+	LastAt  time.Time // when it was last counted; SetSignInFailures sets it
 }
 
 // SignInFailures returns the failures of a login, whether or not an account has
 // it.
 func (tx *Tx) SignInFailures(login string) (Failures, error) {
-	f, err := one(tx, func(s scanner) (f Failures, err error) { return f, s.Scan(&f.Count, timestamp{&f.RetryAt}) },
-		`SELECT failures, retry_at FROM sign_in_failures WHERE login = $1`, login)
+	f, err := one(tx, func(s scanner) (f Failures, err error) {
+		return f, s.Scan(&f.Count, timestamp{&f.RetryAt}, timestamp{&f.LastAt})
+	},
+		`SELECT failures, retry_at, last_at FROM sign_in_failures WHERE login = $1`, login)
 	if errors.Is(err, ErrNotFound) {
 		return Failures{}, nil
 	}

@@ -326,6 +326,19 @@ func (s timestamp) Scan(v any) error {
 	return nil
 }
 
+// A duration scans milliseconds into a time.Duration.
+type duration struct{ d *time.Duration }
+
+// Scan implements [sql.Scanner].
+func (s duration) Scan(v any) error {
+	n, ok := v.(int64)
+	if !ok {
+		return fmt.Errorf("db: %T is no duration", v)
+	}
+	*s.d = time.Duration(n) * time.Millisecond
+	return nil
+}
+
 // A nullTime scans a time or NULL into a *time.Time.
 type nullTime struct{ t **time.Time }
 

@@ -14,6 +14,11 @@ import (
 func TestSealedColumns(t *testing.T) {
 	unsealed := map[string]string{
 		"tokens.hash":                    "a hash",
+		"tokens.old_hash":                "a hash",
+		"tokens.salt":                    "of no use without a token",
+		"used_ceremonies.hash":           "a hash",
+		"passkeys.credential_id":         "public",
+		"passkeys.public_key":            "public",
 		"enrolment_tokens.hash":          "a hash",
 		"machines.sign_key":              "public",
 		"machines.seal_key":              "public",

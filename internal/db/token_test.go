@@ -45,7 +45,7 @@ func TestTokens(t *testing.T) {
 			}
 			return items
 		}
-		if diff := cmp.Diff([]latchkey.Token{api, session}, list()); diff != "" {
+		if diff := cmp.Diff([]latchkey.Token{api}, list()); diff != "" {
 			t.Errorf("Tokens (-want +got):\n%s", diff)
 		}
 
@@ -101,15 +101,15 @@ func TestTokens(t *testing.T) {
 			t.Errorf("revoking twice = %v; want ErrNotFound", err)
 		}
 
-		extra := create("tok_6", TokenAPI, ada.ID, time.Hour)
+		extra, kept := create("tok_6", TokenAPI, ada.ID, time.Hour), create("tok_7", TokenSession, ada.ID, time.Hour)
 		update(t, d, func(tx *Tx) error {
-			n, err := tx.RevokeSignIns(ada.ID)
+			n, err := tx.RevokeSignIns(ada.ID, kept.ID)
 			if n != 2 {
 				t.Errorf("RevokeSignIns = %d; want 2", n)
 			}
 			return err
 		})
-		for id, revoked := range map[latchkey.TokenID]bool{session.ID: true, link.ID: true, extra.ID: false, other.ID: false} {
+		for id, revoked := range map[latchkey.TokenID]bool{session.ID: true, link.ID: true, extra.ID: false, kept.ID: false, other.ID: false} {
 			if got := held(id).Revoked; got != revoked {
 				t.Errorf("%s revoked = %t; want %t", id, got, revoked)
 			}
@@ -118,6 +118,64 @@ func TestTokens(t *testing.T) {
 		update(t, d, func(tx *Tx) error { return tx.UpdateUser(bob) })
 		if !held(other.ID).Holder.Disabled {
 			t.Error("the token of a disabled user does not say so")
+		}
+	})
+}
+
+func TestSessions(t *testing.T) {
+	eachURL(t, func(t *testing.T, url string) {
+		now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+		d := open(t, Config{URL: url, Now: func() time.Time { return now }})
+		ada := newUser(t, d, "ada")
+		create := func(id string, idle time.Duration) {
+			t.Helper()
+			token := latchkey.Token{ID: latchkey.TokenID(id), Name: id, Principal: ada.ID, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}
+			in := SignIn{Method: "password", Address: "192.0.2.1", Client: "Browser", Idle: idle}
+			update(t, d, func(tx *Tx) error { return tx.CreateSession(token, in, []byte("hash "+id)) })
+		}
+		create("tok_1", 0)
+		create("tok_2", 10*time.Minute)
+		create("tok_3", time.Minute)
+		now = now.Add(5 * time.Minute)
+		update(t, d, func(tx *Tx) error {
+			for i, want := range []bool{true, false} {
+				if ok, err := tx.RotateToken("tok_2", []byte("hash tok_2"), []byte("next"), []byte("salt")); err != nil || ok != want {
+					t.Errorf("RotateToken number %d = %t, %v; want %t", i, ok, err, want)
+				}
+			}
+			old, err := tx.ReplacedToken([]byte("hash tok_2"))
+			if err != nil || old.ID != "tok_2" || string(old.Salt) != "salt" || old.Rotated == nil || !old.Rotated.Equal(now) || old.Idle != 10*time.Minute {
+				t.Errorf("ReplacedToken = %+v, %v", old, err)
+			}
+			if _, err := tx.HeldToken([]byte("hash tok_2")); !errors.Is(err, ErrNotFound) {
+				t.Errorf("HeldToken of a replaced value = %v; want ErrNotFound", err)
+			}
+			if next, err := tx.HeldToken([]byte("next")); err != nil || next.ID != "tok_2" {
+				t.Errorf("HeldToken = %+v, %v; want tok_2", next, err)
+			}
+			return nil
+		})
+		now = now.Add(9 * time.Minute)
+		var got []latchkey.TokenID
+		o := latchkey.PageOptions{Limit: 1}
+		for range 5 {
+			view(t, d, func(tx *Tx) error {
+				p, err := tx.Sessions(ada.ID, o)
+				for _, s := range p.Items {
+					if s.Method != "password" || s.Address != "192.0.2.1" || s.Client != "Browser" {
+						t.Errorf("session = %+v; want how it was begun", s)
+					}
+					got = append(got, s.ID)
+				}
+				o.After = p.Next
+				return err
+			})
+			if o.After == "" {
+				break
+			}
+		}
+		if diff := cmp.Diff([]latchkey.TokenID{"tok_2", "tok_1"}, got); diff != "" {
+			t.Errorf("Sessions (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -21,6 +22,18 @@ var tokenEncoding = base64.RawURLEncoding.Strict()
 func NewToken(prefix string) (token string, hash []byte) {
 	token = prefix + "_" + randomText()
 	return token, HashToken(token)
+}
+
+// NextToken returns the token that replaces another, and the hash under which it is
+// stored. It follows from the other one and salt, so that all who present that one
+// at the same time are given the same, though neither is stored.
+func NextToken(prefix, token string, salt []byte) (next string, hash []byte, err error) {
+	b, err := hkdf.Key(sha256.New, []byte(token), salt, "latchkey next token", tokenSize)
+	if err != nil {
+		return "", nil, err
+	}
+	next = prefix + "_" + tokenEncoding.EncodeToString(b)
+	return next, HashToken(next), nil
 }
 
 func randomText() string {

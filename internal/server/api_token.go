@@ -4,10 +4,14 @@ import (
 	"context"
 	"time"
 
+	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
 )
 
-type signInIn struct{ Body signInBody }
+type signInIn struct {
+	UserAgent string `header:"User-Agent" maxLength:"2000" hidden:"true"`
+	Body      signInBody
+}
 
 type signInBody struct {
 	Login    string `json:"login"`
@@ -15,7 +19,7 @@ type signInBody struct {
 }
 
 func (s *server) signIn(ctx context.Context, in *signInIn) (*one[latchkey.NewToken], error) {
-	return show(s.b.SignIn(ctx, in.Body.Login, latchkey.NewSecret(in.Body.Password), visitOf(ctx).address))
+	return show(s.b.SignIn(ctx, in.Body.Login, latchkey.NewSecret(in.Body.Password), broker.Visitor{Address: visitOf(ctx).address, Client: in.UserAgent}))
 }
 
 // signInLink is a new one-time link.
@@ -47,4 +51,16 @@ type tokenIn struct {
 
 func (s *server) revokeToken(ctx context.Context, who latchkey.Caller, in *tokenIn) (*none, error) {
 	return done(s.b.RevokeToken(ctx, who, in.ID))
+}
+
+func (s *server) sessions(ctx context.Context, who latchkey.Caller, in *listIn) (*listOf[latchkey.Session], error) {
+	return list(s.b.Sessions(ctx, who, in.options()))
+}
+
+func (s *server) endOtherSessions(ctx context.Context, who latchkey.Caller, _ *struct{}) (*one[latchkey.EndedSessions], error) {
+	return show(s.b.EndOtherSessions(ctx, who))
+}
+
+func (s *server) signIns(ctx context.Context, who latchkey.Caller, in *listIn) (*listOf[latchkey.AuditEvent], error) {
+	return list(s.b.SignIns(ctx, who, in.options()))
 }

@@ -2,15 +2,17 @@ package server
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
 )
 
@@ -23,7 +25,7 @@ type callerKey struct{}
 // before the body is read, so that nobody learns about bodies without a token.
 func (s *server) signedIn(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	who, err := s.identify(r)
+	who, err := s.identify(w, r)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -39,13 +41,26 @@ func callerOf(ctx context.Context) latchkey.Caller {
 }
 
 // identify returns who sent a request: by an API token in its Authorization
-// header or, if it has none, by the session cookie of the pages.
-func (s *server) identify(r *http.Request) (latchkey.Caller, error) {
-	token, err := s.tokenOf(r)
-	if err != nil {
-		return latchkey.Caller{}, err
+// header or, if it has none, by the session cookie of the pages. A session whose
+// token is due to be replaced gets its new one with the answer.
+func (s *server) identify(w http.ResponseWriter, r *http.Request) (who latchkey.Caller, err error) {
+	if header := r.Header.Get("Authorization"); header != "" {
+		token, ok := bearer(header)
+		if !ok {
+			return who, unauthenticated("token-invalid", "the Authorization header must be Bearer and an API token")
+		}
+		who, err = s.b.Authenticate(r.Context(), token)
+	} else {
+		token := s.session(r)
+		if token == "" {
+			return who, unauthenticated("no-token", "sign in first: send an API token as Authorization: Bearer TOKEN")
+		}
+		var c broker.Continued
+		if c, err = s.b.Continue(r.Context(), token, !unattended(r)); c.Next != "" {
+			s.setSession(w, c.Next, c.Expires)
+		}
+		who = c.Caller
 	}
-	who, err := s.b.Authenticate(r.Context(), token)
 	if err != nil {
 		return latchkey.Caller{}, err
 	}
@@ -55,33 +70,55 @@ func (s *server) identify(r *http.Request) (latchkey.Caller, error) {
 	return who, nil
 }
 
-func (s *server) tokenOf(r *http.Request) (string, error) {
-	if header := r.Header.Get("Authorization"); header != "" {
-		scheme, token, _ := strings.Cut(header, " ")
-		token = strings.TrimSpace(token)
-		if !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
-			return "", unauthenticated("token-invalid", "the Authorization header must be Bearer and an API token")
-		}
-		return token, nil
-	}
-	c, err := r.Cookie(s.cookieName())
-	if errors.Is(err, http.ErrNoCookie) || c != nil && (c.Value == "" || len(c.Value) > maxToken) {
-		return "", unauthenticated("no-token", "sign in first: send an API token as Authorization: Bearer TOKEN")
-	}
-	return c.Value, err
+func bearer(header string) (token string, ok bool) {
+	scheme, token, _ := strings.Cut(header, " ")
+	token = strings.TrimSpace(token)
+	return token, strings.EqualFold(scheme, "Bearer") && token != "" && len(token) <= maxToken
+}
+
+// unattended reports whether a page makes a request by itself, which keeps no
+// session from ending when nobody uses it.
+func unattended(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("Accept"), "text/event-stream") || r.Header.Get("X-Latchkey-Live") != ""
+}
+
+// visitor returns who comes to sign in with a browser.
+func (s *server) visitor(r *http.Request) broker.Visitor {
+	return broker.Visitor{Address: visitOf(r.Context()).address, Client: r.UserAgent(), Browser: true}
 }
 
 func unauthenticated(code, msg string) error {
 	return &latchkey.Error{Kind: latchkey.ErrUnauthenticated, Code: code, Msg: msg}
 }
 
-// remoteAddress returns the network address of the peer, without its port.
-func remoteAddress(r *http.Request) string {
+// maxForwarded bounds how many addresses of X-Forwarded-For are looked at.
+const maxForwarded = 20
+
+// remoteAddress returns the network address that a request came from, without its
+// port. What a proxy says of whom it speaks for counts if it is a trusted one.
+func (s *server) remoteAddress(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		return r.RemoteAddr
+		host = r.RemoteAddr
+	}
+	if len(s.TrustedProxies) == 0 {
+		return host
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && len(hops)-i <= maxForwarded && s.trusts(host); i-- {
+		ip, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		host = ip.Unmap().String()
 	}
 	return host
+}
+
+// trusts reports whether an address is a trusted proxy's.
+func (s *server) trusts(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(ip.Unmap().WithZone("")) })
 }
 
 // cookieName is the name of the session cookie. With the prefix __Host-

@@ -328,7 +328,7 @@ func always(outcome string) func(*column) string { return func(*column) string {
 func operations() []permitted {
 	K, E := latchkey.KindEnvironment, latchkey.ActEnvironmentRead
 	all := []permitted{
-		{id: "createSignInLink"}, {id: "getMe"}, {id: "listNotices"}, {id: "listTokens"},
+		{id: "createSignInLink"}, {id: "getMe"}, {id: "listNotices"}, {id: "listTokens"}, {id: "listSessions"}, {id: "listSignIns"}, {id: "endOtherSessions"},
 		{id: "dismissNotice", expect: always(hidden)}, // one's own alone
 		{id: "createToken", body: `{"name":"t%d"}`},
 		{id: "revokeToken", expect: always(hidden)}, // one's own alone

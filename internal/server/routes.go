@@ -55,9 +55,12 @@ func (s *server) handleAll() {
 	caller(s, op{t, "GET /me", "getMe", "Show the caller's own account", "Of a user. A service principal sees itself in the list of service principals."}, s.me)
 	caller(s, op{t, "GET /me/notices", "listNotices", "List the caller's notices", "What others did with things of the caller's, such as taking one over; oldest first. They go after 90 days."}, s.notices)
 	caller(s, op{t, "DELETE /me/notices/{id}", "dismissNotice", "Put a notice away", ""}, s.dismissNotice)
-	caller(s, op{t, "GET /tokens", "listTokens", "List the caller's own API tokens", "Without their values, which are shown once."}, s.tokens)
+	caller(s, op{t, "GET /me/sign-ins", "listSignIns", "List how the caller was signed in", "And how that was refused: the audit log's entries, newest first."}, s.signIns)
+	caller(s, op{t, "GET /sessions", "listSessions", "List the caller's own sessions", "What signing in began and has not ended, newest first. A browser's session ends when it is not used for an hour, unless the server says otherwise, and after 12 hours at the latest. One is ended by its id as a token is revoked."}, s.sessions)
+	caller(s, op{t, "POST /sessions/end-others", "endOtherSessions", "End the caller's other sessions", "All but the one of this request, and sign-in links that were not used. API tokens stay."}, s.endOtherSessions)
+	caller(s, op{t, "GET /tokens", "listTokens", "List the caller's own API tokens", "Without their values, which are shown once, and without sessions."}, s.tokens)
 	caller(s, op{t, "POST /tokens", "createToken", "Make an API token of the caller", "The value is in this answer and nowhere else."}, s.createToken)
-	caller(s, op{t, "DELETE /tokens/{id}", "revokeToken", "Revoke one of the caller's own tokens", "It stops working at once."}, s.revokeToken)
+	caller(s, op{t, "DELETE /tokens/{id}", "revokeToken", "Revoke one of the caller's own tokens, or end a session", "It stops working at once."}, s.revokeToken)
 
 	t = "Users"
 	caller(s, op{t, "GET /users", "listUsers", "List the accounts", "For tenant admins."}, s.users)

@@ -1,10 +1,10 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -56,6 +56,10 @@ type Config struct {
 	// are never sent otherwise.
 	Secure bool
 
+	// TrustedProxies are the networks of proxies that say in X-Forwarded-For whom
+	// they speak for.
+	TrustedProxies []netip.Prefix
+
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -94,7 +98,7 @@ func newServer(c Config) (*server, error) {
 	if c.Pages != nil {
 		if s.pages, err = c.Pages(site.Host{
 			Identify: s.identify, Session: s.session, SetSession: s.setSession,
-			Address: func(ctx context.Context) string { return visitOf(ctx).address }, Fault: s.fault,
+			Visitor: s.visitor, Fault: s.fault,
 		}); err != nil {
 			return nil, err
 		}
@@ -109,7 +113,7 @@ func newServer(c Config) (*server, error) {
 
 // ServeHTTP does for every request what does not depend on its route.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	v := &visit{id: requestID(r), started: s.Now(), address: remoteAddress(r)}
+	v := &visit{id: requestID(r), started: s.Now(), address: s.remoteAddress(r)}
 	r = r.WithContext(withVisit(r.Context(), v))
 	rec := &recorder{ResponseWriter: w}
 	defer s.finish(rec, r, v)

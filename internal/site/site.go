@@ -7,21 +7,23 @@ import (
 	"net/http"
 	"time"
 
+	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
 )
 
 // A Host is what the server does for the pages. All of it is there.
 type Host struct {
-	// Identify returns who sent a request.
-	Identify func(*http.Request) (latchkey.Caller, error)
+	// Identify returns who sent a request. It may give the browser another value of
+	// its session's token with the answer.
+	Identify func(http.ResponseWriter, *http.Request) (latchkey.Caller, error)
 
 	// Session returns the session that a browser has, or "", and SetSession gives
 	// it one; an empty token takes it away.
 	Session    func(*http.Request) string
 	SetSession func(w http.ResponseWriter, token string, expires time.Time)
 
-	// Address returns the network address that a request came from.
-	Address func(context.Context) string
+	// Visitor returns who comes to sign in.
+	Visitor func(*http.Request) broker.Visitor
 
 	// Fault returns what to tell people about an error. It logs those that are
 	// not for them.

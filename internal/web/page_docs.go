@@ -13,7 +13,7 @@ type docsPage struct {
 
 // serveReference answers with the page of the API, to anybody.
 func (p *Pages) serveReference(w http.ResponseWriter, r *http.Request, ref site.Reference) {
-	who, _ := p.Identify(r)
+	who, _ := p.Identify(w, r)
 	v := p.view(w, r, who)
 	if who.ID != "" {
 		if err := v.load(false); err != nil {

@@ -1,19 +1,25 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
 	"time"
 
+	"latchkey.dev/internal/signon"
 	"latchkey.dev/latchkey"
 )
 
 type signInPage struct {
 	shell
-	Form form
-	To   string // the page that was asked for
+	Form      form
+	To        string // the page that was asked for
+	Providers []signon.Choice
+	Passkeys  bool // can be had here
+}
+
+func (v *view) signIn(f form, to string) signInPage {
+	return signInPage{v.shell(v.t("sign-in.title"), "sign-in"), f, to, v.p.SignOn.Choices(), v.passkeyFault() == ""}
 }
 
 // nobody is the view of a page for everybody, also for those who are signed in.
@@ -23,7 +29,7 @@ func (p *Pages) nobody(w http.ResponseWriter, r *http.Request) *view {
 
 func (p *Pages) signInPage(w http.ResponseWriter, r *http.Request) {
 	v := p.nobody(w, r)
-	v.answer(v.show("sign-in", signInPage{shell: v.shell(v.t("sign-in.title"), "sign-in"), To: ownPath(r.FormValue("to"), "")}))
+	v.answer(v.show("sign-in", v.signIn(form{}, ownPath(r.FormValue("to"), ""))))
 }
 
 // answer says what failed, if something did.
@@ -34,24 +40,28 @@ func (v *view) answer(err error) {
 }
 
 func (p *Pages) signInByPassword(w http.ResponseWriter, r *http.Request) {
-	p.signInWith(w, r, func(ctx context.Context, v *view) (string, time.Time, error) {
-		t, err := p.b.SignIn(ctx, v.value("login"), v.secret("password"), p.Address(ctx))
-		return t.Value, t.ExpiresAt, err
+	p.signInWith(w, r, func(v *view) (latchkey.NewToken, error) {
+		return p.b.SignIn(r.Context(), v.value("login"), v.secret("password"), p.Visitor(r))
 	})
 }
 
 func (p *Pages) signInByLink(w http.ResponseWriter, r *http.Request) {
-	p.signInWith(w, r, func(ctx context.Context, v *view) (string, time.Time, error) {
-		code := v.value("code")
-		if _, fragment, ok := strings.Cut(code, "#"); ok {
-			code = fragment // the whole link was pasted
-		}
-		return p.b.StartSession(ctx, code)
+	p.signInWith(w, r, func(v *view) (latchkey.NewToken, error) {
+		return p.b.StartSession(r.Context(), v.code(), p.Visitor(r))
 	})
 }
 
+// code returns the secret part of a link, which may have been pasted whole.
+func (v *view) code() string {
+	code := v.value("code")
+	if _, fragment, ok := strings.Cut(code, "#"); ok {
+		return fragment
+	}
+	return code
+}
+
 // signInWith begins a session, or shows the form again with what went wrong.
-func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(context.Context, *view) (token string, expires time.Time, err error)) {
+func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(*view) (latchkey.NewToken, error)) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	v := p.nobody(w, r)
 	if err := v.parseForm(); err != nil {
@@ -59,18 +69,31 @@ func (p *Pages) signInWith(w http.ResponseWriter, r *http.Request, prove func(co
 		return
 	}
 	to := ownPath(r.PostFormValue("to"), "")
-	token, expires, err := prove(r.Context(), v)
+	session, err := prove(v)
 	if err == nil {
-		p.SetSession(w, token, expires)
+		err = v.begin(session)
+	}
+	if err == nil {
 		http.Redirect(w, r, ownPath(to, "/"), http.StatusSeeOther)
 		return
 	}
-	f := v.filled("password", "code")
+	f := v.filled("password", "code", "response")
 	status, err := v.refused(&f, err)
 	if err == nil {
-		err = v.showWith(status, "sign-in", signInPage{v.shell(v.t("sign-in.title"), "sign-in"), f, to})
+		err = v.showWith(status, "sign-in", v.signIn(f, to))
 	}
 	v.answer(err)
+}
+
+// begin gives the browser a new session, in place of one that it has.
+func (v *view) begin(session latchkey.NewToken) error {
+	if old := v.p.Session(v.r); old != "" {
+		if err := v.p.b.EndSession(v.r.Context(), old); err != nil {
+			return err
+		}
+	}
+	v.p.SetSession(v.w, session.Value, session.ExpiresAt)
+	return nil
 }
 
 // signOut ends the session at the server too, not only in the browser.

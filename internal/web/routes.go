@@ -26,7 +26,7 @@ func (p *Pages) inEnvironment(pattern string, h page) { p.add(pattern, true, h) 
 
 func (p *Pages) add(pattern string, inEnv bool, h page) {
 	p.routes = append(p.routes, Route{Pattern: pattern, Handler: func(w http.ResponseWriter, r *http.Request) {
-		who, err := p.Identify(r)
+		who, err := p.Identify(w, r)
 		if errors.Is(err, latchkey.ErrUnauthenticated) {
 			p.toSignIn(w, r)
 			return

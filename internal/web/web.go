@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"latchkey.dev/internal/broker"
+	"latchkey.dev/internal/signon"
 	"latchkey.dev/internal/site"
 )
 
@@ -21,6 +22,9 @@ type Config struct {
 	PublicURL func() string    // where people reach the pages, without a slash at the end
 	Secure    bool             // browsers come by https only
 	Now       func() time.Time // nil is time.Now
+
+	// SignOn are the providers that people sign in with; nil are none.
+	SignOn *signon.Providers
 }
 
 // What the server and the pages know of each other.

@@ -92,7 +92,8 @@ CREATE INDEX used_assertions_expires ON used_assertions (expires_at);
 -- Wrong passwords in a row, and wrong proofs of service principals, whose login is
 -- "sp:" and the client id. A login that no account has is counted too, so that being
 -- made to wait does not tell which ones exist. What cannot be a login has one row
--- together, and so have client ids that no service principal has.
+-- together, and so have client ids that no service principal has. Failures of all
+-- logins from one network address are counted under "address:" and that.
 CREATE TABLE sign_in_failures (
     login    TEXT PRIMARY KEY,
     failures BIGINT NOT NULL,
@@ -110,6 +111,30 @@ CREATE TABLE external_identities (
 );
 CREATE INDEX external_identities_principal ON external_identities (principal_id);
 
+-- Public keys by which users sign in (WebAuthn). credential_id is how the
+-- authenticator knows the key, flags are what it said of itself.
+CREATE TABLE passkeys (
+    id            TEXT PRIMARY KEY,
+    principal_id  TEXT NOT NULL REFERENCES users (id),
+    name          TEXT NOT NULL,
+    credential_id BYTEA NOT NULL,
+    public_key    BYTEA NOT NULL,
+    sign_count    BIGINT NOT NULL,
+    flags         BIGINT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    last_used_at  BIGINT
+);
+CREATE UNIQUE INDEX passkeys_credential ON passkeys (credential_id);
+CREATE INDEX passkeys_principal ON passkeys (principal_id, id);
+
+-- Sign-ins with passkeys and providers that were completed, by hashes of what they
+-- were begun with, until that expires: each works once, at any server.
+CREATE TABLE used_ceremonies (
+    hash       BYTEA PRIMARY KEY,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX used_ceremonies_expires ON used_ceremonies (expires_at);
+
 -- Tenants of Azure whose vaults are read. Ids are in lower case.
 CREATE TABLE azure_tenants (
     id        TEXT PRIMARY KEY,
@@ -117,12 +142,16 @@ CREATE TABLE azure_tenants (
     linked_at BIGINT NOT NULL
 );
 
--- What groups have besides other principals. No two have the same name.
+-- What groups have besides other principals. No two have the same name, nor the same
+-- group of a provider; one that has none has NULL there, and so has a deleted one.
 CREATE UNIQUE INDEX principals_group ON principals (sort_key) WHERE kind = 'group' AND deleted_at IS NULL;
 CREATE TABLE principal_groups (
     id          TEXT PRIMARY KEY REFERENCES principals (id),
-    description TEXT NOT NULL DEFAULT ''
+    description TEXT NOT NULL DEFAULT '',
+    issuer      TEXT,
+    external_id TEXT
 );
+CREATE UNIQUE INDEX principal_groups_external ON principal_groups (issuer, external_id);
 
 CREATE TABLE group_members (
     group_id  TEXT NOT NULL REFERENCES principals (id),
@@ -131,21 +160,32 @@ CREATE TABLE group_members (
 );
 CREATE INDEX group_members_member ON group_members (member_id);
 
--- API tokens, browser sessions and one-time sign-in links, told apart by kind.
--- proof_id is the credential that a service principal signed in with, or ''.
+-- API tokens, sessions, one-time sign-in links and setup links, told apart by kind.
+-- proof_id is the credential that a service principal signed in with, or ''. method,
+-- address and client are how, from where and with what a session was begun. One with
+-- an idle limit, in milliseconds, is a browser's: its token was last replaced at
+-- rotated_at, by one made of it and of salt, and its hash is in old_hash since.
 CREATE TABLE tokens (
     id           TEXT PRIMARY KEY,
-    kind         TEXT NOT NULL CHECK (kind IN ('api', 'session', 'link')),
+    kind         TEXT NOT NULL CHECK (kind IN ('api', 'session', 'link', 'setup')),
     principal_id TEXT NOT NULL REFERENCES principals (id),
     name         TEXT NOT NULL,
     hash         BYTEA NOT NULL,
     proof_id     TEXT NOT NULL DEFAULT '',
+    method       TEXT NOT NULL DEFAULT '',
+    address      TEXT NOT NULL DEFAULT '',
+    client       TEXT NOT NULL DEFAULT '',
+    idle         BIGINT NOT NULL DEFAULT 0,
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT NOT NULL,
     last_used_at BIGINT,
+    rotated_at   BIGINT,
+    old_hash     BYTEA,
+    salt         BYTEA,
     revoked_at   BIGINT
 );
 CREATE UNIQUE INDEX tokens_hash ON tokens (hash);
+CREATE UNIQUE INDEX tokens_old_hash ON tokens (old_hash) WHERE old_hash IS NOT NULL;
 CREATE INDEX tokens_principal ON tokens (principal_id, id);
 CREATE INDEX tokens_expires ON tokens (expires_at);
 

@@ -36,6 +36,7 @@ type Issuer struct {
 	first  int // number of the first of keys
 	asked  int
 	answer http.Handler // nil is its own
+	given  string       // the ID token that a code is exchanged for
 }
 
 // Start starts an issuer with one key. The caller calls Close.
@@ -43,7 +44,7 @@ func Start() *Issuer {
 	i := new(Issuer)
 	i.Rotate()
 	i.server = httptest.NewUnstartedServer(http.HandlerFunc(i.serve))
-	i.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate()}}
+	i.server.TLS = &tls.Config{Certificates: []tls.Certificate{Certificate()}}
 	i.server.StartTLS()
 	_, port, err := net.SplitHostPort(i.server.Listener.Addr().String())
 	if err != nil {
@@ -53,9 +54,9 @@ func Start() *Issuer {
 	return i
 }
 
-// certificate makes a certificate of this machine's name: no issuer may be called
+// Certificate makes a certificate of this machine's name: no issuer may be called
 // by its address.
-func certificate() tls.Certificate {
+func Certificate() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err) // only for a curve that does not exist
@@ -101,6 +102,13 @@ func (i *Issuer) Rotate() {
 	i.keys = []*ecdsa.PrivateKey{key}
 }
 
+// Give makes the issuer exchange any code for an ID token.
+func (i *Issuer) Give(token string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.given = token
+}
+
 // Answer makes h answer instead of the issuer, or the issuer again if it is nil.
 func (i *Issuer) Answer(h http.Handler) {
 	i.mu.Lock()
@@ -121,13 +129,15 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
 	var body any
 	switch r.URL.Path {
 	case "/.well-known/openid-configuration":
-		body = map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys", "id_token_signing_alg_values_supported": []string{"ES256"}}
+		body = map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys", "authorization_endpoint": i.URL + "/authorize", "token_endpoint": i.URL + "/token", "id_token_signing_alg_values_supported": []string{"ES256"}}
 	case "/keys":
 		set := jose.JSONWebKeySet{}
 		for n, key := range i.keys {
 			set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), KeyID: i.kid(n), Algorithm: string(jose.ES256), Use: "sig"})
 		}
 		body = set
+	case "/token":
+		body = map[string]any{"access_token": "unused", "token_type": "Bearer", "id_token": i.given}
 	default:
 		http.NotFound(w, r)
 		return

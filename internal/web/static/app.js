@@ -85,7 +85,11 @@ dialog?.addEventListener("close", () => {
   document.documentElement.classList.remove("has-panel");
 });
 // Forms in the panel answer there; what is done leads on by HX-Redirect.
-document.addEventListener("htmx:configRequest", (e) => { e.detail.headers["X-Requested-With"] = "latchkey"; });
+// What the page asks by itself, since something has happened, is no use of the session.
+document.addEventListener("htmx:configRequest", (e) => {
+  e.detail.headers["X-Requested-With"] = "latchkey";
+  if (e.detail.triggeringEvent?.type?.startsWith("sse:")) e.detail.headers["X-Latchkey-Live"] = "1";
+});
 
 function within(root) {
   showTimes(root);
@@ -212,3 +216,35 @@ document.addEventListener("input", (e) => {
   const rest = display.value.replace(/[^A-Za-z0-9_]/g, "");
   name.value = rest ? `${form.dataset.prefix}_${rest}`.slice(0, 100) : "";
 });
+
+// The code of a setup link, which is in the fragment so that it is in no log.
+const codeForm = $("[data-link-code]");
+if (codeForm && location.hash.length > 1) {
+  codeForm.elements.code.value = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname + location.search);
+  $(".field", codeForm).hidden = true;
+  codeForm.elements.displayName.focus();
+}
+
+// Passkeys: the browser makes one, or signs with one, and the form takes its answer.
+const passkeys = { create: ["/account/passkeys/options", "parseCreationOptionsFromJSON"], get: ["/sign-in/passkey/options", "parseRequestOptionsFromJSON"] };
+for (const f of $$("form[data-passkey]")) {
+  const [address, parse] = passkeys[f.dataset.passkey];
+  if (!window.PublicKeyCredential?.[parse]) continue;
+  f.hidden = false;
+  f.addEventListener("submit", async (e) => {
+    e.preventDefault();
+    const error = $("[role=alert]", f);
+    error.hidden = true;
+    try {
+      const answer = await fetch(address, { method: "POST" });
+      const publicKey = PublicKeyCredential[parse]((await answer.json()).publicKey);
+      const made = await navigator.credentials[f.dataset.passkey]({ publicKey });
+      f.elements.response.value = JSON.stringify(made.toJSON());
+      f.submit();
+    } catch {
+      error.textContent = f.dataset.failed;
+      error.hidden = false;
+    }
+  });
+}
