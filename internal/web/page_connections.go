@@ -184,7 +184,7 @@ type connectionPage struct {
 
 // Link returns the address of a component.
 func (p connectionPage) Link(c latchkey.Component) string {
-	if plural := pluralOf[c.Kind]; plural != "" {
+	if plural := pluralOf(c.Kind); plural != "" {
 		return p.Path(plural, c.ID)
 	}
 	return ""

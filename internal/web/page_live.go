@@ -103,7 +103,7 @@ func (p *Pages) livePage(v *view) error {
 		if err != nil {
 			return nil // it has begun to answer; the browser asks again, and hears why
 		}
-		if who, err := p.Identify(v.r); err != nil || who.ID != v.who.ID {
+		if who, err := p.Identify(v.w, v.r); err != nil || who.ID != v.who.ID {
 			return nil
 		}
 		switch {

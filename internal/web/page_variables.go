@@ -134,16 +134,10 @@ type variablePage struct {
 
 // Link returns the address of a component that uses the variable.
 func (p variablePage) Link(c latchkey.Component) string {
-	if plural := pluralOf[c.Kind]; plural != "" {
+	if plural := pluralOf(c.Kind); plural != "" {
 		return p.Path(plural, c.ID)
 	}
 	return ""
-}
-
-// pluralOf are the collections of an environment's things in addresses.
-var pluralOf = map[latchkey.Kind]string{
-	latchkey.KindVariable: "variables", latchkey.KindCredential: "credentials", latchkey.KindConnection: "connections",
-	latchkey.KindMachine: "machines", latchkey.KindFlow: "flows",
 }
 
 // variablePage shows a variable, what uses it, and the check of its reference, which

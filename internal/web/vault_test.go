@@ -31,11 +31,10 @@ type callerKey struct{}
 func served(t *testing.T, s *latchkeytest.Service) http.Handler {
 	t.Helper()
 	pages, err := web.New(web.Config{Broker: s.Broker, Log: slog.New(slog.DiscardHandler), PublicURL: func() string { return "http://latchkey.example" }, Version: "test"}, host.Host{
-		Identify: func(r *http.Request) (latchkey.Caller, error) {
+		Identify: func(_ http.ResponseWriter, r *http.Request) (latchkey.Caller, error) {
 			return r.Context().Value(callerKey{}).(latchkey.Caller), nil
 		},
 		Session: func(*http.Request) string { return "" },
-		Address: func(context.Context) string { return "" },
 		Fault: func(_ context.Context, err error) host.Fault {
 			f := host.Fault{Status: http.StatusInternalServerError, Detail: err.Error()}
 			if e, ok := errors.AsType[*latchkey.Error](err); ok {
