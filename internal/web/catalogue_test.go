@@ -12,7 +12,7 @@ import (
 // the rest is put behind at run time.
 var (
 	useRE    = regexp.MustCompile("\\b(?:t|tc|text|redirect|deletedThing)[ (](?:[^\"()`]*, )?\"([a-z0-9-]+\\.[a-zA-Z0-9.-]*)\"")
-	beginRE  = regexp.MustCompile(`print "([a-z0-9-]+\.[a-zA-Z0-9.-]*)"|"([a-z0-9-]+\.[a-zA-Z0-9.-]*[.-])" ?\+`)
+	beginRE  = regexp.MustCompile(`print "([a-z0-9-]+\.[a-zA-Z0-9.-]*)"|"([a-z0-9-]+\.(?:[a-zA-Z0-9.-]*[.-])?)(?:" ?\+|%)`)
 	anyKeyRE = regexp.MustCompile(`"([a-z0-9-]+\.[a-zA-Z0-9.-]+)"`)
 	listRE   = regexp.MustCompile(`v\.list\("([a-z0-9-]+)"`)
 	columnRE = regexp.MustCompile(`Key: "([a-zA-Z0-9-]+)"`)

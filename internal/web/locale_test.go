@@ -22,7 +22,7 @@ func pagesIn(t *testing.T, files map[string]string) *Pages {
 		t.Fatal(err)
 	}
 	all["locales/en.toml"] = &fstest.MapFile{Data: en}
-	p := &Pages{Config: Config{Now: time.Now, Version: "test"}}
+	p := &Pages{Config: Config{Now: time.Now, Version: "test", PublicURL: func() string { return "http://127.0.0.1" }}}
 	if p.assets, err = loadAssets(); err != nil {
 		t.Fatal(err)
 	}

@@ -215,7 +215,7 @@ func (p activityPage) Link(e latchkey.AuditEvent) string {
 		latchkey.KindCredential: "credentials", latchkey.KindMachine: "machines", latchkey.KindConnection: "connections",
 		latchkey.KindFlow: "flows", latchkey.KindRun: "runs", latchkey.KindVariable: "variables",
 	}[e.SubjectKind]
-	if plural == "" || e.Environment == "" || p.Whole {
+	if plural == "" || e.Environment == "" || p.Whole || p.Env.MyRole == "" {
 		return ""
 	}
 	return p.Path(plural, e.Subject)

@@ -15,7 +15,7 @@ import (
 
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/internal/latchkeytest"
-	"latchkey.dev/internal/site"
+	host "latchkey.dev/internal/site"
 	"latchkey.dev/internal/web"
 	"latchkey.dev/latchkey"
 )
@@ -194,14 +194,14 @@ func TestEveryPageAsEverybody(t *testing.T) {
 }
 
 // routes returns the addresses of the pages.
-func routes(t *testing.T) []site.Route {
+func routes(t *testing.T) []host.Route {
 	t.Helper()
 	s := latchkeytest.New(t, latchkeytest.Options{Idle: true})
-	p, err := web.New(web.Config{Broker: s.Broker, Log: slog.New(slog.DiscardHandler), PublicURL: func() string { return "" }}, site.Host{})
+	p, err := web.New(web.Config{Broker: s.Broker, Log: slog.New(slog.DiscardHandler), PublicURL: func() string { return "" }}, host.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(p.Routes, func(r site.Route) bool { return strings.Contains(r.Pattern, "/credentials") }) || len(p.Routes) < 20 {
+	if !slices.ContainsFunc(p.Routes, func(r host.Route) bool { return strings.Contains(r.Pattern, "/credentials") }) || len(p.Routes) < 20 {
 		t.Fatalf("there are %d routes; want all of them", len(p.Routes))
 	}
 	return p.Routes
