@@ -62,3 +62,17 @@ func (b *Broker) VaultAssignments(ctx context.Context, who latchkey.Caller, ref 
 	})
 	return all, err
 }
+
+// OwnVaultRoles returns the role assignments that the caller has in an embedded vault,
+// or on an object in it, by itself or by a group.
+func (b *Broker) OwnVaultRoles(ctx context.Context, who latchkey.Caller, vault string) (all []latchkey.RoleAssignment, err error) {
+	err = b.view(ctx, who, func(o *op) error {
+		v, _, err := o.vault(vault)
+		if err != nil {
+			return err
+		}
+		all, err = o.OwnAssignments(v.ID, who.ID)
+		return err
+	})
+	return all, err
+}

@@ -157,6 +157,13 @@ func (tx *Tx) AssignmentsOf(vault latchkey.VaultID, object latchkey.VaultObject,
 		who, vault, object.In, strings.ToLower(object.Name))
 }
 
+// OwnAssignments returns the role assignments in a vault, at any scope, of a
+// principal and its groups.
+func (tx *Tx) OwnAssignments(vault latchkey.VaultID, who latchkey.PrincipalID) ([]latchkey.RoleAssignment, error) {
+	return all(tx, scanAssignment, mine+`SELECT `+assignmentCols+assignments+`
+		WHERE a.vault_id = $2 AND a.principal_id IN (SELECT id FROM mine) ORDER BY a.id`, who, vault)
+}
+
 // CreateRoleAssignment stores a role assignment. It returns ErrExists when
 // there is the same one.
 func (tx *Tx) CreateRoleAssignment(vault latchkey.VaultID, a latchkey.RoleAssignment) error {

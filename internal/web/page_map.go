@@ -387,7 +387,7 @@ func checkState(x latchkey.Variable) string {
 	switch {
 	case x.Check == nil:
 		return ""
-	case x.Check.Overridden:
+	case x.Check.Overridden && x.Check.State != latchkey.CheckPassed:
 		return "overridden"
 	}
 	return string(x.Check.State)

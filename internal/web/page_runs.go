@@ -383,7 +383,7 @@ func (p *Pages) cancelRun(v *view) error {
 var plurals = []string{"flows", "machines", "machine-groups", "credentials", "variables", "connections"}
 
 // commandWords are the pages of a thing that it leads to.
-var commandWords = []string{"edit", "run", "state", "enrol", "share", "dependencies", "delete", "access"}
+var commandWords = []string{"edit", "run", "test", "state", "enrol", "share", "dependencies", "delete", "access"}
 
 type chosenPage struct {
 	shell

@@ -93,8 +93,13 @@ func (v *view) t(key string, args ...any) string { return v.locale.text(key, arg
 func (v *view) path(segments ...string) string { return envPath(v.env.Name, segments...) }
 
 func envPath(env string, segments ...string) string {
+	return joinPath("/e/"+url.PathEscape(env), segments...)
+}
+
+// joinPath returns an address below another one.
+func joinPath(base string, segments ...string) string {
 	var b strings.Builder
-	b.WriteString("/e/" + url.PathEscape(env))
+	b.WriteString(base)
 	for _, s := range segments {
 		b.WriteString("/" + url.PathEscape(s))
 	}

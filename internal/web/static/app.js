@@ -168,4 +168,14 @@ document.addEventListener("keydown", (e) => {
   e.preventDefault();
   const i = links.indexOf(e.target) + (e.key === "ArrowDown" ? 1 : -1);
   (links[i] ?? $(".finder input", panel)).focus();
+
+// A variable's unique name follows its display name until somebody edits it.
+document.addEventListener("input", (e) => {
+  const form = e.target.closest("[data-prefix]");
+  if (!form) return;
+  const name = form.elements.name, display = form.elements.displayName;
+  if (e.target === name) name.dataset.edited = name.value;
+  if (e.target !== display || name.dataset.edited) return;
+  const rest = display.value.replace(/[^A-Za-z0-9_]/g, "");
+  name.value = rest ? `${form.dataset.prefix}_${rest}`.slice(0, 100) : "";
 });
