@@ -168,6 +168,7 @@ document.addEventListener("keydown", (e) => {
   e.preventDefault();
   const i = links.indexOf(e.target) + (e.key === "ArrowDown" ? 1 : -1);
   (links[i] ?? $(".finder input", panel)).focus();
+});
 
 // A variable's unique name follows its display name until somebody edits it.
 document.addEventListener("input", (e) => {
