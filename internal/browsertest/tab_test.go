@@ -144,8 +144,16 @@ func (b *tab) press(css string) {
 // fill puts a text into a field, in place of what is there.
 func (b *tab) fill(css, text string) {
 	b.t.Helper()
+	selector, _ := json.Marshal(css)
 	b.within(func(ctx context.Context) error {
-		return chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(css)), chromedp.Clear(chromedp.CSS(css)), chromedp.SendKeys(chromedp.CSS(css), text))
+		if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(css))); err != nil {
+			return err
+		}
+		// Clear of chromedp fails on a textarea that is empty.
+		if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`(document.querySelector(`+string(selector)+`).value = "") === ""`)); err != nil {
+			return err
+		}
+		return chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(css), text))
 	}, "fill "+css)
 }
 

@@ -14,7 +14,7 @@ import (
 
 const (
 	mapNodes = 200 // of one picture
-	mapName  = 19  // columns of text that a box has room for
+	mapName  = 17  // columns of text that a box has room for
 )
 
 func (p *Pages) mapRoutes() {
