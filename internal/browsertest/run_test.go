@@ -101,7 +101,6 @@ func TestRunFromEnrolmentToCancel(t *testing.T) {
 	text := b.text("#panel .copy code")
 	b.press("#panel [data-close-panel]")
 	w.typeOnMachine(t, strings.TrimSpace(text), "runas-machine")
-	b.visit("/e/quickstart/machines") // TEMP
 	b.says("#rows", "runas-machine") // without a reload
 	b.says("#rows tr:has(input[aria-label='Select runas-machine'])", "Online")
 	b.look("machines")

@@ -37,6 +37,7 @@ type Pages struct {
 	assets  *assets
 	locales []*locale // the first is the one for everybody else
 	routes  []Route
+	streams streams
 }
 
 // New returns the pages of a server. They hold nothing that must be closed.

@@ -180,3 +180,40 @@ document.addEventListener("input", (e) => {
   const rest = display.value.replace(/[^A-Za-z0-9_]/g, "");
   name.value = rest ? `${form.dataset.prefix}_${rest}`.slice(0, 100) : "";
 });
+
+// What follows the changes: a page that nobody looks at does not, since browsers
+// have few connections to a host. Parts that are the same are left alone; what is
+// chosen in the others stays chosen.
+if (window.htmx) {
+  const streams = new Set();
+  let away = false;
+  htmx.createEventSource = (url) => {
+    const stream = new EventSource(url);
+    streams.add(stream);
+    if (away) stream.addEventListener("open", () => setTimeout(() => { away = false; stream.dispatchEvent(new Event("change")); }), { once: true });
+    return stream;
+  };
+  document.addEventListener("visibilitychange", () => {
+    for (const s of streams) {
+      if (document.hidden) s.close();
+      else if (s.readyState === EventSource.CLOSED) { away = true; streams.delete(s); s.onerror?.(new Event("error")); }
+    }
+  });
+  const shown = new Map();
+  let kept = [];
+  document.addEventListener("htmx:beforeSwap", (e) => {
+    const part = e.detail.target, text = e.detail.xhr.responseText;
+    if (!part.matches("[hx-trigger='sse:change']")) return;
+    if (e.detail.xhr.status !== 200 || shown.get(part.id) === text || $("details[open]", part)) {
+      e.detail.shouldSwap = false;
+      return;
+    }
+    shown.set(part.id, text);
+    kept = $$("input[type=checkbox]:checked", part).map((box) => box.id);
+  });
+  document.addEventListener("htmx:load", (e) => {
+    for (const id of kept) { const box = id && document.getElementById(id); if (box) box.checked = true; }
+    kept = [];
+    for (const table of $$("table[data-select]", e.detail.elt)) chosen(table);
+  });
+}
