@@ -196,9 +196,12 @@ if (window.htmx) {
   document.addEventListener("htmx:beforeSwap", (e) => {
     const part = e.detail.target, text = e.detail.xhr.responseText;
     if (!part.matches("[hx-trigger='sse:change']")) return;
+    if (e.detail.xhr.status !== 200 || shown.get(part.id) === text || $("details[open]", part)) {
+      e.detail.shouldSwap = false;
+      return;
+    }
+    shown.set(part.id, text);
     kept = $$("input[type=checkbox]:checked", part).map((box) => box.id);
-    if (e.detail.xhr.status !== 200 || shown.get(part.id) === text || $("details[open]", part)) e.detail.shouldSwap = false;
-    else shown.set(part.id, text);
   });
   document.addEventListener("htmx:load", (e) => {
     for (const id of kept) { const box = id && document.getElementById(id); if (box) box.checked = true; }
