@@ -105,6 +105,17 @@ func TestReferenceHints(t *testing.T) {
 	}
 }
 
+func TestCheckResourceGroup(t *testing.T) {
+	for s, want := range map[string]bool{
+		"rg": true, "R_g-1.(2)": true, "groupe-été-٣": true, strings.Repeat("é", 90): true,
+		"": false, strings.Repeat("r", 91): false, "rg.": false, "a b": false, "a/b": false, "a%b": false, "a\xff": false,
+	} {
+		if err := checkResourceGroup(s); (err == nil) != want {
+			t.Errorf("checkResourceGroup(%q) = %v; want it valid: %t", s, err, want)
+		}
+	}
+}
+
 func FuzzParseSecretReference(f *testing.F) {
 	f.Add(goodReference.String())
 	f.Add(goodReference.String() + "/v")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A SecretReference says where a secret is: never its version, never its value.
@@ -23,10 +25,9 @@ type VaultReference struct {
 }
 
 var (
-	guidRE          = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
-	resourceGroupRE = regexp.MustCompile(`^[\p{L}\p{N}_().-]{1,90}$`)
-	vaultNameRE     = regexp.MustCompile(`^[a-zA-Z]([0-9a-zA-Z]|-[0-9a-zA-Z]){2,23}$`)
-	secretNameRE    = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
+	guidRE       = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+	vaultNameRE  = regexp.MustCompile(`^[a-zA-Z]([0-9a-zA-Z]|-[0-9a-zA-Z]){2,23}$`)
+	secretNameRE = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 )
 
 // CheckVaultName returns what is wrong with the name of a vault (AKV: 3 to 24
@@ -71,11 +72,18 @@ func checkSubscription(s string) error {
 	return nil
 }
 
+func notInResourceGroup(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune("_().-", r)
+}
+
 func checkResourceGroup(s string) error {
 	if strings.HasPrefix(s, "/") {
 		return errors.New("this is an ARM id; take only the part between /resourceGroups/ and the next slash")
 	}
-	if !resourceGroupRE.MatchString(s) || strings.HasSuffix(s, ".") {
+	// Not a regular expression: one with so many of a large class takes longer to
+	// compile, at the start of every program, than all others together.
+	n := utf8.RuneCountInString(s)
+	if n < 1 || n > 90 || strings.ContainsFunc(s, notInResourceGroup) || strings.HasSuffix(s, ".") {
 		return errors.New("must be 1 to 90 letters, digits and _ - . ( ) and not end with a dot")
 	}
 	return nil
