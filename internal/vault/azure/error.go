@@ -157,11 +157,14 @@ func parse(e *azcore.ResponseError) (env envelope) {
 	return env
 }
 
+// maxResource bounds the resource of a refusal, in bytes.
+const maxResource = 1024
+
 // What Key Vault tells about a refusal by role, and by access policy.
 var (
 	callerRE   = regexp.MustCompile(`\boid=([0-9A-Za-z_-]{1,64})`)
 	actionRE   = regexp.MustCompile(`Action: '([0-9A-Za-z./*-]{1,128})'`)
-	resourceRE = regexp.MustCompile(`Resource: '([\p{L}\p{N}/_.()-]{1,512})'`)
+	resourceRE = regexp.MustCompile(`Resource: '([\p{L}\p{N}/_.()-]+)'`)
 	addressRE  = regexp.MustCompile(`Client address: ([0-9a-fA-F.:]{2,45})`)
 	policyRE   = regexp.MustCompile(`does not have ([a-z]{1,16} [a-z]{1,16}) permission on key vault '([0-9A-Za-z-]{1,24});`)
 )
@@ -178,7 +181,7 @@ func (r reading) denied(code, message string, cause error) error {
 	if m := actionRE.FindStringSubmatch(message); m != nil {
 		e.Action = m[1]
 	}
-	if m := resourceRE.FindStringSubmatch(message); m != nil {
+	if m := resourceRE.FindStringSubmatch(message); m != nil && len(m[1]) <= maxResource {
 		e.Resource = m[1]
 	}
 	if m := policyRE.FindStringSubmatch(message); m != nil {
