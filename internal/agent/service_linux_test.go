@@ -334,7 +334,8 @@ func (f *fixture) agent(t *testing.T, args ...string) *agentProcess {
 		t.Fatal(err)
 	}
 	a := &agentProcess{cmd: exec.Command(self, append([]string{"agent-main", "run", "--dir", f.dir}, args...)...), log: new(latchkeytest.Log), done: make(chan struct{})}
-	a.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LATCHKEY_TOKEN=leak", "HOME=/leak", "SECRET=leak"}, f.agentEnv...)
+	// A program built with -race otherwise waits for a second when it ends.
+	a.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0", "LATCHKEY_TOKEN=leak", "HOME=/leak", "SECRET=leak"}, f.agentEnv...)
 	a.cmd.Stderr = a.log
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -110,7 +110,8 @@ func TestKilledRestore(t *testing.T) {
 	run := func(url string, life time.Duration) (took time.Duration) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRestoreProgram$")
-		cmd.Env = append(os.Environ(), "LATCHKEY_TEST_RESTORE_TO="+url, "LATCHKEY_TEST_RESTORE_FROM="+from, "LATCHKEY_TEST_RESTORE_KEY="+keyFile)
+		// A program built with -race otherwise waits for a second when it ends.
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "LATCHKEY_TEST_RESTORE_TO="+url, "LATCHKEY_TEST_RESTORE_FROM="+from, "LATCHKEY_TEST_RESTORE_KEY="+keyFile)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
