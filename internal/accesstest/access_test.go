@@ -71,11 +71,15 @@ func (w *world) run(steps []step, r *rand.Rand, always bool) (n int, d *differen
 
 // compareAll compares all decisions, lists and shares.
 func (w *world) compareAll(m *model) *difference {
-	if d := w.decisions(m, things); d != nil {
+	everybody := make([]int, len(people))
+	for p := range people {
+		everybody[p] = p
+	}
+	if d := w.decisions(m, everybody, things); d != nil {
 		return d
 	}
 	for p := range people {
-		if d := w.lists(m, p); d != nil {
+		if d := w.lists(m, p, kinds); d != nil {
 			return d
 		}
 		for _, place := range things {
@@ -88,7 +92,8 @@ func (w *world) compareAll(m *model) *difference {
 }
 
 // compareSome compares the decisions about what steps named, what that uses, and one
-// thing more, the lists that one person is shown, and one list of shares.
+// thing more, for some people; lists that one person is shown, and one list of shares.
+// Ten thousand sequences have all of them many times.
 func (w *world) compareSome(m *model, r *rand.Rand, steps []step) *difference {
 	named := map[string]bool{things[r.IntN(len(things))]: true}
 	for _, s := range steps {
@@ -104,10 +109,14 @@ func (w *world) compareSome(m *model, r *rand.Rand, steps []step) *difference {
 		}
 	}
 	some := slices.DeleteFunc(slices.Clone(things), func(place string) bool { return !named[place] })
-	if d := w.decisions(m, some); d != nil {
+	if d := w.decisions(m, r.Perm(len(people))[:3], some); d != nil {
 		return d
 	}
-	if d := w.lists(m, r.IntN(len(people))); d != nil {
+	var lists []string
+	for _, i := range r.Perm(len(kinds))[:2] {
+		lists = append(lists, kinds[i])
+	}
+	if d := w.lists(m, r.IntN(len(people)), lists); d != nil {
 		return d
 	}
 	return w.shares(m, r.IntN(len(people)), things[r.IntN(len(things))])

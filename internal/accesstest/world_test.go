@@ -239,13 +239,9 @@ func resetTo(dirty func(table string) bool) (script []string) {
 }
 
 // reset makes the start again, of the tables that were changed. A fault that is planted
-// is not there meanwhile.
+// changes the table that the service does, and is not there meanwhile.
 func (w *world) reset() error {
-	dirty := func(table string) bool { return w.dirty[table] }
-	if w.plant != "" || w.unplant != "" {
-		dirty = func(string) bool { return true }
-	}
-	script := resetTo(dirty)
+	script := resetTo(func(table string) bool { return w.dirty[table] })
 	if w.unplant != "" {
 		script = append([]string{w.unplant}, script...)
 	}
@@ -329,9 +325,9 @@ func differs(what, want, got string) *difference {
 	return &difference{what, want, got}
 }
 
-// decisions compares every decision about every person and action on some things and
-// the environment, and what the environment is set to.
-func (w *world) decisions(m *model, things []string) (d *difference) {
+// decisions compares every decision about some people and every action on some things
+// and the environment, and what the environment is set to.
+func (w *world) decisions(m *model, who []int, things []string) (d *difference) {
 	err := w.DB.View(w.ctx, func(tx *db.Tx) error {
 		d = nil
 		e, err := tx.Environment(w.env)
@@ -339,7 +335,8 @@ func (w *world) decisions(m *model, things []string) (d *difference) {
 			d = differs("whether the environment removes grants on variables", fmt.Sprint(m.remove), fmt.Sprint(e.RemoveVariableGrants))
 			return err
 		}
-		for p, name := range people {
+		for _, p := range who {
+			name := people[p]
 			for _, place := range append([]string{""}, things...) {
 				t, id, kind := environment, "", "environment"
 				if place != "" {
@@ -411,8 +408,14 @@ func (w *world) list(who latchkey.Caller, kind string) (places []string, answer 
 
 var listed = []string{"credential", "variable", "machine", "connection", "flow"}
 
-// lists compares what a person is shown in each list.
-func (w *world) lists(m *model, p int) *difference {
+// deleted is the list of deleted things, among kinds.
+const deleted = "deleted"
+
+// kinds are all lists.
+var kinds = append([]string{deleted}, listed...)
+
+// deletedThings compares the list of deleted things that a person is shown.
+func (w *world) deletedThings(m *model, p int) *difference {
 	deleted, err := w.b.Deleted(w.ctx, w.who[p], w.env, latchkey.PageOptions{})
 	gone := []string{}
 	for _, d := range deleted.Items {
@@ -422,10 +425,18 @@ func (w *world) lists(m *model, p int) *difference {
 	if err != nil {
 		gone = []string{answerOf(err)}
 	}
-	if d := differs("the deleted things that "+people[p]+" is shown", fmt.Sprint(m.deleted(p)), fmt.Sprint(gone)); d != nil {
-		return d
-	}
-	for _, kind := range listed {
+	return differs("the deleted things that "+people[p]+" is shown", fmt.Sprint(m.deleted(p)), fmt.Sprint(gone))
+}
+
+// lists compares what a person is shown in some lists.
+func (w *world) lists(m *model, p int, kinds []string) *difference {
+	for _, kind := range kinds {
+		if kind == deleted {
+			if d := w.deletedThings(m, p); d != nil {
+				return d
+			}
+			continue
+		}
 		got, answer := w.list(w.who[p], kind)
 		if answer != ok {
 			got = []string{answer}
