@@ -1,7 +1,6 @@
 package web
 
 import (
-
 	"latchkey.dev/internal/broker"
 	"latchkey.dev/latchkey"
 )
@@ -144,4 +143,3 @@ func (s shell) PrincipalIcon(kind latchkey.PrincipalKind) string {
 	}
 	return "person"
 }
-
