@@ -169,3 +169,7 @@ document.addEventListener("keydown", (e) => {
   const i = links.indexOf(e.target) + (e.key === "ArrowDown" ? 1 : -1);
   (links[i] ?? $(".finder input", panel)).focus();
 });
+
+// What is of use only without script.
+for (const b of $$("[data-no-script]")) b.hidden = true;
+document.addEventListener("htmx:load", (e) => { for (const b of $$("[data-no-script]", e.detail.elt)) b.hidden = true; });
