@@ -251,3 +251,7 @@ for (const f of $$("form[data-passkey]")) {
     }
   });
 }
+
+// What is of use only without script.
+for (const b of $$("[data-no-script]")) b.hidden = true;
+document.addEventListener("htmx:load", (e) => { for (const b of $$("[data-no-script]", e.detail.elt)) b.hidden = true; });
