@@ -142,15 +142,19 @@ func (o *op) event(action latchkey.Action, t thing) latchkey.AuditEvent {
 
 // phrases are the actions whose names make no sentence with a thing.
 var phrases = map[latchkey.Action]string{
-	latchkey.ActAuditRead:        "read the audit log of",
-	latchkey.ActGroupMember:      "set the members of",
-	latchkey.ActDirectoryRead:    "list the principals for",
-	latchkey.ActAccessRead:       "ask about the access of others to",
-	latchkey.ActAccessExplain:    "ask about the access of others to",
-	latchkey.ActOwnedRead:        "list what others own in",
-	latchkey.ActOwnedHandOver:    "hand over what others own in",
-	latchkey.ActMachineToken:     "make enrolment tokens for",
-	latchkey.ActMemberSet:        "set the members of",
+	latchkey.ActAuditRead:     "read the audit log of",
+	latchkey.ActGroupMember:   "set the members of",
+	latchkey.ActDirectoryRead: "list the principals for",
+	latchkey.ActAccessRead:    "ask about the access of others to",
+	latchkey.ActAccessExplain: "ask about the access of others to",
+	latchkey.ActOwnedRead:     "list what others own in",
+	latchkey.ActOwnedHandOver: "hand over what others own in",
+	latchkey.ActMachineToken:  "make enrolment tokens for",
+	latchkey.ActMemberSet:     "set the members of",
+
+	latchkey.ActMachineGroupCreate: "create a machine group in",
+	latchkey.ActMachineGroupMember: "add or remove machines of",
+
 	latchkey.ActVariableOverride: "override the check of",
 	latchkey.ActVariableBind:     "make a credential of",
 	latchkey.ActCredentialExpose: "change the exposure of",
