@@ -17,12 +17,15 @@ type RunFilter struct {
 	Flow       latchkey.FlowID
 	Connection latchkey.ConnectionID
 	Machine    latchkey.MachineID
+
+	MachineGroup latchkey.MachineGroupID
 }
 
 // Runs lists the runs that the caller may see, newest first.
 func (c *Client) Runs(ctx context.Context, env string, f RunFilter) iter.Seq2[latchkey.Run, error] {
 	return list[latchkey.Run](ctx, c, join("environments", env, "runs"), filter("kind", string(f.Kind), "state", string(f.State),
-		"flow", string(f.Flow), "connection", string(f.Connection), "machine", string(f.Machine)))
+		"flow", string(f.Flow), "connection", string(f.Connection), "machine", string(f.Machine),
+		"machineGroup", string(f.MachineGroup)))
 }
 
 // Run returns a run.

@@ -18,6 +18,8 @@ var collections = map[latchkey.Kind]string{
 	latchkey.KindMachine:    "machines",
 	latchkey.KindConnection: "connections",
 	latchkey.KindFlow:       "flows",
+
+	latchkey.KindMachineGroup: "machine-groups",
 }
 
 // sharedPath returns the path of a thing that can be shared, and of what belongs to
@@ -31,7 +33,7 @@ func sharedPath(env string, kind latchkey.Kind, id string, more ...string) strin
 }
 
 // Shares lists who has a role on a thing: a variable (by its name or id), a
-// credential, a machine, a connection or a flow.
+// credential, a machine, a machine group, a connection or a flow.
 func (c *Client) Shares(ctx context.Context, env string, kind latchkey.Kind, id string) iter.Seq2[latchkey.Share, error] {
 	return list[latchkey.Share](ctx, c, sharedPath(env, kind, id, "shares"), nil)
 }

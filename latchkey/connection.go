@@ -26,7 +26,19 @@ var Drivers = []Driver{DriverNone, DriverSSH, DriverKerberos}
 
 // A Target is where a connection signs in: exactly one of its fields is set.
 type Target struct {
-	Machine MachineID `json:"machine,omitempty" doc:"id of a machine"`
+	Machine      MachineID      `json:"machine,omitempty" doc:"id of a machine"`
+	MachineGroup MachineGroupID `json:"machineGroup,omitempty" doc:"id of a machine group: runs go to whichever of its machines asks first"`
+}
+
+func (t Target) check(f *faults) {
+	switch {
+	case t.MachineGroup == "" && !HasPrefix(string(t.Machine), "mach"):
+		f.add("target.machine", "must be the id of a machine, mach_…, unless machineGroup is given")
+	case t.MachineGroup != "" && t.Machine != "":
+		f.add("target", "must have one of machine and machineGroup")
+	case t.MachineGroup != "" && !HasPrefix(string(t.MachineGroup), "mgrp"):
+		f.add("target.machineGroup", "must be the id of a machine group, mgrp_…")
+	}
 }
 
 // A Connection is a credential bound to a target: sign in there as this. Its
@@ -36,7 +48,7 @@ type Connection struct {
 	Name       string       `json:"name"`
 	Target     Target       `json:"target"`
 	Driver     Driver       `json:"driver" enum:"none,ssh,kerberos"`
-	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration"`
+	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration, of a group in that of each machine"`
 	Credential CredentialID `json:"credential"`
 	Owner      PrincipalID  `json:"owner"`
 	Refusals   int          `json:"refusals,omitempty" doc:"how often in a row the target has refused the credential; from 3 on nothing signs in with the same version of the secret until it is tested with force"`
@@ -53,7 +65,7 @@ type ConnectionCreate struct {
 	Name       string       `json:"name"`
 	Target     Target       `json:"target"`
 	Driver     Driver       `json:"driver" doc:"none: the flow runs as the user that the machine's configuration names; ssh: on an SSH server that the machine's configuration names, as the credential's user; kerberos: as with none, with tickets of the credential's user"`
-	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration; may be left out when there is one only"`
+	SSHServer  string       `json:"sshServer,omitempty" doc:"of the driver ssh: the server's name in the machine's configuration; may be left out when there is one only; of a group the name in the configuration of each machine"`
 	Credential CredentialID `json:"credential"`
 }
 
@@ -62,9 +74,7 @@ type ConnectionCreate struct {
 func (c *ConnectionCreate) Validate() error {
 	var f faults
 	f.check("name", CheckName(c.Name))
-	if !HasPrefix(string(c.Target.Machine), "mach") {
-		f.add("target.machine", "must be the id of a machine, mach_…")
-	}
+	c.Target.check(&f)
 	if !slices.Contains(Drivers, c.Driver) {
 		f.add("driver", "must be none, ssh or kerberos")
 	}

@@ -87,7 +87,8 @@ type Credential struct {
 	Authentication Authentication    `json:"authentication" enum:"password,certificate"`
 	Exposure       Exposure          `json:"exposure" enum:"session,descriptor,file,environment" doc:"the nearest a secret may come to a flow; chosen by the owner"`
 	AllowSharedUID bool              `json:"allowSharedUid" doc:"whether machines may use it whose flows run as the agent's own user"`
-	Machines       []MachineID       `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
+	Machines       []MachineID       `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on, besides those in machineGroups; both empty is any"`
+	MachineGroups  []MachineGroupID  `json:"machineGroups,omitempty" nullable:"false" doc:"the only machine groups on whose machines it may be used, besides machines"`
 	Slots          map[Slot]string   `json:"slots" doc:"slot to the unique name of its variable; never changes"`
 	Certificate    *CertificateCheck `json:"certificate,omitempty" doc:"of authentication certificate: what was found when the certificate was last looked at"`
 	MyRole         Role              `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"the caller's own role on it"`
@@ -106,15 +107,16 @@ type Credential struct {
 
 // A CredentialCreate asks for a new credential.
 type CredentialCreate struct {
-	Name           string          `json:"name"`
-	Description    string          `json:"description,omitempty"`
-	Store          Store           `json:"store,omitempty" doc:"azure-key-vault, the default"`
-	Usages         []Usage         `json:"usages" nullable:"false" doc:"connection, desktop-flow or both"`
-	Authentication Authentication  `json:"authentication,omitempty" doc:"password, the default, or certificate"`
-	Exposure       Exposure        `json:"exposure,omitempty" doc:"session (the default), descriptor, file or environment"`
-	AllowSharedUID bool            `json:"allowSharedUid,omitempty" doc:"also allow machines whose flows run as the agent's own user"`
-	Machines       []MachineID     `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on; empty is any"`
-	Slots          map[Slot]string `json:"slots,omitempty" doc:"username: a text variable; password or certificate, as the authentication says: a secret variable whose check has not failed"`
+	Name           string           `json:"name"`
+	Description    string           `json:"description,omitempty"`
+	Store          Store            `json:"store,omitempty" doc:"azure-key-vault, the default"`
+	Usages         []Usage          `json:"usages" nullable:"false" doc:"connection, desktop-flow or both"`
+	Authentication Authentication   `json:"authentication,omitempty" doc:"password, the default, or certificate"`
+	Exposure       Exposure         `json:"exposure,omitempty" doc:"session (the default), descriptor, file or environment"`
+	AllowSharedUID bool             `json:"allowSharedUid,omitempty" doc:"also allow machines whose flows run as the agent's own user"`
+	Machines       []MachineID      `json:"machines,omitempty" nullable:"false" doc:"the only machines it may be used on, besides those in machineGroups; both empty is any"`
+	MachineGroups  []MachineGroupID `json:"machineGroups,omitempty" nullable:"false" doc:"the only machine groups on whose machines it may be used, besides machines"`
+	Slots          map[Slot]string  `json:"slots,omitempty" doc:"username: a text variable; password or certificate, as the authentication says: a secret variable whose check has not failed"`
 
 	// Variables are made along with the credential, all or nothing.
 	Variables map[Slot]VariableCreate `json:"variables,omitempty" doc:"new variables for slots that slots does not name; they are made along with the credential, or nothing is. The type follows from the slot"`
@@ -154,7 +156,7 @@ func (c *CredentialCreate) Validate() error {
 			f.add("usages", "must not name the same usage twice")
 		}
 	}
-	checkMachines(&f, c.Machines)
+	checkMachines(&f, c.Machines, c.MachineGroups)
 	secret := c.Authentication.SecretSlot()
 	for _, slot := range []Slot{SlotUsername, secret} {
 		switch _, isNew := c.Variables[slot]; {
@@ -186,14 +188,23 @@ func CheckCredentialFilter(a Authentication, u Usage) error {
 	return f.err()
 }
 
-func checkMachines(f *faults, machines []MachineID) {
+func checkMachines(f *faults, machines []MachineID, groups []MachineGroupID) {
 	if len(machines) > 100 {
 		f.add("machines", "must be at most 100")
 	}
 	for _, m := range machines {
 		if !HasPrefix(string(m), "mach") {
 			f.add("machines", "must each be the id of a machine, mach_…")
-			return
+			break
+		}
+	}
+	if len(groups) > 100 {
+		f.add("machineGroups", "must be at most 100")
+	}
+	for _, g := range groups {
+		if !HasPrefix(string(g), "mgrp") {
+			f.add("machineGroups", "must each be the id of a machine group, mgrp_…")
+			break
 		}
 	}
 }
@@ -201,11 +212,12 @@ func checkMachines(f *faults, machines []MachineID) {
 // A CredentialUpdate changes what is not nil. The variables of a credential
 // never change: change the variable's value or the vault's secret instead.
 type CredentialUpdate struct {
-	Name           *string      `json:"name,omitempty"`
-	Description    *string      `json:"description,omitempty"`
-	Exposure       *Exposure    `json:"exposure,omitempty" doc:"owner only"`
-	AllowSharedUID *bool        `json:"allowSharedUid,omitempty" doc:"owner only"`
-	Machines       *[]MachineID `json:"machines,omitempty" nullable:"false" doc:"owner only"`
+	Name           *string           `json:"name,omitempty"`
+	Description    *string           `json:"description,omitempty"`
+	Exposure       *Exposure         `json:"exposure,omitempty" doc:"owner only"`
+	AllowSharedUID *bool             `json:"allowSharedUid,omitempty" doc:"owner only"`
+	Machines       *[]MachineID      `json:"machines,omitempty" nullable:"false" doc:"owner only"`
+	MachineGroups  *[]MachineGroupID `json:"machineGroups,omitempty" nullable:"false" doc:"owner only"`
 
 	Slots map[Slot]string `json:"slots,omitempty" doc:"refused: the variables of a credential never change"`
 }
@@ -213,7 +225,7 @@ type CredentialUpdate struct {
 // OwnerOnly reports whether the update touches what only an owner may change:
 // how near the secret may come to a flow.
 func (u *CredentialUpdate) OwnerOnly() bool {
-	return u.Exposure != nil || u.AllowSharedUID != nil || u.Machines != nil
+	return u.Exposure != nil || u.AllowSharedUID != nil || u.Machines != nil || u.MachineGroups != nil
 }
 
 // Validate returns every fault.
@@ -228,9 +240,15 @@ func (u *CredentialUpdate) Validate() error {
 	if u.Exposure != nil && !slices.Contains(exposures, *u.Exposure) {
 		f.add("exposure", "must be one of session, descriptor, file, environment")
 	}
+	var machines []MachineID
+	var groups []MachineGroupID
 	if u.Machines != nil {
-		checkMachines(&f, *u.Machines)
+		machines = *u.Machines
 	}
+	if u.MachineGroups != nil {
+		groups = *u.MachineGroups
+	}
+	checkMachines(&f, machines, groups)
 	if u.Slots != nil {
 		f.add("slots", "the variables of a credential never change; edit the variable's value, or set a new version of the secret in the vault")
 	}

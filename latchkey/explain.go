@@ -10,11 +10,11 @@ import (
 // inEnvironment are the actions on an environment whose names do not begin with
 // its kind.
 var inEnvironment = []Action{
-	ActVariableCreate, ActCredentialCreate, ActConnectionCreate, ActFlowCreate, ActMachineToken, ActAuditRead, ActDoctorIn, ActReferenceCheck,
+	ActVariableCreate, ActCredentialCreate, ActConnectionCreate, ActFlowCreate, ActMachineGroupCreate, ActMachineToken, ActAuditRead, ActDoctorIn, ActReferenceCheck,
 }
 
 // ExplainedKinds are the kinds of things that an Explanation is about.
-var ExplainedKinds = []Kind{KindEnvironment, KindVariable, KindCredential, KindMachine, KindConnection, KindFlow, KindRun}
+var ExplainedKinds = []Kind{KindEnvironment, KindVariable, KindCredential, KindMachine, KindMachineGroup, KindConnection, KindFlow, KindRun}
 
 // ActionsOf returns the actions of the permission table that are decided about a
 // thing of one of the ExplainedKinds, in order. Of another kind it returns none.
@@ -36,15 +36,17 @@ func ActionsOf(kind Kind) []Action {
 // is no such action.
 func KindOf(a Action) Kind {
 	_, known := Permissions[a]
-	switch noun, _, _ := strings.Cut(string(a), "."); {
+	noun, _, _ := strings.Cut(string(a), ".")
+	kind := Kind(strings.ReplaceAll(noun, "-", " "))
+	switch {
 	case !known:
 		return ""
 	case slices.Contains(inEnvironment, a):
 		return KindEnvironment
 	case a == ActEnvironmentCreate:
 		return "" // there is none yet
-	case slices.Contains(ExplainedKinds, Kind(noun)):
-		return Kind(noun)
+	case slices.Contains(ExplainedKinds, kind):
+		return kind
 	}
 	return ""
 }
@@ -65,7 +67,7 @@ const (
 type Explanation struct {
 	Environment EnvironmentID    `json:"environment"`
 	Principal   DirectoryEntry   `json:"principal"`
-	Kind        Kind             `json:"kind" enum:"environment,variable,credential,machine,connection,flow,run"`
+	Kind        Kind             `json:"kind" enum:"environment,variable,credential,machine,machine group,connection,flow,run"`
 	ID          string           `json:"id"`
 	Name        string           `json:"name"`
 	Decisions   []AccessDecision `json:"decisions" nullable:"false" doc:"of the action that was asked about, or of every action on things of this kind"`

@@ -11,6 +11,7 @@ const (
 	KindVariable         Kind = "variable"
 	KindCredential       Kind = "credential"
 	KindMachine          Kind = "machine"
+	KindMachineGroup     Kind = "machine group"
 	KindConnection       Kind = "connection"
 	KindFlow             Kind = "flow"
 	KindRun              Kind = "run"
@@ -122,6 +123,12 @@ const (
 	ActMachineHandOver Action = "machine.hand-over"
 	ActMachineTakeOver Action = "machine.take-over"
 
+	ActMachineGroupShares   Action = "machine-group.share.list"
+	ActMachineGroupShare    Action = "machine-group.share"
+	ActMachineGroupUnshare  Action = "machine-group.unshare"
+	ActMachineGroupHandOver Action = "machine-group.hand-over"
+	ActMachineGroupTakeOver Action = "machine-group.take-over"
+
 	ActConnectionShares   Action = "connection.share.list"
 	ActConnectionShare    Action = "connection.share"
 	ActConnectionUnshare  Action = "connection.unshare"
@@ -150,6 +157,13 @@ const (
 	ActMachineUse        Action = "machine.use"
 	ActMachineSession    Action = "machine.session"
 	ActMachineQuarantine Action = "machine.quarantine"
+
+	ActMachineGroupCreate Action = "machine-group.create"
+	ActMachineGroupRead   Action = "machine-group.read"
+	ActMachineGroupUpdate Action = "machine-group.update"
+	ActMachineGroupMember Action = "machine-group.member.set" // add or remove a machine
+	ActMachineGroupDelete Action = "machine-group.delete"
+	ActMachineGroupUse    Action = "machine-group.use"
 
 	ActConnectionCreate Action = "connection.create"
 	ActConnectionRead   Action = "connection.read"
@@ -328,6 +342,12 @@ var Permissions = map[Action]Permission{
 	ActMachineHandOver: {Role: RoleOwner},
 	ActMachineTakeOver: {Environment: admins},
 
+	ActMachineGroupShares:   {Role: RoleUserShare, Environment: readers},
+	ActMachineGroupShare:    {Role: RoleUserShare},
+	ActMachineGroupUnshare:  {Role: RoleUserShare},
+	ActMachineGroupHandOver: {Role: RoleOwner},
+	ActMachineGroupTakeOver: {Environment: admins},
+
 	ActConnectionShares:   {Role: RoleOwner, Environment: readers},
 	ActConnectionShare:    {Role: RoleOwner},
 	ActConnectionUnshare:  {Role: RoleOwner},
@@ -345,6 +365,13 @@ var Permissions = map[Action]Permission{
 	ActMachineUpdate: {Role: RoleCoOwner, Environment: admins},
 	ActMachineDelete: {Role: RoleOwner, Environment: admins},
 	ActMachineUse:    {Role: RoleUser},
+
+	ActMachineGroupCreate: {Environment: makers},
+	ActMachineGroupRead:   {Role: RoleUser, Environment: readers},
+	ActMachineGroupUpdate: {Role: RoleCoOwner, Environment: admins},
+	ActMachineGroupMember: {Role: RoleCoOwner, Environment: admins}, // who may update the machine as well
+	ActMachineGroupDelete: {Role: RoleCoOwner, Environment: admins},
+	ActMachineGroupUse:    {Role: RoleUser},
 
 	ActConnectionCreate: {Environment: makers},
 	ActConnectionRead:   {Role: RoleUser, Environment: readers},

@@ -10,9 +10,9 @@ const (
 )
 
 // A Component is a thing in a graph of dependencies: a secret reference, a
-// variable, a credential, a connection, a flow or a machine.
+// variable, a credential, a connection, a flow, a machine or a machine group.
 type Component struct {
-	Kind        Kind          `json:"kind" enum:"secret reference,variable,credential,connection,flow,machine"`
+	Kind        Kind          `json:"kind" enum:"secret reference,variable,credential,connection,flow,machine,machine group"`
 	ID          string        `json:"id" doc:"of a secret reference its ARM id"`
 	Name        string        `json:"name"`
 	Environment EnvironmentID `json:"environment,omitempty"`
@@ -23,7 +23,7 @@ type Component struct {
 type Dependency struct {
 	From       string     `json:"from" doc:"id of the component that uses the other"`
 	To         string     `json:"to" doc:"id of the one that is used"`
-	As         string     `json:"as" doc:"what as: a slot, credential, target, reference; ran-through for what only runs show"`
+	As         string     `json:"as" doc:"what as: a slot, credential, target, member, reference; ran-through for what only runs show"`
 	Observed   bool       `json:"observed,omitempty" doc:"seen in runs of the last 30 days, and declared nowhere"`
 	LastUsedAt *time.Time `json:"lastUsedAt,omitempty" doc:"of what is observed"`
 }
@@ -122,7 +122,7 @@ const DeletedTTL = 30 * 24 * time.Hour
 
 // A Deleted is a component that was deleted and can be restored.
 type Deleted struct {
-	Kind      Kind        `json:"kind" enum:"variable,credential,connection,flow,machine"`
+	Kind      Kind        `json:"kind" enum:"variable,credential,connection,flow,machine,machine group"`
 	ID        string      `json:"id"`
 	Name      string      `json:"name"`
 	DeletedAt time.Time   `json:"deletedAt"`

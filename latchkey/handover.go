@@ -4,14 +4,14 @@ import "slices"
 
 // An OwnedThing is a thing of an environment that somebody owns.
 type OwnedThing struct {
-	Kind Kind   `json:"kind" enum:"variable,credential,machine,flow,connection"`
+	Kind Kind   `json:"kind" enum:"variable,credential,machine,machine group,flow,connection"`
 	ID   string `json:"id"`
 	Name string `json:"name"`
 }
 
 // OwnedKinds are the kinds of things that have owners, in the order in which they
 // are handed over: who is to own a connection must hold what it binds.
-var OwnedKinds = []Kind{KindVariable, KindCredential, KindMachine, KindFlow, KindConnection}
+var OwnedKinds = []Kind{KindVariable, KindCredential, KindMachine, KindMachineGroup, KindFlow, KindConnection}
 
 // MaxHandOver is how many things one request hands over at most.
 const MaxHandOver = 500
@@ -21,7 +21,7 @@ const MaxHandOver = 500
 type HandOver struct {
 	From  string `json:"from" doc:"id or login of the owner"`
 	To    string `json:"to" doc:"id or login of the new owner, a user or a service principal"`
-	Kinds []Kind `json:"kinds,omitempty" nullable:"false" enum:"variable,credential,machine,flow,connection" doc:"only things of these kinds; all unless given"`
+	Kinds []Kind `json:"kinds,omitempty" nullable:"false" enum:"variable,credential,machine,machine group,flow,connection" doc:"only things of these kinds; all unless given"`
 	Keep  Role   `json:"keep,omitempty" enum:"co-owner,user-share,user" doc:"the role that the owner before keeps on each; none unless given. Of connections a person keeps none"`
 	After string `json:"after,omitempty" doc:"next of the answer before"`
 }

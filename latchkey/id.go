@@ -19,6 +19,7 @@ type (
 	ReferenceID      string // ref_
 	CredentialID     string // cred_
 	MachineID        string // mach_
+	MachineGroupID   string // mgrp_
 	EnrolmentTokenID string // enrol_
 	SessionID        string // sess_
 	ConnectionID     string // conn_

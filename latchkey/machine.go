@@ -36,7 +36,10 @@ type Machine struct {
 	EnrolledAt   time.Time     `json:"enrolledAt"`
 	LastSeenAt   *time.Time    `json:"lastSeenAt,omitempty"`
 	Running      int           `json:"running" doc:"runs on it now"`
-	Queued       int           `json:"queued" doc:"runs that wait for it"`
+	Queued       int           `json:"queued" doc:"runs that wait for it alone"`
+
+	MachineGroup     MachineGroupID `json:"machineGroup,omitempty" doc:"the group that it is in"`
+	MachineGroupName string         `json:"machineGroupName,omitempty"`
 
 	OwnedBy *Owner `json:"ownedBy,omitempty" doc:"when it is shown or listed: who owns it"`
 	MyRole  Role   `json:"myRole,omitempty" enum:"owner,co-owner,user-share,user" doc:"likewise: the caller's own role on it"`
@@ -131,6 +134,8 @@ type EnrolmentTokenCreate struct {
 	Uses      int      `json:"uses,omitempty" doc:"how many machines it enrols, 1 to 1000; defaults to 1"`
 
 	Machine MachineID `json:"machine,omitempty" doc:"enrol this machine anew, with new keys: it keeps its id and connections, and leaves quarantine"`
+
+	MachineGroup MachineGroupID `json:"machineGroup,omitempty" doc:"the group that new machines join"`
 }
 
 // Validate returns every fault, and fills in the defaults.
@@ -153,6 +158,11 @@ func (c *EnrolmentTokenCreate) Validate() error {
 	} else if c.Machine != "" && c.Uses != 1 {
 		f.add("uses", "must be 1 for a token of one machine")
 	}
+	if c.MachineGroup != "" && c.Machine != "" {
+		f.add("machineGroup", "must not be given for a token of one machine: it stays in the group that it is in")
+	} else if c.MachineGroup != "" && !HasPrefix(string(c.MachineGroup), "mgrp") {
+		f.add("machineGroup", "must be the id of a machine group, mgrp_…")
+	}
 	return f.err()
 }
 
@@ -164,6 +174,8 @@ type EnrolmentToken struct {
 	Uses      int              `json:"uses" doc:"how many machines it can still enrol"`
 	CreatedBy PrincipalID      `json:"createdBy"`
 	ExpiresAt time.Time        `json:"expiresAt"`
+
+	MachineGroup MachineGroupID `json:"machineGroup,omitempty" doc:"the group that new machines join"`
 }
 
 // A Duration is a time.Duration written as text, for example "5m".

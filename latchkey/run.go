@@ -12,7 +12,7 @@ type RunState string
 
 const (
 	RunQueued    RunState = "queued"
-	RunRunning   RunState = "running" // claimed by its machine
+	RunRunning   RunState = "running" // claimed by its machine, or one of its group
 	RunSucceeded RunState = "succeeded"
 	RunFailed    RunState = "failed"
 	RunCancelled RunState = "cancelled"
@@ -29,7 +29,7 @@ const (
 	MaxLogChunks  = 250_000        // pieces of a run's output that are kept
 	RunLease      = time.Minute    // a run whose agent is silent for longer has failed
 	QueueLimit    = 12 * time.Hour // a run that no machine claims for longer has failed
-	MaxQueued     = 10_000         // runs that wait for one machine
+	MaxQueued     = 10_000         // runs that wait for one machine, or for one group
 	MaxRunErrText = 4000
 )
 
@@ -76,29 +76,31 @@ const (
 // A Run is one execution of one revision of a flow through a connection. It is
 // executed at most once.
 type Run struct {
-	ID           RunID             `json:"id"`
-	Kind         RunKind           `json:"kind" enum:"flow,test"`
-	Flow         FlowID            `json:"flow,omitempty" doc:"absent of a connection test"`
-	FlowName     string            `json:"flowName,omitempty"`
-	Revision     int               `json:"revision,omitempty"`
-	Connection   ConnectionID      `json:"connection"`
-	Machine      MachineID         `json:"machine"`
-	MachineName  string            `json:"machineName"`
-	SharedUID    bool              `json:"sharedUid" doc:"the flow runs as the agent's own user on this machine"`
-	State        RunState          `json:"state" enum:"queued,running,succeeded,failed,cancelled,timed-out"`
-	Error        *RunError         `json:"error,omitempty"`
-	ExitCode     *int              `json:"exitCode,omitempty"`
-	Inputs       map[string]string `json:"inputs"`
-	Owner        PrincipalID       `json:"owner" doc:"the owner of the connection"`
-	StartedBy    PrincipalID       `json:"startedBy"`
-	Releases     int               `json:"releases" doc:"how many releases were granted to it"`
-	QueuedAt     time.Time         `json:"queuedAt"`
-	ClaimedAt    *time.Time        `json:"claimedAt,omitempty"`
-	StartedAt    *time.Time        `json:"startedAt,omitempty" doc:"when the flow's process was about to start"`
-	FinishedAt   *time.Time        `json:"finishedAt,omitempty"`
-	CancelAsked  bool              `json:"cancelAsked,omitempty"`
-	LogBytes     int64             `json:"logBytes"`
-	LogTruncated bool              `json:"logTruncated,omitempty"`
+	ID               RunID             `json:"id"`
+	Kind             RunKind           `json:"kind" enum:"flow,test"`
+	Flow             FlowID            `json:"flow,omitempty" doc:"absent of a connection test"`
+	FlowName         string            `json:"flowName,omitempty"`
+	Revision         int               `json:"revision,omitempty"`
+	Connection       ConnectionID      `json:"connection"`
+	Machine          MachineID         `json:"machine,omitempty" doc:"absent of a run that waits for a group, or has done so in vain"`
+	MachineName      string            `json:"machineName,omitempty"`
+	MachineGroup     MachineGroupID    `json:"machineGroup,omitempty" doc:"of a run through a connection on a group"`
+	MachineGroupName string            `json:"machineGroupName,omitempty"`
+	SharedUID        bool              `json:"sharedUid" doc:"the flow runs as the agent's own user on this machine"`
+	State            RunState          `json:"state" enum:"queued,running,succeeded,failed,cancelled,timed-out"`
+	Error            *RunError         `json:"error,omitempty"`
+	ExitCode         *int              `json:"exitCode,omitempty"`
+	Inputs           map[string]string `json:"inputs"`
+	Owner            PrincipalID       `json:"owner" doc:"the owner of the connection"`
+	StartedBy        PrincipalID       `json:"startedBy"`
+	Releases         int               `json:"releases" doc:"how many releases were granted to it"`
+	QueuedAt         time.Time         `json:"queuedAt"`
+	ClaimedAt        *time.Time        `json:"claimedAt,omitempty"`
+	StartedAt        *time.Time        `json:"startedAt,omitempty" doc:"when the flow's process was about to start"`
+	FinishedAt       *time.Time        `json:"finishedAt,omitempty"`
+	CancelAsked      bool              `json:"cancelAsked,omitempty"`
+	LogBytes         int64             `json:"logBytes"`
+	LogTruncated     bool              `json:"logTruncated,omitempty"`
 }
 
 // A RunError says why a run did not succeed.

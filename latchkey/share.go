@@ -85,6 +85,10 @@ var SharingOf = map[Kind]Sharing{
 		Read: ActMachineRead, Delete: ActMachineDelete, List: ActMachineShares, Share: ActMachineShare, Unshare: ActMachineUnshare,
 		HandOver: ActMachineHandOver, Take: ActMachineTakeOver, Roles: shareRoles, To: sharees,
 	},
+	KindMachineGroup: {
+		Read: ActMachineGroupRead, Delete: ActMachineGroupDelete, List: ActMachineGroupShares, Share: ActMachineGroupShare, Unshare: ActMachineGroupUnshare,
+		HandOver: ActMachineGroupHandOver, Take: ActMachineGroupTakeOver, Roles: shareRoles, To: sharees,
+	},
 	KindFlow: {
 		Read: ActFlowRead, Delete: ActFlowDelete, List: ActFlowShares, Share: ActFlowShare, Unshare: ActFlowUnshare,
 		HandOver: ActFlowHandOver, Take: ActFlowTakeOver, Roles: shareRoles, To: sharees,

@@ -27,6 +27,9 @@ func (a *app) explainable() map[latchkey.Kind]shared {
 		latchkey.KindVariable:   {resolve: same, complete: a.completeVariables("")},
 		latchkey.KindCredential: {resolve: asText(credentialID), complete: a.completeCredentials()},
 		latchkey.KindMachine:    {resolve: asText(machineID), complete: a.completeMachines()},
+
+		latchkey.KindMachineGroup: {resolve: asText(machineGroupID), complete: a.completeMachineGroups()},
+
 		latchkey.KindConnection: {resolve: asText(connectionID), complete: a.completeConnections()},
 		latchkey.KindFlow:       {resolve: asText(flowID), complete: a.completeFlows()},
 		latchkey.KindRun:        {resolve: same, complete: a.completeRuns(false)},
@@ -37,7 +40,7 @@ func (a *app) explainable() map[latchkey.Kind]shared {
 func explainedActions() []string {
 	var all []string
 	for _, kind := range latchkey.ExplainedKinds {
-		all = append(all, described(kind, "every action"))
+		all = append(all, described(word(kind), "every action"))
 		for _, action := range latchkey.ActionsOf(kind) {
 			all = append(all, string(action))
 		}
@@ -48,8 +51,10 @@ func explainedActions() []string {
 
 // explained returns the kind and the action that an argument stands for.
 func explained(text string) (latchkey.Kind, latchkey.Action, error) {
-	if slices.Contains(latchkey.ExplainedKinds, latchkey.Kind(text)) {
-		return latchkey.Kind(text), "", nil
+	for _, kind := range latchkey.ExplainedKinds {
+		if text == word(kind) {
+			return kind, "", nil
+		}
 	}
 	action := latchkey.Action(text)
 	if kind := latchkey.KindOf(action); kind != "" {
@@ -57,7 +62,7 @@ func explained(text string) (latchkey.Kind, latchkey.Action, error) {
 	}
 	var names []string
 	for _, kind := range latchkey.ExplainedKinds {
-		names = append(names, string(kind))
+		names = append(names, word(kind))
 		for _, a := range latchkey.ActionsOf(kind) {
 			names = append(names, string(a))
 		}
@@ -278,7 +283,13 @@ func (a *app) memberOwned() *cobra.Command {
 	}
 }
 
-func completeOwnedKinds() completion { return oneOf(latchkey.OwnedKinds...) }
+func completeOwnedKinds() completion {
+	words := make([]string, len(latchkey.OwnedKinds))
+	for i, kind := range latchkey.OwnedKinds {
+		words[i] = word(kind)
+	}
+	return oneOf(words...)
+}
 
 func (a *app) memberHandOver() *cobra.Command {
 	var kinds []string
@@ -286,10 +297,11 @@ func (a *app) memberHandOver() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "hand-over FROM TO", Short: "make somebody else the owner of all that somebody owns in the environment",
 		Long: `Hand-over makes TO the owner of everything that FROM owns in the environment: variables,
-credentials, machines, flows and connections, in this order, since who owns a connection
-must hold its machine and its credential. Who owns it may do so, and an admin of the
-environment, who takes it over in this way: all of it is on record, and the owner is told.
-What cannot be handed over is listed with the reason, and the exit code is 1 then.`,
+credentials, machines, machine groups, flows and connections, in this order, since who
+owns a connection must hold its machine or group and its credential. Who owns it may do
+so, and an admin of the environment, who takes it over in this way: all of it is on
+record, and the owner is told. What cannot be handed over is listed with the reason, and
+the exit code is 1 then.`,
 		Example: `  latchkey environment member hand-over ada bea`,
 		Args:    cli.Exactly("FROM", "TO"), ValidArgsFunction: positions(a.completePrincipals(), first0(a.completePrincipals())),
 	}
@@ -301,7 +313,7 @@ What cannot be handed over is listed with the reason, and the exit code is 1 the
 		}
 		in := latchkey.HandOver{From: args[0], To: args[1], Keep: latchkey.Role(keep)}
 		for _, k := range kinds {
-			in.Kinds = append(in.Kinds, latchkey.Kind(k))
+			in.Kinds = append(in.Kinds, latchkey.Kind(strings.ReplaceAll(k, "-", " ")))
 		}
 		counts, n := map[latchkey.Kind]int{}, 0
 		for t, err := range c.Owned(cmd.Context(), env, args[0]) {
@@ -335,7 +347,7 @@ What cannot be handed over is listed with the reason, and the exit code is 1 the
 		}
 		return a.printHandedOver(all, args[0], args[1])
 	}
-	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "only things of this kind: variable, credential, machine, flow or connection; repeatable")
+	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "only things of this kind: variable, credential, machine, machine-group, flow or connection; repeatable")
 	cmd.Flags().StringVar(&keep, "keep", "", "the role that the owner before keeps: co-owner, user-share or user; none unless given")
 	completeFlag(cmd, "kind", completeOwnedKinds())
 	completeFlag(cmd, "keep", completeShareRoles())

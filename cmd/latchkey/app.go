@@ -87,7 +87,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	add(groupServer, a.quickstartCommand(), a.serveCommand(), a.adminCommand(), a.backupCommand(), a.restoreCommand(), a.masterKeyCommand(), a.agentCommand())
 	add(groupChain, a.environmentCommand(), a.vaultCommand(), a.azureCommand(), a.variableCommand(), a.credentialCommand(),
-		a.machineCommand(), a.connectionCommand(), a.flowCommand(), a.runCommand(), a.deletedCommand())
+		a.machineCommand(), a.machineGroupCommand(), a.connectionCommand(), a.flowCommand(), a.runCommand(), a.deletedCommand())
 	add(groupAccess, a.loginCommand(), a.linkCommand(), a.logoutCommand(), a.whoamiCommand(), a.profileCommand(), a.userCommand(), a.groupCommand(), a.servicePrincipalCommand(), a.accessCommand(), a.noticesCommand(), a.tokenCommand(), a.sessionCommand(), a.certificateBindingCommand(), a.auditCommand(), a.attentionCommand(), a.doctorCommand())
 	root.AddCommand(a.openapiCommand(), a.versionCommand(), a.manCommand(), a.proofCommand())
 	root.AddCommand(helpTopics()...)

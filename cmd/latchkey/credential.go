@@ -15,7 +15,7 @@ func credentialFields(c latchkey.Credential) []cli.Field {
 	f := []cli.Field{
 		{"ID", string(c.ID)}, {"Name", c.Name}, {"Description", c.Description}, {"Store", string(c.Store)},
 		{"Usages", cli.Joined(c.Usages)}, {"Exposure", string(c.Exposure)}, {"Shared uid", cli.Yes(c.AllowSharedUID)},
-		{"Only on", cli.Joined(c.Machines)}, {"User name", c.Slots[latchkey.SlotUsername]},
+		{"Only on", cli.Joined(c.Machines)}, {"Only on groups", cli.Joined(c.MachineGroups)}, {"User name", c.Slots[latchkey.SlotUsername]},
 		{"Password", c.Slots[latchkey.SlotPassword]}, {"Certificate", c.Slots[latchkey.SlotCertificate]},
 		{"Signs in as", c.Username}, {"Status", string(c.Status)}, {"Owner", ownerName(c.OwnedBy)}, {"Last used", cli.WhenPtr(c.LastUsedAt)},
 		{"Your role", string(c.MyRole)}, {"Created", cli.When(c.CreatedAt)},
@@ -41,7 +41,7 @@ func (a *app) completeCredentials() completion {
 func (a *app) credentialCreate() *cobra.Command {
 	var in latchkey.CredentialCreate
 	var username, password, certificate, exposure string
-	var usages, machines []string
+	var usages, machines, groups []string
 	var wait bool
 	cmd := &cobra.Command{
 		Use:   "create NAME --username VARIABLE (--password VARIABLE | --certificate VARIABLE)",
@@ -71,6 +71,9 @@ the certificate's name. The certificate must be kept as PFX, with an exportable 
 			if in.Machines, err = several(machines, func(ref string) (latchkey.MachineID, error) { return machineID(cmd.Context(), c, env, ref) }); err != nil {
 				return err
 			}
+			if in.MachineGroups, err = several(groups, func(ref string) (latchkey.MachineGroupID, error) { return machineGroupID(cmd.Context(), c, env, ref) }); err != nil {
+				return err
+			}
 			cred, err := c.CreateCredential(cmd.Context(), env, in)
 			if err != nil {
 				return err
@@ -87,12 +90,14 @@ the certificate's name. The certificate must be kept as PFX, with an exportable 
 	f.StringSliceVar(&usages, "usage", []string{"connection"}, "connection, desktop-flow or both; repeatable")
 	cli.EnumFlag(cmd, &exposure, "exposure", "session", "the nearest a secret may come to a flow: session, descriptor, file or environment", exposures()...)
 	f.BoolVar(&in.AllowSharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user")
-	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable")
+	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on, besides those of --machine-group; repeatable")
+	f.StringSliceVar(&groups, "machine-group", nil, "the only machine groups on whose machines it may be used, besides --machine; repeatable")
 	completeFlag(cmd, "username", a.completeVariables(latchkey.TypeText))
 	completeFlag(cmd, "password", a.completeVariables(latchkey.TypeSecret))
 	completeFlag(cmd, "certificate", a.completeVariables(latchkey.TypeSecret))
 	completeFlag(cmd, "usage", oneOf(latchkey.UsageConnection, latchkey.UsageDesktopFlow))
 	completeFlag(cmd, "machine", a.completeMachines())
+	completeFlag(cmd, "machine-group", a.completeMachineGroups())
 	return cmd
 }
 
@@ -173,7 +178,7 @@ func (a *app) credentialReleases() *cobra.Command {
 func (a *app) credentialUpdate() *cobra.Command {
 	var name, description, exposure string
 	var sharedUID bool
-	var machines []string
+	var machines, groups []string
 	cmd := &cobra.Command{
 		Use: "update CREDENTIAL", Short: "change a credential; its variables never change", Args: cli.Exactly("CREDENTIAL"), ValidArgsFunction: a.completeCredentials(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -206,6 +211,13 @@ func (a *app) credentialUpdate() *cobra.Command {
 				}
 				in.Machines = &ids
 			}
+			if f.Changed("machine-group") {
+				ids, err := several(groups, func(ref string) (latchkey.MachineGroupID, error) { return machineGroupID(cmd.Context(), c, env, ref) })
+				if err != nil {
+					return err
+				}
+				in.MachineGroups = &ids
+			}
 			cred, err := c.UpdateCredential(cmd.Context(), env, id, in)
 			if err != nil {
 				return err
@@ -218,8 +230,10 @@ func (a *app) credentialUpdate() *cobra.Command {
 	f.StringVar(&description, "description", "", "description")
 	cli.EnumFlag(cmd, &exposure, "exposure", "", "the nearest a secret may come to a flow; the owner's alone to change", exposures()...)
 	f.BoolVar(&sharedUID, "allow-shared-uid", false, "also allow machines whose flows run as the agent's own user; the owner's alone to change")
-	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on; repeatable; replaces the list")
+	f.StringSliceVar(&machines, "machine", nil, "the only machines it may be used on, besides those of --machine-group; repeatable; replaces the list")
+	f.StringSliceVar(&groups, "machine-group", nil, "the only machine groups on whose machines it may be used; repeatable; replaces the list")
 	completeFlag(cmd, "machine", a.completeMachines())
+	completeFlag(cmd, "machine-group", a.completeMachineGroups())
 	return cmd
 }
 

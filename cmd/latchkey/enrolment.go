@@ -21,13 +21,14 @@ func (a *app) enrolmentList() *cobra.Command {
 				return err
 			}
 			var machines map[latchkey.MachineID]string
+			var groups map[latchkey.MachineGroupID]string
 			if !a.JSON {
-				machines = namesOf(c.Machines(cmd.Context(), env), machineKey)
+				machines, groups = namesOf(c.Machines(cmd.Context(), env), machineKey), namesOf(c.MachineGroups(cmd.Context(), env), machineGroupKey)
 			}
 			members := a.members(cmd.Context(), c, env)
-			return cli.PrintList(&a.Console, c.EnrolmentTokens(cmd.Context(), env), []string{"ID", "USES LEFT", "EXPIRES", "FOR MACHINE", "MADE BY"},
+			return cli.PrintList(&a.Console, c.EnrolmentTokens(cmd.Context(), env), []string{"ID", "USES LEFT", "EXPIRES", "FOR MACHINE", "FOR GROUP", "MADE BY"},
 				func(t latchkey.EnrolmentToken) []string {
-					return []string{string(t.ID), strconv.Itoa(t.Uses), cli.When(t.ExpiresAt), nameOr(machines, t.Machine), nameOr(members, t.CreatedBy)}
+					return []string{string(t.ID), strconv.Itoa(t.Uses), cli.When(t.ExpiresAt), nameOr(machines, t.Machine), nameOr(groups, t.MachineGroup), nameOr(members, t.CreatedBy)}
 				})
 		},
 	}

@@ -22,6 +22,8 @@ func remove(ctx context.Context, c *client.Client, env string, kind latchkey.Kin
 		return c.DeleteCredential(ctx, env, latchkey.CredentialID(id), f)
 	case latchkey.KindMachine:
 		return c.DeleteMachine(ctx, env, latchkey.MachineID(id), f)
+	case latchkey.KindMachineGroup:
+		return c.DeleteMachineGroup(ctx, env, latchkey.MachineGroupID(id), f)
 	case latchkey.KindConnection:
 		return c.DeleteConnection(ctx, env, latchkey.ConnectionID(id), f)
 	}
@@ -41,8 +43,8 @@ func removeUsed(ctx context.Context, c *client.Client, env string, kind latchkey
 // confirmed.
 func (a *app) deletes(cmd *cobra.Command, s shared) *cobra.Command {
 	cmd.Long = fmt.Sprintf(`Delete shows what would stop working, and asks. What is in use, or was within 30 days, is
-deleted with --force only, or when that is confirmed at the terminal. A deleted %s can be
-restored for 30 days: see latchkey deleted.`, s.kind)
+deleted with --force only, or when that is confirmed at the terminal. A deleted
+%s can be restored for 30 days: see latchkey deleted.`, s.kind)
 	var force bool
 	var hash string
 	sure := cli.SureFlag(cmd)
@@ -71,7 +73,7 @@ restored for 30 days: see latchkey deleted.`, s.kind)
 		a.sayImpact(impact)
 		if !force && (*sure || !a.CanAsk()) {
 			return cli.Hint(cli.Usagef("the %s %s is in use: nothing was deleted; add --force to delete it all the same", s.kind, args[0]),
-				fmt.Sprintf("latchkey %s impact %s", s.kind, cli.QuoteWord(args[0])))
+				fmt.Sprintf("latchkey %s impact %s", word(s.kind), cli.QuoteWord(args[0])))
 		}
 		if err := a.Confirm(ctx, *sure, what+", though it is in use"); err != nil {
 			return err
@@ -120,7 +122,7 @@ func impactLines(i latchkey.Impact) (lines []string) {
 
 // addGraph adds the commands that say what things of a kind use, and what uses them.
 func (a *app) addGraph(cmd *cobra.Command, s shared) {
-	s.argument = strings.ToUpper(string(s.kind))
+	s.argument = argumentOf(s.kind)
 	graph := func(name, short string, ask func(*client.Client, context.Context, string, latchkey.Kind, string) (latchkey.Dependencies, error)) *cobra.Command {
 		return &cobra.Command{
 			Use: name + " " + s.argument, Short: short, Args: cli.Exactly(s.argument), ValidArgsFunction: s.complete,
@@ -244,8 +246,8 @@ any of the vault's. VAULT is a name or an ARM id, also that of a secret.`,
 }
 
 func (a *app) deletedCommand() *cobra.Command {
-	cmd := cli.Group("deleted", "what was deleted, and can be restored", `What is deleted in an environment, variables, credentials, machines, connections and flows,
-can be restored for 30 days, with its shares. Its name is free at once.`)
+	cmd := cli.Group("deleted", "what was deleted, and can be restored", `What is deleted in an environment, variables, credentials, machines, machine groups,
+connections and flows, can be restored for 30 days, with its shares. Its name is free at once.`)
 	complete := completeNames(a, func(ctx context.Context, c *client.Client, env string) iter.Seq2[latchkey.Deleted, error] {
 		return c.Deleted(ctx, env)
 	}, func(d latchkey.Deleted) string { return described(d.ID, string(d.Kind)+" "+d.Name) })

@@ -21,7 +21,7 @@ func machineFields(m latchkey.Machine) []cli.Field {
 		{"Shared uid", cli.Yes(m.SharedUID)}, {"SSH servers", sshServers(m.Policy)}, {"Kerberos realm", m.Policy.Realm}, {"System", m.OS}, {"Agent", m.AgentVersion},
 		{"Commands", cli.Joined(m.Policy.Commands)}, {"Drivers", cli.Joined(m.Policy.Drivers)}, {"Handovers", cli.Joined(m.Policy.Handovers)}, {"Runs as", m.Policy.RunAs},
 		{"Signing key", m.SignKeyID}, {"Enrolled", cli.When(m.EnrolledAt)}, {"Last seen", cli.WhenPtr(m.LastSeenAt)},
-		{"Running", strconv.Itoa(m.Running)}, {"Queued", strconv.Itoa(m.Queued)},
+		{"Group", named(map[latchkey.MachineGroupID]string{m.MachineGroup: m.MachineGroupName}, m.MachineGroup)}, {"Running", strconv.Itoa(m.Running)}, {"Queued", strconv.Itoa(m.Queued)},
 	}
 }
 
@@ -53,7 +53,7 @@ func (a *app) machineToken() *cobra.Command {
 	var expires time.Duration
 	var uses int
 	var bare bool
-	var machine, runAs string
+	var machine, group, runAs string
 	var commands []string
 	cmd := &cobra.Command{
 		Use:   "token",
@@ -63,7 +63,7 @@ to type on the machine. The token is shown once; it carries the server's key, so
 the agent knows whom it talks to.
 
 With --machine it enrols that machine anew, with new keys: it keeps its id and its
-connections, and leaves quarantine.`,
+connections, and leaves quarantine. With --machine-group new machines join the group.`,
 		Example: `  latchkey machine token --allow-command '/opt/bots/*' --run-as bots
   latchkey machine token --machine bot1`,
 		Args: cli.Exactly(),
@@ -82,6 +82,11 @@ connections, and leaves quarantine.`,
 			ask := latchkey.EnrolmentTokenCreate{ExpiresIn: latchkey.Duration(expires), Uses: uses}
 			if machine != "" {
 				if ask.Machine, err = machineID(cmd.Context(), c, env, machine); err != nil {
+					return err
+				}
+			}
+			if group != "" {
+				if ask.MachineGroup, err = machineGroupID(cmd.Context(), c, env, group); err != nil {
 					return err
 				}
 			}
@@ -128,10 +133,13 @@ connections, and leaves quarantine.`,
 	f.DurationVar(&expires, "expires-in", time.Hour, "how long the token can be used, at most 24h")
 	f.IntVar(&uses, "uses", 1, "how many machines it enrols")
 	f.StringVar(&machine, "machine", "", "enrol this machine anew, by id or name")
+	f.StringVar(&group, "machine-group", "", "group that new machines join, by id or name")
 	f.StringArrayVar(&commands, "allow-command", nil, "program for the printed command: an absolute path, * is any name; may be repeated")
 	f.StringVar(&runAs, "run-as", "", "user for the printed command, as whom flows run there")
 	f.BoolVar(&bare, "bare", false, "print the token only, for a pipe or a file")
+	cmd.MarkFlagsMutuallyExclusive("machine", "machine-group")
 	completeFlag(cmd, "machine", a.completeMachines())
+	completeFlag(cmd, "machine-group", a.completeMachineGroups())
 	cmd.AddCommand(a.enrolmentList(), a.enrolmentRevoke())
 	return cmd
 }
@@ -145,9 +153,9 @@ func (a *app) machineList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cli.PrintList(&a.Console, c.Machines(cmd.Context(), env, v.options()...), []string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "ID"},
+			return cli.PrintList(&a.Console, c.Machines(cmd.Context(), env, v.options()...), []string{"NAME", "STATUS", "SHARED UID", "RUNNING", "QUEUED", "LAST SEEN", "GROUP", "ID"},
 				func(m latchkey.Machine) []string {
-					return []string{m.Name, string(m.Status), cli.Yes(m.SharedUID), strconv.Itoa(m.Running), strconv.Itoa(m.Queued), cli.WhenPtr(m.LastSeenAt), string(m.ID)}
+					return []string{m.Name, string(m.Status), cli.Yes(m.SharedUID), strconv.Itoa(m.Running), strconv.Itoa(m.Queued), cli.WhenPtr(m.LastSeenAt), m.MachineGroupName, string(m.ID)}
 				})
 		},
 	}

@@ -51,7 +51,12 @@ func (a *app) printConnection(ctx context.Context, c *client.Client, env string,
 		return a.PrintJSON(conn)
 	}
 	machines, credentials := map[latchkey.MachineID]string{}, map[latchkey.CredentialID]string{}
-	if m, err := c.Machine(ctx, env, conn.Target.Machine); err == nil {
+	groups := map[latchkey.MachineGroupID]string{}
+	if conn.Target.MachineGroup != "" {
+		if g, err := c.MachineGroup(ctx, env, conn.Target.MachineGroup); err == nil {
+			groups[g.ID] = g.Name
+		}
+	} else if m, err := c.Machine(ctx, env, conn.Target.Machine); err == nil {
 		machines[m.ID] = m.Name
 	}
 	if cred, err := c.Credential(ctx, env, conn.Credential); err == nil {
@@ -62,6 +67,8 @@ func (a *app) printConnection(ctx context.Context, c *client.Client, env string,
 		switch fields[i][0] {
 		case "Machine":
 			fields[i][1] = named(machines, conn.Target.Machine)
+		case "Machine group":
+			fields[i][1] = named(groups, conn.Target.MachineGroup)
 		case "Credential":
 			fields[i][1] = named(credentials, conn.Credential)
 		case "Owner":

@@ -38,6 +38,9 @@ func byName[ID ~string, T any](ref, prefix string, kind latchkey.Kind, items ite
 
 func credentialKey(c latchkey.Credential) (latchkey.CredentialID, string) { return c.ID, c.Name }
 func machineKey(m latchkey.Machine) (latchkey.MachineID, string)          { return m.ID, m.Name }
+func machineGroupKey(g latchkey.MachineGroup) (latchkey.MachineGroupID, string) {
+	return g.ID, g.Name
+}
 func connectionKey(c latchkey.Connection) (latchkey.ConnectionID, string) { return c.ID, c.Name }
 func flowKey(f latchkey.Flow) (latchkey.FlowID, string)                   { return f.ID, f.Name }
 
@@ -47,6 +50,10 @@ func credentialID(ctx context.Context, c *client.Client, env, ref string) (latch
 
 func machineID(ctx context.Context, c *client.Client, env, ref string) (latchkey.MachineID, error) {
 	return byName(ref, "mach", latchkey.KindMachine, c.Machines(ctx, env), machineKey)
+}
+
+func machineGroupID(ctx context.Context, c *client.Client, env, ref string) (latchkey.MachineGroupID, error) {
+	return byName(ref, "mgrp", latchkey.KindMachineGroup, c.MachineGroups(ctx, env), machineGroupKey)
 }
 
 func connectionID(ctx context.Context, c *client.Client, env, ref string) (latchkey.ConnectionID, error) {

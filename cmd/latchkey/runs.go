@@ -26,7 +26,8 @@ func runFields(r latchkey.Run, names runNames) []cli.Field {
 	}
 	fields := []cli.Field{
 		{"ID", string(r.ID)}, what,
-		{"Connection", named(names.connections, r.Connection)}, {"Machine", fmt.Sprintf("%s (%s)", r.MachineName, r.Machine)},
+		{"Connection", named(names.connections, r.Connection)}, {"Machine", named(map[latchkey.MachineID]string{r.Machine: r.MachineName}, r.Machine)},
+		{"Machine group", named(map[latchkey.MachineGroupID]string{r.MachineGroup: r.MachineGroupName}, r.MachineGroup)},
 		{"Shared uid", cli.Yes(r.SharedUID)}, {"State", string(r.State)},
 	}
 	if r.Error != nil {
@@ -241,7 +242,7 @@ func copyLog(ctx context.Context, c *client.Client, w watch, env string, id latc
 }
 
 func (a *app) runList() *cobra.Command {
-	var kind, state, flow, connection, machine string
+	var kind, state, flow, connection, machine, group string
 	var limit int
 	var watch bool
 	cmd := &cobra.Command{
@@ -274,6 +275,11 @@ come at once it sees the newest --limit.`,
 					return err
 				}
 			}
+			if group != "" {
+				if filter.MachineGroup, err = machineGroupID(ctx, c, env, group); err != nil {
+					return err
+				}
+			}
 			list := func() iter.Seq2[latchkey.Run, error] { return first(limit, c.Runs(ctx, env, filter)) }
 			if watch {
 				if limit <= 0 {
@@ -291,11 +297,13 @@ come at once it sees the newest --limit.`,
 	f.StringVar(&flow, "flow", "", "only runs of this flow")
 	f.StringVar(&connection, "connection", "", "only runs through this connection")
 	f.StringVar(&machine, "machine", "", "only runs on this machine")
+	f.StringVar(&group, "machine-group", "", "only runs for this machine group")
 	cli.LimitFlag(cmd, &limit, 100)
 	f.BoolVarP(&watch, "watch", "w", false, "go on and show what changes, until an interrupt")
 	completeFlag(cmd, "flow", a.completeFlows())
 	completeFlag(cmd, "connection", a.completeConnections())
 	completeFlag(cmd, "machine", a.completeMachines())
+	completeFlag(cmd, "machine-group", a.completeMachineGroups())
 	return cmd
 }
 

@@ -99,7 +99,7 @@ func runRow(r latchkey.Run) []string {
 	if r.Kind == latchkey.RunTest {
 		what = "(connection test)"
 	}
-	return []string{string(r.ID), what, r.MachineName, string(r.State), cli.When(r.QueuedAt), cli.WhenPtr(r.FinishedAt), code}
+	return []string{string(r.ID), what, firstOf(r.MachineName, r.MachineGroupName), string(r.State), cli.When(r.QueuedAt), cli.WhenPtr(r.FinishedAt), code}
 }
 
 var runHeader = []string{"ID", "FLOW", "MACHINE", "STATE", "QUEUED", "FINISHED", "ERROR"}
@@ -215,7 +215,7 @@ func (a *app) printChange(r latchkey.Run) error {
 	if a.Colors(a.Out) {
 		state = cli.Paint(cli.StateColor(state), state)
 	}
-	line := []string{cli.When(at), string(r.ID), state, cli.CleanLine(r.FlowName), cli.CleanLine(r.MachineName), cli.CleanLine(code)}
+	line := []string{cli.When(at), string(r.ID), state, cli.CleanLine(r.FlowName), cli.CleanLine(firstOf(r.MachineName, r.MachineGroupName)), cli.CleanLine(code)}
 	_, err := fmt.Fprintln(a.Out, strings.TrimSpace(strings.Join(line, "  ")))
 	return err
 }

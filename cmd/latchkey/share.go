@@ -29,9 +29,15 @@ func asText[ID ~string](resolve func(context.Context, *client.Client, string, st
 	}
 }
 
+// word returns a kind as commands and arguments name it.
+func word(kind latchkey.Kind) string { return strings.ReplaceAll(string(kind), " ", "-") }
+
+// argumentOf returns how usage lines name a thing of a kind.
+func argumentOf(kind latchkey.Kind) string { return strings.ToUpper(word(kind)) }
+
 // addSharing adds the commands that share things of a kind.
 func (a *app) addSharing(cmd *cobra.Command, s shared) {
-	s.argument = strings.ToUpper(string(s.kind))
+	s.argument = argumentOf(s.kind)
 	cmd.AddCommand(a.sharesCommand(s), a.shareCommand(s), a.unshareCommand(s), a.handOverCommand(s))
 	a.addGraph(cmd, s)
 }

@@ -13,8 +13,8 @@ import (
 // claimPoll is how late a run that was queued on another server may be seen.
 const claimPoll = 2 * time.Second
 
-// Claim gives the agent of a machine the run that has waited longest for it,
-// and waits for one. A run is given out once; a claim whose answer was lost is
+// Claim gives the agent of a machine the run that has waited longest for it, or for
+// its group as far as the machine may execute it, and waits for one. A run is given out once; a claim whose answer was lost is
 // given to the same machine again, as long as it has not been started.
 func (b *Broker) Claim(ctx context.Context, s AgentSession, req latchkey.ClaimRequest) (resp latchkey.ClaimResponse, err error) {
 	if len(req.Holding) > latchkey.MaxHolding {
@@ -38,26 +38,50 @@ func (b *Broker) Claim(ctx context.Context, s AgentSession, req latchkey.ClaimRe
 	}
 }
 
-// claimOnce claims a run if there is one. It writes only when there is, or when
-// the machine has not been noted as seen for a while.
+// claimTries is how often in a row a machine tries to claim a run that another of its
+// group has claimed meanwhile, before it waits again.
+const claimTries = 10
+
+// claimOnce claims a run if there is one.
 func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.ClaimRequest) (resp latchkey.ClaimResponse, err error) {
+	for range claimTries {
+		var lost bool
+		if resp, lost, err = b.tryClaim(ctx, s, req); err != nil || !lost {
+			return resp, err
+		}
+	}
+	b.waiting.wake(string(s.Machine)) // there may be more
+	return resp, nil
+}
+
+// tryClaim claims a run if there is one, and reports whether it was lost to another
+// machine. What to claim is looked for without writing, so that the machines of a group
+// do not wait for each other. It writes only when there is something, or when the
+// machine has not been noted as seen for a while.
+func (b *Broker) tryClaim(ctx context.Context, s AgentSession, req latchkey.ClaimRequest) (resp latchkey.ClaimResponse, lost bool, err error) {
 	idle := false
+	var next latchkey.RunID
 	err = b.agent(ctx, s, b.db.View, func(o *agentOp) error {
+		next = ""
 		again, err := o.again(req)
 		if err != nil {
 			return err
 		}
-		queued, err := o.HasQueued(o.m.ID)
+		if again == nil && !o.m.Disabled {
+			if next, err = o.nextRun(); err != nil {
+				return err
+			}
+		}
 		seen := o.m.LastSeenAt != nil && o.Now.Sub(*o.m.LastSeenAt) < seenInterval
-		idle = again == nil && seen && (!queued || o.m.Disabled)
-		return err
+		idle = again == nil && seen && next == ""
+		return nil
 	})
 	if err != nil || idle {
-		return resp, err
+		return resp, false, err
 	}
 	var ended []latchkey.RunID
 	err = b.agent(ctx, s, b.db.Update, func(o *agentOp) error {
-		resp, ended = latchkey.ClaimResponse{}, nil
+		resp, ended, lost = latchkey.ClaimResponse{}, nil, false
 		if err := o.MachineSeen(o.m.ID); err != nil {
 			return err
 		}
@@ -69,18 +93,18 @@ func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.Cla
 			resp.Run, err = o.claimed(*again)
 			return err
 		}
-		if o.m.Disabled {
+		if o.m.Disabled || next == "" {
 			return nil
 		}
-		r, err := o.NextQueued(o.m.ID)
-		if errors.Is(err, db.ErrNotFound) {
-			return nil
-		}
+		r, err := o.Run(next)
 		if err != nil {
 			return err
 		}
-		_, d, err := deny(o.Tx, r, o.m)
-		if err != nil {
+		if lost = r.State != latchkey.RunQueued; lost {
+			return nil
+		}
+		skip, d, err := o.judge(r)
+		if lost = skip; err != nil || skip {
 			return err
 		}
 		if d.code != "" {
@@ -88,9 +112,10 @@ func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.Cla
 			return o.endRefused(r, d)
 		}
 		r.Claim = latchkey.ClaimID(latchkey.NewID("claim", o.Now))
-		if err := o.ClaimRun(r.ID, r.Claim); err != nil {
+		if err := o.ClaimRun(r.ID, o.m.ID, r.Claim); err != nil {
 			return err
 		}
+		r.Machine, r.MachineName, r.SharedUID = o.m.ID, o.m.Name, o.m.SharedUID
 		e := o.event(latchkey.ActRunClaim, runThing(r))
 		e.Claim, e.Machine = r.Claim, o.m.ID
 		if err := o.Record(e); err != nil {
@@ -107,7 +132,7 @@ func (b *Broker) claimOnce(ctx context.Context, s AgentSession, req latchkey.Cla
 	if resp.Run != nil {
 		b.waiting.wake(string(resp.Run.Run))
 	}
-	return resp, err
+	return resp, lost, err
 }
 
 // again returns a run that the machine has claimed and not started, and that

@@ -59,8 +59,9 @@ func (b *Broker) Connections(ctx context.Context, who latchkey.Caller, env strin
 	})
 }
 
-// CreateConnection binds a credential that the caller may use to a machine that
-// the caller may use. The caller owns it.
+// CreateConnection binds a credential that the caller may use to a machine, or a
+// machine group, that the caller may use. The caller owns it. Of a group one machine
+// must fit, if it has any; the others leave the connection's runs to those that do.
 func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env string, n latchkey.ConnectionCreate) (c latchkey.Connection, err error) {
 	if err := n.Validate(); err != nil {
 		return c, err
@@ -73,47 +74,56 @@ func (b *Broker) CreateConnection(ctx context.Context, who latchkey.Caller, env 
 		if err := o.allow(latchkey.ActConnectionCreate, environmentThing(e)); err != nil {
 			return err
 		}
-		m, err := o.machineIn(e.ID, n.Target.Machine, latchkey.ActMachineUse)
+		t, err := o.targetToUse(e.ID, n.Target)
 		if err != nil {
-			return asField(err, "target.machine", "there is no such machine in this environment, or you may not see it")
+			return err
 		}
 		credential, err := o.credentialIn(e.ID, n.Credential, latchkey.ActCredentialUse)
 		if err != nil {
 			return asField(err, "credential", "there is no such credential in this environment, or you may not see it")
 		}
-		if bad := fits(credential, latchkey.UsageConnection, m.ID, m.SharedUID); bad.code != "" {
+		if bad := hasUsage(credential, latchkey.UsageConnection); bad.code != "" {
 			return latchkey.Invalid("credential", "%s; %s", bad.reason, bad.remedy)
-		}
-		if !slices.Contains(m.Policy.Drivers, n.Driver) {
-			return latchkey.Invalid("driver", "the machine's policy does not allow this driver; %s", m.Policy.DriverRemedy(n.Driver))
 		}
 		if n.Driver == latchkey.DriverSSH && credential.Authentication != latchkey.AuthenticationPassword {
 			return latchkey.Invalid("driver", "the driver ssh signs in with a password, and the credential has a certificate; use kerberos, or none with a flow that is handed the certificate")
 		}
-		if n.Driver == latchkey.DriverKerberos && m.Policy.Realm == "" {
-			return latchkey.Invalid("driver", "the machine's configuration names no Kerberos realm; its administrator can add it with latchkey-agent kerberos add")
-		}
-		if n.SSHServer, err = sshServer(n, m); err != nil {
+		if n.SSHServer, err = t.suits(n, credential); err != nil {
 			return err
 		}
 		c = latchkey.Connection{
 			ID: latchkey.ConnectionID(latchkey.NewID("conn", o.Now)), Name: n.Name, Target: n.Target, Driver: n.Driver, SSHServer: n.SSHServer,
 			Credential: n.Credential, Owner: who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
 		}
-		t := connectionThing(e.ID, c)
+		made := connectionThing(e.ID, c)
 		if err := o.CreateConnection(e.ID, c); err != nil {
 			return taken(err, "you have a connection with this name in this environment already")
 		}
-		if err := o.SetGrant(e.ID, t.kind, t.id, who.ID, latchkey.RoleOwner, "", who.ID); err != nil {
+		if err := o.SetGrant(e.ID, made.kind, made.id, who.ID, latchkey.RoleOwner, "", who.ID); err != nil {
 			return err
 		}
-		details := map[string]string{"machine": string(m.ID), "credential": string(credential.ID), "driver": string(c.Driver)}
+		details := t.details(map[string]string{"credential": string(credential.ID), "driver": string(c.Driver)})
 		if c.SSHServer != "" {
 			details["sshServer"] = c.SSHServer
 		}
-		return o.record(latchkey.ActConnectionCreate, t, details)
+		return o.record(latchkey.ActConnectionCreate, made, details)
 	})
 	return c, err
+}
+
+// suitsMachine says why a new connection does not suit a machine, and returns its SSH
+// server.
+func suitsMachine(n latchkey.ConnectionCreate, c latchkey.Credential, m db.Machine) (string, error) {
+	if bad := fitsOn(c, m); bad.code != "" {
+		return "", latchkey.Invalid("credential", "%s; %s", bad.reason, bad.remedy)
+	}
+	if !slices.Contains(m.Policy.Drivers, n.Driver) {
+		return "", latchkey.Invalid("driver", "the machine's policy does not allow this driver; %s", m.Policy.DriverRemedy(n.Driver))
+	}
+	if n.Driver == latchkey.DriverKerberos && m.Policy.Realm == "" {
+		return "", latchkey.Invalid("driver", "the machine's configuration names no Kerberos realm; its administrator can add it with latchkey-agent kerberos add")
+	}
+	return sshServer(n, m)
 }
 
 // sshServer returns the SSH server of a new connection: the one that is named,

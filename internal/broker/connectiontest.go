@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"latchkey.dev/internal/db"
@@ -22,26 +23,28 @@ import (
 // them.
 func (b *Broker) TestConnection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID, force bool, wait time.Duration) (latchkey.ConnectionTest, error) {
 	var t latchkey.ConnectionTest
-	var machine latchkey.MachineID
+	var wake target
 	err := b.update(ctx, who, func(o *op) error {
 		_, c, err := o.connection(env, id, latchkey.ActConnectionTest)
 		if err != nil {
 			return err
 		}
-		machine = c.Target.Machine
-		t, err = o.startTest(env, c, force)
+		if wake, err = o.target(c.Target); err != nil {
+			return err
+		}
+		t, err = o.startTest(env, c, wake, force)
 		return err
 	})
 	if err != nil || t.Run == "" {
 		return t, err
 	}
 	b.counts.RunsStarted.Add(1)
-	b.waiting.wake(string(machine))
+	b.wakeAll(wake)
 	return b.ConnectionTest(ctx, who, env, id, t.Run, wait)
 }
 
 // startTest queues a test, or returns one that has failed already.
-func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchkey.ConnectionTest, err error) {
+func (o *op) startTest(env string, c latchkey.Connection, to target, force bool) (t latchkey.ConnectionTest, err error) {
 	e, err := o.environment(env)
 	if err != nil {
 		return t, err
@@ -59,24 +62,21 @@ func (o *op) startTest(env string, c latchkey.Connection, force bool) (t latchke
 	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return t, err
 	}
-	m, err := o.Machine(c.Target.Machine)
-	if err != nil {
-		return t, found(err, latchkey.KindMachine)
-	}
 	run := db.Run{
 		Run: latchkey.Run{
-			ID: latchkey.RunID(latchkey.NewID("run", o.Now)), Kind: latchkey.RunTest, Connection: c.ID, Machine: m.ID, MachineName: m.Name, SharedUID: m.SharedUID,
+			ID: latchkey.RunID(latchkey.NewID("run", o.Now)), Kind: latchkey.RunTest, Connection: c.ID,
 			State: latchkey.RunQueued, Inputs: map[string]string{}, Owner: c.Owner, StartedBy: o.who.ID, QueuedAt: o.Now,
 		},
 		Environment: e.ID, Forced: force,
 	}
-	l, err := o.beforeTest(c, run, m)
+	to.place(&run)
+	l, err := o.beforeTest(c, run, to)
 	if err != nil {
 		return t, err
 	}
 	t = latchkey.ConnectionTest{Connection: c.ID, State: latchkey.TestPending, StartedBy: o.who.ID, StartedAt: o.Now}
 	event := o.event(latchkey.ActConnectionTest, thing)
-	event.Machine, event.Details = m.ID, map[string]string{"credential": string(c.Credential)}
+	event.Machine, event.Details = run.Machine, map[string]string{"credential": string(c.Credential)}
 	if force {
 		event.Details["force"] = "true"
 	}
@@ -136,7 +136,35 @@ func (l testList) results(others latchkey.TestState) []latchkey.TestResult {
 
 // beforeTest looks at what can be known before the agent is asked. It says all
 // that is wrong, not only the first.
-func (o *op) beforeTest(c latchkey.Connection, run db.Run, m db.Machine) (testList, error) {
+func (o *op) beforeTest(c latchkey.Connection, run db.Run, to target) (l testList, err error) {
+	if to.group == nil {
+		l, err = o.beforeTestOn(c, run, to.machine)
+	} else {
+		l, err = o.beforeTestIn(run, to)
+	}
+	if err != nil {
+		return l, err
+	}
+	g := grant{run: run}
+	if g.credential, err = o.Credential(run.Environment, c.Credential); errors.Is(err, db.ErrNotFound) {
+		return l, nil // said by deny
+	} else if err != nil {
+		return l, err
+	}
+	d, err := resolve(&agentOp{op: *o}, &g)
+	if err != nil {
+		return l, err
+	}
+	if d.code != "" {
+		l.deny(latchkey.StepVariables, d)
+	} else {
+		l.pass(latchkey.StepVariables, "user name and reference have values that may be used")
+	}
+	return l, nil
+}
+
+// beforeTestOn looks at what can be known of a machine.
+func (o *op) beforeTestOn(c latchkey.Connection, run db.Run, m db.Machine) (testList, error) {
 	l := make(testList)
 	switch m.Status {
 	case latchkey.MachineOnline:
@@ -160,19 +188,44 @@ func (o *op) beforeTest(c latchkey.Connection, run db.Run, m db.Machine) (testLi
 	if d.code != "" {
 		l.deny(latchkey.StepRelease, d)
 	}
-	g := grant{run: run, machine: m}
-	if g.credential, err = o.Credential(run.Environment, c.Credential); errors.Is(err, db.ErrNotFound) {
-		return l, nil // said by deny
-	} else if err != nil {
-		return l, err
-	}
-	if d, err = resolve(&agentOp{op: *o, m: m}, &g); err != nil {
+	return l, nil
+}
+
+// beforeTestIn looks at what can be known of a machine group: one machine that is
+// online must do.
+func (o *op) beforeTestIn(run db.Run, to target) (testList, error) {
+	l := make(testList)
+	t, d, err := denyAnywhere(o.Tx, run)
+	if err != nil {
 		return l, err
 	}
 	if d.code != "" {
-		l.deny(latchkey.StepVariables, d)
-	} else {
-		l.pass(latchkey.StepVariables, "user name and reference have values that may be used")
+		l.deny(latchkey.StepRelease, d)
+		return l, nil
+	}
+	if len(to.members) == 0 {
+		l.deny(latchkey.StepTarget, groupEmpty(to.group))
+		return l, nil
+	}
+	able, unable := t.among(run, to.members)
+	var online []string
+	for _, m := range able {
+		if m.Status == latchkey.MachineOnline {
+			online = append(online, m.Name)
+		}
+	}
+	switch others := said(unable); {
+	case len(able) == 0:
+		l.deny(latchkey.StepPolicy, noMachine(to.group, unable))
+	case len(online) == 0:
+		l.deny(latchkey.StepTarget, denial{
+			code: "group-offline", reason: fmt.Sprintf("no machine of the group %q that can take the test is online", to.group.Name), remedy: "see that an agent runs there, that it is not disabled, and that it reaches the server",
+		})
+	case others != "":
+		l.pass(latchkey.StepTarget, "of the group %q these machines are online and can take it: %s", to.group.Name, strings.Join(online, ", "))
+		l.pass(latchkey.StepPolicy, "not these: %s", others)
+	default:
+		l.pass(latchkey.StepTarget, "of the group %q these machines are online and can take it: %s", to.group.Name, strings.Join(online, ", "))
 	}
 	return l, nil
 }
@@ -239,7 +292,7 @@ func (o *op) testOf(c latchkey.Connection, r db.Run) (t latchkey.ConnectionTest,
 	l := make(testList)
 	refused := r.Error != nil && r.Error.Code == latchkey.RunErrRefused // decided when the agent asked for work
 	if r.ClaimedAt != nil || refused {
-		l.pass(latchkey.StepTarget, "the agent of %q took the test", r.MachineName)
+		l.pass(latchkey.StepTarget, "the agent of %q took the test", cmp.Or(r.MachineName, r.MachineGroupName))
 	}
 	if r.StartedAt != nil {
 		l.pass(latchkey.StepPolicy, "the machine's policy allows the driver %s", c.Driver)

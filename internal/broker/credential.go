@@ -126,7 +126,7 @@ func (b *Broker) CreateCredential(ctx context.Context, who latchkey.Caller, env 
 		}
 		c = latchkey.Credential{
 			ID: latchkey.CredentialID(latchkey.NewID("cred", o.Now)), Name: n.Name, Description: n.Description, Store: n.Store,
-			Usages: n.Usages, Authentication: n.Authentication, Exposure: n.Exposure, AllowSharedUID: n.AllowSharedUID, Machines: n.Machines,
+			Usages: n.Usages, Authentication: n.Authentication, Exposure: n.Exposure, AllowSharedUID: n.AllowSharedUID, Machines: n.Machines, MachineGroups: n.MachineGroups,
 			Slots: names, MyRole: latchkey.RoleOwner, CreatedBy: who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
 		}
 		t := credentialThing(e.ID, c)
@@ -255,25 +255,33 @@ func (b *Broker) UpdateCredential(ctx context.Context, who latchkey.Caller, env 
 		set(&c.Exposure, u.Exposure)
 		set(&c.AllowSharedUID, u.AllowSharedUID)
 		set(&c.Machines, u.Machines)
+		set(&c.MachineGroups, u.MachineGroups)
 		c.UpdatedAt = o.Now
 		if err := o.UpdateCredential(c); err != nil {
 			return taken(err, "another credential of the same creator has this name")
 		}
 		return o.record(action, credentialThing(e.ID, c), map[string]string{
-			"exposure": string(c.Exposure), "allowSharedUid": fmt.Sprint(c.AllowSharedUID), "machines": fmt.Sprint(c.Machines),
+			"exposure": string(c.Exposure), "allowSharedUid": fmt.Sprint(c.AllowSharedUID), "machines": fmt.Sprint(c.Machines), "machineGroups": fmt.Sprint(c.MachineGroups),
 		})
 	})
 	return c, err
 }
 
-// fits says whether a credential may be used on a machine for a usage.
-func fits(c latchkey.Credential, usage latchkey.Usage, machine latchkey.MachineID, sharedUID bool) denial {
-	switch {
-	case !slices.Contains(c.Usages, usage):
-		return denial{code: "usage", reason: fmt.Sprintf("the credential %q is not for use as %s", c.Name, usage), remedy: "create a credential with this usage"}
-	case len(c.Machines) > 0 && !slices.Contains(c.Machines, machine):
+// hasUsage says whether a credential is for a usage.
+func hasUsage(c latchkey.Credential, usage latchkey.Usage) denial {
+	if slices.Contains(c.Usages, usage) {
+		return denial{}
+	}
+	return denial{code: "usage", reason: fmt.Sprintf("the credential %q is not for use as %s", c.Name, usage), remedy: "create a credential with this usage"}
+}
+
+// fitsOn says whether a credential may be used on a machine: one that it lists, or of a
+// group that it lists, unless it lists none.
+func fitsOn(c latchkey.Credential, m db.Machine) denial {
+	switch listed := slices.Contains(c.Machines, m.ID) || m.MachineGroup != "" && slices.Contains(c.MachineGroups, m.MachineGroup); {
+	case len(c.Machines)+len(c.MachineGroups) > 0 && !listed:
 		return denial{code: "machine-not-listed", reason: fmt.Sprintf("the credential %q may be used on certain machines only, and this is none of them", c.Name), remedy: "its owner can add the machine"}
-	case sharedUID && !c.AllowSharedUID:
+	case m.SharedUID && !c.AllowSharedUID:
 		return denial{code: "shared-uid", reason: fmt.Sprintf("flows on this machine run as the agent's own user, and the credential %q does not allow that", c.Name), remedy: "set run_as in the machine's policy file, or let the credential's owner set allowSharedUid"}
 	}
 	return denial{}

@@ -38,6 +38,14 @@ func (b *Broker) DeleteMachine(ctx context.Context, who latchkey.Caller, env str
 	})
 }
 
+// DeleteMachineGroup deletes a machine group that nothing uses, or one in use with
+// force. Its machines stay.
+func (b *Broker) DeleteMachineGroup(ctx context.Context, who latchkey.Caller, env string, id latchkey.MachineGroupID, f latchkey.Force) error {
+	return b.delete(ctx, who, env, latchkey.KindMachineGroup, string(id), f, func(o *op, s shareable) error {
+		return o.DeleteMachineGroup(latchkey.MachineGroupID(s.id), who.ID)
+	})
+}
+
 // DeleteConnection deletes a connection that nothing used lately, or one in use with
 // force.
 func (b *Broker) DeleteConnection(ctx context.Context, who latchkey.Caller, env string, id latchkey.ConnectionID, f latchkey.Force) error {
@@ -188,6 +196,16 @@ func (o *op) revive(e latchkey.Environment, d latchkey.Deleted) error {
 			return err
 		}
 		return o.StartCertificateCheck(c.ID)
+	case latchkey.KindMachine:
+		m, err := o.Machine(latchkey.MachineID(d.ID))
+		if err != nil || m.MachineGroup == "" {
+			return err
+		}
+		members, err := o.GroupMachines(m.MachineGroup)
+		if err != nil || len(members) <= latchkey.MaxGroupMachines {
+			return err
+		}
+		return o.SetMachineGroup(m.ID, "") // others have taken its place meanwhile
 	}
 	return nil
 }

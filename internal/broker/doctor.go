@@ -249,10 +249,15 @@ func (o *op) restSummary(e latchkey.Environment, version string) (latchkey.Findi
 	if err != nil {
 		return f, err
 	}
+	groups, err := o.doctorMachineGroups(e)
+	if err != nil {
+		return f, err
+	}
 	certificates, err := o.doctorCertificates(e)
 	if err != nil {
 		return f, err
 	}
+	found = append(found, groups...)
 	counts := map[latchkey.FindingState]int{}
 	for _, x := range append(found, certificates...) {
 		if x.Check != "certificates" { // which sums the others up
@@ -318,6 +323,7 @@ func (o *op) doctorEnvironment(e latchkey.Environment, version string) ([]latchk
 	for _, f := range []func() ([]latchkey.Finding, error){
 		func() ([]latchkey.Finding, error) { return o.doctorCertificates(e) },
 		func() ([]latchkey.Finding, error) { return o.doctorMachines(e, version) },
+		func() ([]latchkey.Finding, error) { return o.doctorMachineGroups(e) },
 	} {
 		some, err := f()
 		if err != nil {
@@ -422,4 +428,36 @@ func (o *op) doctorMachines(e latchkey.Environment, version string) (found []lat
 		all.State = latchkey.FindingFailed
 	}
 	return append([]latchkey.Finding{all}, found...), nil
+}
+
+// doctorMachineGroups looks at the machine groups of an environment, a page of those
+// that come first: it says which of them have no machine that could run anything now.
+func (o *op) doctorMachineGroups(e latchkey.Environment) (found []latchkey.Finding, err error) {
+	p, err := o.MachineGroups(e.ID, db.Visible{Everything: true}, latchkey.PageOptions{Limit: latchkey.MaxPage})
+	if err != nil {
+		return nil, err
+	}
+	groups := make([]*latchkey.MachineGroup, len(p.Items))
+	for i := range p.Items {
+		groups[i] = &p.Items[i]
+	}
+	if err := o.AddGroupLoad(groups...); err != nil {
+		return nil, err
+	}
+	for _, g := range groups {
+		f := latchkey.Finding{Area: "machines", Check: "machine-group", Subject: g.Name, State: latchkey.FindingWarning}
+		switch {
+		case g.Machines == 0:
+			f.Message, f.Command = "It has no machine, so that runs for it are refused.", fmt.Sprintf("latchkey machine-group add %s MACHINE --environment %s", g.ID, e.Name)
+		case g.Online == 0:
+			f.State, f.Message = latchkey.FindingFailed, fmt.Sprintf("Of %s none is online.", count(g.Machines, "machine"))
+			f.Remedy = "See that an agent runs on one of them and reaches the server, and that it is not disabled."
+		default:
+			continue
+		}
+		if found = append(found, f); len(found) == doctorTroubles {
+			break
+		}
+	}
+	return found, nil
 }

@@ -56,7 +56,7 @@ func (o *op) impact(s shareable, action latchkey.ImpactAction, from *db.Grant) (
 		return i, err
 	}
 	i.Component.LastUsedAt = last(root)
-	g, err := o.dependents(root)
+	g, err := o.affected(s, action)
 	if err != nil {
 		return i, err
 	}
@@ -149,6 +149,31 @@ func (o *op) ran(s shareable, g graph) (ran []db.Edge, err error) {
 	return ran, err
 }
 
+// affected returns what uses a thing and can be affected by an action on it. Behind a
+// group that goes on with other machines nothing is affected by what happens to one.
+func (o *op) affected(s shareable, action latchkey.ImpactAction) (graph, error) {
+	usedBy := func(kind latchkey.Kind, ids []string) ([]db.Edge, error) {
+		if s.kind != latchkey.KindMachine || kind != latchkey.KindMachineGroup {
+			return o.UsedBy(kind, ids)
+		}
+		if action == latchkey.ImpactUnshare {
+			return nil, nil // who has the group does not need the machine
+		}
+		var emptied []string
+		for _, id := range ids {
+			members, err := o.GroupMachines(latchkey.MachineGroupID(id))
+			if err != nil {
+				return nil, err
+			}
+			if !slices.ContainsFunc(members, func(m db.Machine) bool { return string(m.ID) != s.id && !m.Disabled }) {
+				emptied = append(emptied, id)
+			}
+		}
+		return o.UsedBy(kind, emptied)
+	}
+	return walk(node{s.kind, s.id}, usedBy, func(e db.Edge) node { return node{e.FromKind, e.From} })
+}
+
 // effect says what an action on a thing does to what uses it, "" for nothing. ran is
 // what ran lately.
 func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n node, g graph, ran []db.Edge) (string, error) {
@@ -171,8 +196,12 @@ func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n
 	switch {
 	case n.kind == latchkey.KindCredential:
 		return "it cannot be released any more: its variable is " + verb, nil
-	case n.kind == latchkey.KindConnection && s.kind == latchkey.KindMachine:
-		return "its runs are refused: its machine is " + verb, nil
+	case n.kind == latchkey.KindMachineGroup:
+		return "it has one machine less: this one is " + verb, nil
+	case n.kind == latchkey.KindConnection && s.kind == latchkey.KindMachine && !slices.ContainsFunc(g.edges, func(e db.Edge) bool { return e.From == n.id && e.To == s.id }):
+		return "its runs are refused: the last machine of its group that works is " + verb, nil
+	case n.kind == latchkey.KindConnection && (s.kind == latchkey.KindMachine || s.kind == latchkey.KindMachineGroup):
+		return fmt.Sprintf("its runs are refused: its %s is %s", s.kind, verb), nil
 	case n.kind == latchkey.KindConnection:
 		return "its runs are refused: they get no secret", nil
 	case !g.lists(n):
@@ -185,7 +214,7 @@ func (o *op) effect(s shareable, action latchkey.ImpactAction, from *db.Grant, n
 // that uses the thing: the owner of the connection may have the thing in another way.
 func (o *op) effectOfUnshare(s shareable, from *db.Grant, n node, g graph, ran []db.Edge) (string, error) {
 	switch {
-	case n.kind == latchkey.KindConnection && (s.kind == latchkey.KindCredential || s.kind == latchkey.KindMachine):
+	case n.kind == latchkey.KindConnection && (s.kind == latchkey.KindCredential || s.kind == latchkey.KindMachine || s.kind == latchkey.KindMachineGroup):
 		owner, loses, err := o.losesBy(s, from, n.id)
 		if !loses {
 			return "", err
@@ -220,9 +249,12 @@ func (o *op) losesBy(s shareable, from *db.Grant, connection string) (owner stri
 
 // addObserved adds what runs show: what ran, and what waits, of what the action stops.
 func (o *op) addObserved(i *latchkey.Impact, s shareable, g graph, ran []db.Edge, stops map[node]bool, found map[node]db.ComponentRow, sees func(node) bool) (err error) {
-	if s.kind == latchkey.KindMachine && i.Action != latchkey.ImpactUnshare {
+	switch {
+	case s.kind == latchkey.KindMachine && i.Action != latchkey.ImpactUnshare:
 		i.Open, err = o.OpenRunsOn(latchkey.MachineID(s.id))
-	} else {
+	case s.kind == latchkey.KindMachineGroup && i.Action != latchkey.ImpactUnshare:
+		i.Open, err = o.OpenRunsFor(latchkey.MachineGroupID(s.id))
+	default:
 		// Runs of a flow that only ran through a connection count with the connection.
 		var connections, flows []string
 		for n := range stops {

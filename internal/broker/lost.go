@@ -96,6 +96,9 @@ func (b *Broker) endLostRuns(ctx context.Context) (more bool, err error) {
 					limit = latchkey.TestQueueLimit
 				}
 				e = latchkey.RunError{Code: latchkey.RunErrQueueTimeout, Message: fmt.Sprintf("no agent claimed the run within %s; see whether the machine is online and free", limit)}
+				if r.MachineGroup != "" {
+					e.Message = fmt.Sprintf("no machine of the group %q that may execute the run claimed it within %s; see whether they are online and free", r.MachineGroupName, limit)
+				}
 			}
 			if err := tx.FinishRun(r.ID, latchkey.RunFailed, nil, &e); err != nil {
 				return err

@@ -118,14 +118,23 @@ func (b *Broker) CreateEnrolmentToken(ctx context.Context, who latchkey.Caller, 
 		if err := o.allow(latchkey.ActMachineToken, subject); err != nil {
 			return err
 		}
+		if c.MachineGroup != "" {
+			if _, err := o.machineGroupIn(e.ID, c.MachineGroup, latchkey.ActMachineGroupMember); err != nil {
+				return asField(err, "machineGroup", "there is no such machine group in this environment, or you may not see it")
+			}
+		}
 		t = latchkey.EnrolmentToken{
-			ID: latchkey.EnrolmentTokenID(latchkey.NewID("enrol", o.Now)), Token: token, Machine: c.Machine, Uses: c.Uses,
+			ID: latchkey.EnrolmentTokenID(latchkey.NewID("enrol", o.Now)), Token: token, Machine: c.Machine, MachineGroup: c.MachineGroup, Uses: c.Uses,
 			CreatedBy: who.ID, ExpiresAt: o.Now.Add(time.Duration(c.ExpiresIn)),
 		}
 		if err := o.CreateEnrolmentToken(db.EnrolmentToken{EnrolmentToken: t, Environment: e.ID}, hash); err != nil {
 			return err
 		}
-		return o.record(latchkey.ActMachineToken, subject, map[string]string{"token": string(t.ID), "expiresIn": c.ExpiresIn.String()})
+		details := map[string]string{"token": string(t.ID), "expiresIn": c.ExpiresIn.String()}
+		if c.MachineGroup != "" {
+			details["machineGroup"] = string(c.MachineGroup)
+		}
+		return o.record(latchkey.ActMachineToken, subject, details)
 	})
 	return t, err
 }
@@ -213,9 +222,14 @@ func (b *Broker) Enrol(ctx context.Context, req latchkey.EnrolRequest, address s
 		}
 		resp = latchkey.EnrolResponse{Machine: m.ID, Name: m.Name, Environment: e.Name}
 		o.who.ID = latchkey.PrincipalID(m.ID)
-		return o.record(latchkey.ActMachineEnrol, machineThing(m), map[string]string{
-			"token": string(token.ID), "tokenBy": string(token.CreatedBy), "os": req.OS,
-		})
+		details := map[string]string{"token": string(token.ID), "tokenBy": string(token.CreatedBy), "os": req.OS}
+		if token.MachineGroup != "" {
+			if err := o.enrolInto(token, m); err != nil {
+				return err
+			}
+			details["machineGroup"] = string(token.MachineGroup)
+		}
+		return o.record(latchkey.ActMachineEnrol, machineThing(m), details)
 	})
 	if err != nil {
 		return latchkey.EnrolResponse{}, err

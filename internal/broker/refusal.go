@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ func signInTarget(c latchkey.Connection, id latchkey.CredentialID) *db.SignInTar
 	if c.Driver == latchkey.DriverNone || c.Credential != id {
 		return nil
 	}
-	return &db.SignInTarget{Credential: c.Credential, Machine: c.Target.Machine, SSHServer: c.SSHServer}
+	return &db.SignInTarget{Credential: c.Credential, Place: cmp.Or(string(c.Target.Machine), string(c.Target.MachineGroup)), SSHServer: c.SSHServer}
 }
 
 // beginSignIn records how a release ends that is for a sign-in: it is delivered

@@ -173,6 +173,14 @@ func (o *op) describeMachines(machines ...*latchkey.Machine) error {
 	return addOwners(o, machines, id, func(m *latchkey.Machine) **latchkey.Owner { return &m.OwnedBy })
 }
 
+// describeMachineGroups fills in the load of machine groups, and who owns them.
+func (o *op) describeMachineGroups(groups ...*latchkey.MachineGroup) error {
+	if err := o.AddGroupLoad(groups...); err != nil {
+		return err
+	}
+	return addOwners(o, groups, func(g *latchkey.MachineGroup) latchkey.MachineGroupID { return g.ID }, func(g *latchkey.MachineGroup) **latchkey.Owner { return &g.OwnedBy })
+}
+
 // describeConnections fills in who owns connections, and the last runs through them.
 func (o *op) describeConnections(env latchkey.EnvironmentID, connections ...*latchkey.Connection) error {
 	id := func(c *latchkey.Connection) latchkey.ConnectionID { return c.ID }

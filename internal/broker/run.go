@@ -85,6 +85,7 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 	if err != nil {
 		return r, err
 	}
+	var wake target
 	err = b.update(ctx, who, func(o *op) error {
 		e, flow, err := o.flow(env, n.Flow, latchkey.ActFlowRun)
 		if err != nil {
@@ -94,55 +95,45 @@ func (b *Broker) StartRun(ctx context.Context, who latchkey.Caller, env string, 
 		if err != nil {
 			return asField(err, "connection", "there is no such connection in this environment, or you may not see it")
 		}
-		m, err := o.Machine(conn.Target.Machine)
+		t, err := o.target(conn.Target)
 		if err != nil {
-			return found(err, latchkey.KindMachine)
-		}
-		switch {
-		case m.Quarantined:
-			return quarantined(m)
-		case m.Disabled:
-			return latchkey.Conflict("machine-disabled", "the machine %q is disabled; an environment admin can enable it", m.Name)
-		}
-		if reason := m.Policy.Refuses(flow.Command[0], conn.Driver, conn.SSHServer, flow.Handover); reason != "" {
-			return &latchkey.Error{
-				Kind: latchkey.ErrConflict, Code: latchkey.RunErrPolicy, Msg: reason, Identity: string(m.ID), Check: "policy",
-			}
+			return err
 		}
 		run := db.Run{
 			Run: latchkey.Run{
 				ID: latchkey.RunID(latchkey.NewID("run", o.Now)), Kind: latchkey.RunFlow, Flow: flow.ID, FlowName: flow.Name, Revision: flow.Revision,
-				Connection: conn.ID, Machine: m.ID, MachineName: m.Name, SharedUID: m.SharedUID, State: latchkey.RunQueued, Inputs: n.Inputs,
+				Connection: conn.ID, State: latchkey.RunQueued, Inputs: n.Inputs,
 				Owner: conn.Owner, StartedBy: who.ID, QueuedAt: o.Now,
 			},
 			Environment: e.ID,
 		}
-		_, denial, err := deny(o.Tx, run, m)
+		t.place(&run)
+		d, err := o.denyStart(run, t)
 		if err != nil {
 			return err
 		}
-		if denial.code != "" {
-			return o.refuseFor(latchkey.ActRunStart, runThing(run), denial)
+		if d.code != "" {
+			return o.refuseFor(latchkey.ActRunStart, runThing(run), d)
 		}
 		if queued >= latchkey.MaxQueued {
-			return latchkey.Conflict("queue-full", "%d runs wait for the machine %q already, the most that may; start it when some have ended, see whether the machine is online, or cancel some", queued, m.Name)
+			return latchkey.Conflict("queue-full", "%d runs wait for the %s already, the most that may; start it when some have ended, see whether it is online, or cancel some", queued, t)
 		}
 		if err := o.CreateRun(run); err != nil {
 			return err
 		}
-		r = run.Run
-		return o.record(latchkey.ActRunStart, runThing(run), map[string]string{
-			"flow": string(flow.ID), "revision": fmt.Sprint(flow.Revision), "connection": string(conn.ID), "machine": string(m.ID),
-		})
+		r, wake = run.Run, t
+		return o.record(latchkey.ActRunStart, runThing(run), t.details(map[string]string{
+			"flow": string(flow.ID), "revision": fmt.Sprint(flow.Revision), "connection": string(conn.ID),
+		}))
 	})
 	if err == nil {
 		b.counts.RunsStarted.Add(1)
-		b.waiting.wake(string(r.Machine))
+		b.wakeAll(wake)
 	}
 	return r, err
 }
 
-// queued returns how many runs wait for the machine of a connection. It is asked in
+// queued returns how many runs wait for the target of a connection. It is asked in
 // a transaction of its own: within the one that adds a run, runs that are started
 // at the same time would collide. The limit may be passed by as many.
 func (b *Broker) queued(ctx context.Context, c latchkey.ConnectionID) (n int, err error) {

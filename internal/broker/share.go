@@ -37,6 +37,12 @@ func (o *op) shareable(env string, kind latchkey.Kind, ref string, action func(l
 			m, err = o.machineIn(s.env.ID, latchkey.MachineID(ref), act)
 		}
 		s.thing = machineThing(m)
+	case latchkey.KindMachineGroup:
+		var g db.MachineGroup
+		if s.env, err = o.environment(env); err == nil {
+			g, err = o.machineGroupIn(s.env.ID, latchkey.MachineGroupID(ref), act)
+		}
+		s.thing = machineGroupThing(g)
 	case latchkey.KindFlow:
 		var f latchkey.Flow
 		s.env, f, err = o.flow(env, latchkey.FlowID(ref), act)
@@ -528,16 +534,21 @@ func (o *op) newOwner(s shareable, ref string) (db.Principal, error) {
 	if err != nil {
 		return p, err
 	}
-	for _, need := range []struct {
+	type need struct {
 		action latchkey.Action
 		id     string
-	}{{latchkey.ActMachineUse, string(c.Target.Machine)}, {latchkey.ActCredentialUse, string(c.Credential)}} {
+	}
+	target := need{latchkey.ActMachineUse, string(c.Target.Machine)}
+	if c.Target.MachineGroup != "" {
+		target = need{latchkey.ActMachineGroupUse, string(c.Target.MachineGroup)}
+	}
+	for _, need := range []need{target, {latchkey.ActCredentialUse, string(c.Credential)}} {
 		access, err := o.Access(p.ID, s.env.ID, need.id)
 		if err != nil {
 			return p, err
 		}
 		if !access.Can(need.action) {
-			return p, latchkey.Invalid("principal", "%s may not use the connection's machine and credential (%s); share both with %s first", p.Name, need.action, p.Name)
+			return p, latchkey.Invalid("principal", "%s may not use the connection's target and credential (%s); share both with %s first", p.Name, need.action, p.Name)
 		}
 	}
 	return p, nil

@@ -56,6 +56,13 @@ func AtMost(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// AtLeast takes the named arguments, and more like the last.
+func AtLeast(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		return Exactly(names...)(cmd, args[:min(len(args), len(names))])
+	}
+}
+
 // FlagError makes a faulty flag a mistake of the command line, and offers the
 // flag that was probably meant.
 func FlagError(cmd *cobra.Command, err error) error {

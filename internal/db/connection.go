@@ -6,12 +6,25 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-const connectionCols = `c.id, c.name, c.target_id, c.driver, c.ssh_server, c.credential_id, c.owner_id, c.created_at, c.updated_at, COALESCE(s.refusals, 0)`
+const connectionCols = `c.id, c.name, c.target_kind, c.target_id, c.driver, c.ssh_server, c.credential_id, c.owner_id, c.created_at, c.updated_at, COALESCE(s.refusals, 0)`
 
-const connectionJoin = ` LEFT JOIN sign_in_refusals s ON s.credential_id = c.credential_id AND s.machine_id = c.target_id AND s.ssh_server = c.ssh_server`
+const connectionJoin = ` LEFT JOIN sign_in_refusals s ON s.credential_id = c.credential_id AND s.target_id = c.target_id AND s.ssh_server = c.ssh_server`
+
+// Kinds of targets, as connections store them.
+const (
+	targetMachine = "machine"
+	targetGroup   = "group"
+)
 
 func scanConnection(s scanner) (c latchkey.Connection, err error) {
-	return c, s.Scan(&c.ID, &c.Name, &c.Target.Machine, &c.Driver, &c.SSHServer, &c.Credential, &c.Owner, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt}, &c.Refusals)
+	var kind, target string
+	err = s.Scan(&c.ID, &c.Name, &kind, &target, &c.Driver, &c.SSHServer, &c.Credential, &c.Owner, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt}, &c.Refusals)
+	if kind == targetGroup {
+		c.Target.MachineGroup = latchkey.MachineGroupID(target)
+	} else {
+		c.Target.Machine = latchkey.MachineID(target)
+	}
+	return c, err
 }
 
 // Connection returns the connection of an environment with an id, or
@@ -33,9 +46,13 @@ func (tx *Tx) Connections(env latchkey.EnvironmentID, visible Visible, o latchke
 // CreateConnection stores a new connection. It returns ErrExists when its
 // creator has one with the same name.
 func (tx *Tx) CreateConnection(env latchkey.EnvironmentID, c latchkey.Connection) error {
+	kind, target := targetMachine, string(c.Target.Machine)
+	if c.Target.MachineGroup != "" {
+		kind, target = targetGroup, string(c.Target.MachineGroup)
+	}
 	_, err := tx.exec(`INSERT INTO connections (id, environment_id, name, sort_key, search_key, target_kind, target_id, driver, ssh_server, credential_id, owner_id, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, 'machine', $6, $7, $8, $9, $10, $10, $11, $11)`,
-		c.ID, env, c.Name, latchkey.SortKey(c.Name), latchkey.SearchKey(c.Name), c.Target.Machine, c.Driver, c.SSHServer, c.Credential, c.Owner, ms(tx.Now))
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $12)`,
+		c.ID, env, c.Name, latchkey.SortKey(c.Name), latchkey.SearchKey(c.Name), kind, target, c.Driver, c.SSHServer, c.Credential, c.Owner, ms(tx.Now))
 	return err
 }
 

@@ -6,11 +6,11 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-const credentialCols = `c.id, c.name, c.description, c.store, c.usages, c.authentication, c.exposure, c.allow_shared_uid, c.machines,
+const credentialCols = `c.id, c.name, c.description, c.store, c.usages, c.authentication, c.exposure, c.allow_shared_uid, c.machines, c.machine_groups,
 	c.created_by, c.created_at, c.updated_at`
 
 func scanCredential(s scanner) (c latchkey.Credential, err error) {
-	return c, s.Scan(&c.ID, &c.Name, &c.Description, &c.Store, jsonText{&c.Usages}, &c.Authentication, &c.Exposure, &c.AllowSharedUID, jsonText{&c.Machines},
+	return c, s.Scan(&c.ID, &c.Name, &c.Description, &c.Store, jsonText{&c.Usages}, &c.Authentication, &c.Exposure, &c.AllowSharedUID, jsonText{&c.Machines}, jsonText{&c.MachineGroups},
 		&c.CreatedBy, timestamp{&c.CreatedAt}, timestamp{&c.UpdatedAt})
 }
 
@@ -106,11 +106,15 @@ func (tx *Tx) CreateCredential(env latchkey.EnvironmentID, c latchkey.Credential
 	if err != nil {
 		return err
 	}
+	groups, err := toJSON(c.MachineGroups)
+	if err != nil {
+		return err
+	}
 	if _, err := tx.exec(`INSERT INTO credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure,
-		allow_shared_uid, machines, created_by, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)`,
+		allow_shared_uid, machines, machine_groups, created_by, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)`,
 		c.ID, env, c.Name, latchkey.SortKey(c.Name), latchkey.SearchKey(c.Name, c.Description), c.Description, c.Store, usages, c.Authentication, c.Exposure,
-		c.AllowSharedUID, machines, c.CreatedBy, ms(tx.Now)); err != nil {
+		c.AllowSharedUID, machines, groups, c.CreatedBy, ms(tx.Now)); err != nil {
 		return err
 	}
 	for slot, variable := range slots {
@@ -128,8 +132,12 @@ func (tx *Tx) UpdateCredential(c latchkey.Credential) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8, search_key = $9
-		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now), latchkey.SearchKey(c.Name, c.Description)); err != nil {
+	groups, err := toJSON(c.MachineGroups)
+	if err != nil {
+		return err
+	}
+	if err := tx.execOne(`UPDATE credentials SET name = $2, sort_key = $3, description = $4, exposure = $5, allow_shared_uid = $6, machines = $7, updated_at = $8, search_key = $9, machine_groups = $10
+		WHERE id = $1`, c.ID, c.Name, latchkey.SortKey(c.Name), c.Description, c.Exposure, c.AllowSharedUID, machines, ms(tx.Now), latchkey.SearchKey(c.Name, c.Description), groups); err != nil {
 		return err
 	}
 	if err := tx.sortGrants(string(c.ID), c.Name); err != nil {

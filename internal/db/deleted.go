@@ -9,7 +9,7 @@ import (
 
 // components are the kinds that can be deleted and restored, in the order in which
 // they use one another.
-var components = []latchkey.Kind{latchkey.KindVariable, latchkey.KindCredential, latchkey.KindMachine, latchkey.KindConnection, latchkey.KindFlow}
+var components = []latchkey.Kind{latchkey.KindVariable, latchkey.KindCredential, latchkey.KindMachine, latchkey.KindMachineGroup, latchkey.KindConnection, latchkey.KindFlow}
 
 // A DeletedRow is a deleted component with its environment.
 type DeletedRow struct {
@@ -77,6 +77,9 @@ var searched = map[latchkey.Kind]string{
 	latchkey.KindVariable:   `display_name, description`,
 	latchkey.KindCredential: `name, description`,
 	latchkey.KindMachine:    `name, description`,
+
+	latchkey.KindMachineGroup: `name, description`,
+
 	latchkey.KindConnection: `name, ''`,
 	latchkey.KindFlow:       `name, description`,
 }
@@ -133,6 +136,8 @@ var purged = map[latchkey.Kind]string{
 	latchkey.KindMachine:    `, search_key = '', description = ''`,
 	latchkey.KindConnection: `, search_key = ''`,
 	latchkey.KindFlow:       `, search_key = '', description = ''`,
+
+	latchkey.KindMachineGroup: `, search_key = '', description = ''`,
 }
 
 // PurgeDeleted removes a deleted component for good, with its shares. What the
@@ -143,6 +148,11 @@ func (tx *Tx) PurgeDeleted(kind latchkey.Kind, id string) error {
 	}
 	if _, err := tx.exec(`DELETE FROM grants WHERE subject_id = $1`, id); err != nil {
 		return err
+	}
+	if kind == latchkey.KindMachineGroup {
+		if _, err := tx.exec(`UPDATE machines SET group_id = NULL WHERE group_id = $1`, id); err != nil {
+			return err
+		}
 	}
 	return tx.bumpEpochOf(tables[kind], id)
 }

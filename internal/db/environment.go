@@ -69,6 +69,7 @@ func (tx *Tx) EnvironmentUse(id latchkey.EnvironmentID) (n int, err error) {
 		(SELECT count(*) FROM variables WHERE environment_id = $1 AND deleted_at IS NULL) +
 		(SELECT count(*) FROM credentials WHERE environment_id = $1 AND deleted_at IS NULL) +
 		(SELECT count(*) FROM machines WHERE environment_id = $1 AND deleted_at IS NULL) +
+		(SELECT count(*) FROM machine_groups WHERE environment_id = $1 AND deleted_at IS NULL) +
 		(SELECT count(*) FROM connections WHERE environment_id = $1 AND deleted_at IS NULL) +
 		(SELECT count(*) FROM flows WHERE environment_id = $1 AND deleted_at IS NULL)`, id)
 }

@@ -48,8 +48,10 @@ var uses = map[latchkey.Kind][]edgeQuery{
 	latchkey.KindConnection: {
 		{latchkey.KindConnection, latchkey.KindCredential, fixed(`SELECT id, credential_id, 'credential' FROM connections WHERE id IN `, ``)},
 		{latchkey.KindConnection, latchkey.KindMachine, fixed(`SELECT id, target_id, 'target' FROM connections WHERE target_kind = 'machine' AND id IN `, ``)},
+		{latchkey.KindConnection, latchkey.KindMachineGroup, fixed(`SELECT id, target_id, 'target' FROM connections WHERE target_kind = 'group' AND id IN `, ``)},
 	},
-	latchkey.KindFlow: {{latchkey.KindFlow, latchkey.KindCredential, fixed(`SELECT flow_id, credential_id, 'credential' FROM flow_credentials WHERE flow_id IN `, ``)}},
+	latchkey.KindMachineGroup: {{latchkey.KindMachineGroup, latchkey.KindMachine, fixed(`SELECT group_id, id, 'member' FROM machines WHERE deleted_at IS NULL AND group_id IN `, ``)}},
+	latchkey.KindFlow:         {{latchkey.KindFlow, latchkey.KindCredential, fixed(`SELECT flow_id, credential_id, 'credential' FROM flow_credentials WHERE flow_id IN `, ``)}},
 }
 
 // usedBy are the edges to components of each kind from what uses them and is not
@@ -62,8 +64,13 @@ var usedBy = map[latchkey.Kind][]edgeQuery{
 		{latchkey.KindFlow, latchkey.KindCredential,
 			fixed(`SELECT f.id, l.credential_id, 'credential' FROM flow_credentials l JOIN flows f ON f.id = l.flow_id AND f.deleted_at IS NULL WHERE l.credential_id IN `, ``)},
 	},
-	latchkey.KindMachine: {{latchkey.KindConnection, latchkey.KindMachine,
-		fixed(`SELECT id, target_id, 'target' FROM connections WHERE target_kind = 'machine' AND deleted_at IS NULL AND target_id IN `, ``)}},
+	latchkey.KindMachine: {
+		{latchkey.KindConnection, latchkey.KindMachine, fixed(`SELECT id, target_id, 'target' FROM connections WHERE target_kind = 'machine' AND deleted_at IS NULL AND target_id IN `, ``)},
+		{latchkey.KindMachineGroup, latchkey.KindMachine,
+			fixed(`SELECT g.id, m.id, 'member' FROM machines m JOIN machine_groups g ON g.id = m.group_id AND g.deleted_at IS NULL WHERE m.id IN `, ``)},
+	},
+	latchkey.KindMachineGroup: {{latchkey.KindConnection, latchkey.KindMachineGroup,
+		fixed(`SELECT id, target_id, 'target' FROM connections WHERE target_kind = 'group' AND deleted_at IS NULL AND target_id IN `, ``)}},
 }
 
 // Uses returns what components of a kind use, and which edge it is. That a flow runs

@@ -21,11 +21,15 @@ type Machine struct {
 }
 
 const machineCols = `m.id, m.environment_id, m.name, m.description, m.sign_key, m.seal_key, m.os, m.agent_version, m.shared_uid, m.policy,
-	m.session_counter, m.disabled_at IS NOT NULL, m.quarantined_at IS NOT NULL, m.quarantine_reason, m.last_seen_at, m.enrolled_by, m.created_at`
+	m.session_counter, m.disabled_at IS NOT NULL, m.quarantined_at IS NOT NULL, m.quarantine_reason, m.last_seen_at, m.enrolled_by, m.created_at,
+	COALESCE(mg.id, ''), COALESCE(mg.name, '')`
+
+const machineJoin = ` LEFT JOIN machine_groups mg ON mg.id = m.group_id AND mg.deleted_at IS NULL`
 
 func (tx *Tx) scanMachine(s scanner) (m Machine, err error) {
 	err = s.Scan(&m.ID, &m.Environment, &m.Name, &m.Description, &m.SignKey, &m.SealKey, &m.OS, &m.AgentVersion, &m.SharedUID, jsonText{&m.Policy},
-		&m.SessionCounter, &m.Disabled, &m.Quarantined, &m.QuarantineReason, nullTime{&m.LastSeenAt}, &m.EnrolledBy, timestamp{&m.EnrolledAt})
+		&m.SessionCounter, &m.Disabled, &m.Quarantined, &m.QuarantineReason, nullTime{&m.LastSeenAt}, &m.EnrolledBy, timestamp{&m.EnrolledAt},
+		&m.MachineGroup, &m.MachineGroupName)
 	fingerprint := sha256.Sum256(m.SignKey)
 	m.SignKeyID = hex.EncodeToString(fingerprint[:8])
 	switch {
@@ -74,13 +78,13 @@ func (tx *Tx) AddLoad(machines ...*latchkey.Machine) error {
 
 // Machine returns the machine with an id, without its load, or ErrNotFound.
 func (tx *Tx) Machine(id latchkey.MachineID) (Machine, error) {
-	return one(tx, tx.scanMachine, `SELECT `+machineCols+` FROM machines m WHERE m.id = $1 AND m.deleted_at IS NULL`, id)
+	return one(tx, tx.scanMachine, `SELECT `+machineCols+` FROM machines m`+machineJoin+` WHERE m.id = $1 AND m.deleted_at IS NULL`, id)
 }
 
 // Machines lists an environment's machines, without their load.
 func (tx *Tx) Machines(env latchkey.EnvironmentID, visible Visible, o latchkey.PageOptions) (latchkey.Page[latchkey.Machine], error) {
 	l := listing[latchkey.Machine]{
-		kind: latchkey.KindMachine, cols: machineCols, table: "machines m", alias: "m",
+		kind: latchkey.KindMachine, cols: machineCols, table: "machines m", alias: "m", joins: machineJoin,
 		scan: func(s scanner) (latchkey.Machine, error) {
 			m, err := tx.scanMachine(s)
 			return m.Machine, err
@@ -172,16 +176,16 @@ type EnrolmentToken struct {
 	Environment latchkey.EnvironmentID
 }
 
-const enrolmentCols = `id, environment_id, machine_id, uses_left, expires_at, created_by`
+const enrolmentCols = `id, environment_id, machine_id, group_id, uses_left, expires_at, created_by`
 
 func scanEnrolmentToken(s scanner) (t EnrolmentToken, err error) {
-	return t, s.Scan(&t.ID, &t.Environment, &t.Machine, &t.Uses, timestamp{&t.ExpiresAt}, &t.CreatedBy)
+	return t, s.Scan(&t.ID, &t.Environment, &t.Machine, &t.MachineGroup, &t.Uses, timestamp{&t.ExpiresAt}, &t.CreatedBy)
 }
 
 // CreateEnrolmentToken stores an enrolment token by its hash.
 func (tx *Tx) CreateEnrolmentToken(t EnrolmentToken, hash []byte) error {
-	_, err := tx.exec(`INSERT INTO enrolment_tokens (`+enrolmentCols+`, hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		t.ID, t.Environment, t.Machine, t.Uses, ms(t.ExpiresAt), t.CreatedBy, hash, ms(tx.Now))
+	_, err := tx.exec(`INSERT INTO enrolment_tokens (`+enrolmentCols+`, hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		t.ID, t.Environment, t.Machine, t.MachineGroup, t.Uses, ms(t.ExpiresAt), t.CreatedBy, hash, ms(tx.Now))
 	return err
 }
 

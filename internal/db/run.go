@@ -19,15 +19,17 @@ type Run struct {
 	LogChunks    int  // pieces of output that are kept
 }
 
-const runCols = `r.id, r.environment_id, r.kind, COALESCE(r.flow_id, ''), COALESCE(f.name, ''), COALESCE(r.revision, 0), r.connection_id, r.machine_id, m.name, m.shared_uid, r.state, r.error_code, r.error_message,
+const runCols = `r.id, r.environment_id, r.kind, COALESCE(r.flow_id, ''), COALESCE(f.name, ''), COALESCE(r.revision, 0), r.connection_id, COALESCE(r.machine_id, ''), COALESCE(m.name, ''), COALESCE(m.shared_uid, FALSE),
+	COALESCE(r.group_id, ''), COALESCE(mg.name, ''), r.state, r.error_code, r.error_message,
 	r.exit_code, r.inputs, r.owner_id, r.started_by, r.releases, r.queued_at, r.claimed_at, r.started_at, r.finished_at, r.cancel_asked_at IS NOT NULL,
 	r.log_bytes, r.log_truncated, r.log_chunks, r.claim_id, r.lease_expires_at, r.forced`
 
-const runFrom = ` FROM runs r LEFT JOIN flows f ON f.id = r.flow_id JOIN machines m ON m.id = r.machine_id`
+const runFrom = ` FROM runs r LEFT JOIN flows f ON f.id = r.flow_id LEFT JOIN machines m ON m.id = r.machine_id LEFT JOIN machine_groups mg ON mg.id = r.group_id`
 
 func scanRun(s scanner) (r Run, err error) {
 	var e latchkey.RunError
-	err = s.Scan(&r.ID, &r.Environment, &r.Kind, &r.Flow, &r.FlowName, &r.Revision, &r.Connection, &r.Machine, &r.MachineName, &r.SharedUID, &r.State, &e.Code, &e.Message,
+	err = s.Scan(&r.ID, &r.Environment, &r.Kind, &r.Flow, &r.FlowName, &r.Revision, &r.Connection, &r.Machine, &r.MachineName, &r.SharedUID,
+		&r.MachineGroup, &r.MachineGroupName, &r.State, &e.Code, &e.Message,
 		&r.ExitCode, jsonText{&r.Inputs}, &r.Owner, &r.StartedBy, &r.Releases, timestamp{&r.QueuedAt}, nullTime{&r.ClaimedAt}, nullTime{&r.StartedAt},
 		nullTime{&r.FinishedAt}, &r.CancelAsked, &r.LogBytes, &r.LogTruncated, &r.LogChunks, &r.Claim, nullTime{&r.LeaseExpires}, &r.Forced)
 	if e.Code != "" {
@@ -48,6 +50,8 @@ type RunFilter struct {
 	Flow       latchkey.FlowID
 	Connection latchkey.ConnectionID
 	Machine    latchkey.MachineID
+
+	MachineGroup latchkey.MachineGroupID
 }
 
 // Runs lists an environment's runs, newest first. Unless everything is set
@@ -61,6 +65,7 @@ func (tx *Tx) Runs(env latchkey.EnvironmentID, visible Visible, f RunFilter, o l
 		}
 		for _, c := range []struct{ column, value string }{
 			{"r.kind", string(f.Kind)}, {"r.state", string(f.State)}, {"r.flow_id", string(f.Flow)}, {"r.connection_id", string(f.Connection)}, {"r.machine_id", string(f.Machine)},
+			{"r.group_id", string(f.MachineGroup)},
 		} {
 			if c.value != "" {
 				w.add(c.column+" = ?", c.value)
@@ -103,9 +108,16 @@ func (tx *Tx) CreateRun(r Run) error {
 	if r.Kind == latchkey.RunFlow {
 		flow, revision = r.Flow, r.Revision
 	}
-	_, err = tx.exec(`INSERT INTO runs (id, environment_id, kind, flow_id, revision, connection_id, machine_id, owner_id, started_by, inputs, forced, state, queued_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'queued', $12)`,
-		r.ID, r.Environment, r.Kind, flow, revision, r.Connection, r.Machine, r.Owner, r.StartedBy, inputs, r.Forced, ms(tx.Now))
+	var machine, group any // one of them
+	if r.Machine != "" {
+		machine = r.Machine
+	}
+	if r.MachineGroup != "" {
+		group = r.MachineGroup
+	}
+	_, err = tx.exec(`INSERT INTO runs (id, environment_id, kind, flow_id, revision, connection_id, machine_id, group_id, owner_id, started_by, inputs, forced, state, queued_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'queued', $13)`,
+		r.ID, r.Environment, r.Kind, flow, revision, r.Connection, machine, group, r.Owner, r.StartedBy, inputs, r.Forced, ms(tx.Now))
 	return err
 }
 
@@ -114,23 +126,31 @@ func (tx *Tx) LatestTest(id latchkey.ConnectionID) (Run, error) {
 	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.connection_id = $1 AND r.kind = 'test' ORDER BY r.id DESC LIMIT 1`, id)
 }
 
-// NextQueued returns the queued run of a machine that has waited longest, or
-// ErrNotFound.
+// NextQueued returns the queued run of a machine alone, not of its group, that has
+// waited longest, or ErrNotFound. The order, which is that of the index, has PostgreSQL
+// use it also when many runs are queued.
 func (tx *Tx) NextQueued(m latchkey.MachineID) (Run, error) {
 	return one(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.machine_id = $1 AND r.state = 'queued' ORDER BY r.queued_at, r.id LIMIT 1`, m)
 }
 
-// HasQueued reports whether a machine has a queued run. The order, which is that
-// of the index, has PostgreSQL use it also when many runs are queued.
-func (tx *Tx) HasQueued(m latchkey.MachineID) (bool, error) {
-	n, err := one(tx, scanInt, `SELECT count(*) FROM (SELECT 1 FROM runs WHERE machine_id = $1 AND state = 'queued' ORDER BY queued_at, id LIMIT 1) AS q`, m)
-	return n > 0, err
+// GroupQueued returns queued runs of a machine group, those first that have waited
+// longest: at most limit of those after one, or from the first on if after is nil.
+func (tx *Tx) GroupQueued(g latchkey.MachineGroupID, after *Run, limit int) ([]Run, error) {
+	var w where
+	w.add("r.group_id = ?", g)
+	w.add("r.state = 'queued'")
+	if after != nil {
+		w.add("(r.queued_at, r.id) > (?, ?)", ms(after.QueuedAt), after.ID)
+	}
+	w.args = append(w.args, limit)
+	return all(tx, scanRun, `SELECT `+runCols+runFrom+w.String()+` ORDER BY r.queued_at, r.id LIMIT `+w.last(), w.args...)
 }
 
-// Queued returns how many runs wait for the machine of a connection, at most limit.
+// Queued returns how many runs wait for the target of a connection, a machine or a
+// group, at most limit.
 func (tx *Tx) Queued(c latchkey.ConnectionID, limit int) (int, error) {
-	return one(tx, scanInt, `SELECT count(*) FROM (
-		SELECT 1 FROM runs WHERE machine_id = (SELECT target_id FROM connections WHERE id = $1) AND state = 'queued' ORDER BY queued_at, id LIMIT $2) AS q`, c, limit)
+	const target = ` = (SELECT target_id FROM connections WHERE id = $1) AND state = 'queued' ORDER BY queued_at, id LIMIT $2) AS q)`
+	return one(tx, scanInt, `SELECT (SELECT count(*) FROM (SELECT 1 FROM runs WHERE machine_id`+target+` + (SELECT count(*) FROM (SELECT 1 FROM runs WHERE group_id`+target, c, limit)
 }
 
 // UnstartedClaims returns the runs that a machine has claimed but not started.
@@ -138,11 +158,11 @@ func (tx *Tx) UnstartedClaims(m latchkey.MachineID) ([]Run, error) {
 	return all(tx, scanRun, `SELECT `+runCols+runFrom+` WHERE r.machine_id = $1 AND r.state = 'running' AND r.started_at IS NULL ORDER BY r.id`, m)
 }
 
-// ClaimRun gives a queued run to its machine. It returns ErrNotFound when the
-// run is queued no longer.
-func (tx *Tx) ClaimRun(id latchkey.RunID, claim latchkey.ClaimID) error {
-	return tx.execOne(`UPDATE runs SET state = 'running', claim_id = $2, claimed_at = $3, lease_expires_at = $4 WHERE id = $1 AND state = 'queued'`,
-		id, claim, ms(tx.Now), ms(tx.Now.Add(latchkey.RunLease)))
+// ClaimRun gives a queued run to a machine: its own, or one of its group. It returns
+// ErrNotFound when the run is queued no longer.
+func (tx *Tx) ClaimRun(id latchkey.RunID, m latchkey.MachineID, claim latchkey.ClaimID) error {
+	return tx.execOne(`UPDATE runs SET state = 'running', machine_id = $2, claim_id = $3, claimed_at = $4, lease_expires_at = $5 WHERE id = $1 AND state = 'queued'`,
+		id, m, claim, ms(tx.Now), ms(tx.Now.Add(latchkey.RunLease)))
 }
 
 // MarkRunStarted notes that the agent is about to start a claimed run. It
@@ -223,6 +243,13 @@ func (tx *Tx) OpenRunsOn(m latchkey.MachineID) (int, error) {
 	return one(tx, scanInt, `SELECT
 		(SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'queued') +
 		(SELECT count(*) FROM runs WHERE machine_id = $1 AND state = 'running')`, m)
+}
+
+// OpenRunsFor returns how many runs of a machine group have not ended.
+func (tx *Tx) OpenRunsFor(g latchkey.MachineGroupID) (int, error) {
+	return one(tx, scanInt, `SELECT
+		(SELECT count(*) FROM runs WHERE group_id = $1 AND state = 'queued') +
+		(SELECT count(*) FROM runs WHERE group_id = $1 AND state = 'running')`, g)
 }
 
 // AppendLog adds output to a run's log at the log's end, and notes whether

@@ -195,6 +195,8 @@ var tables = map[latchkey.Kind]string{
 	latchkey.KindConnection: "connections",
 	latchkey.KindFlow:       "flows",
 	latchkey.KindMachine:    "machines",
+
+	latchkey.KindMachineGroup: "machine_groups",
 }
 
 // sortGrants notes the new name of a thing in the grants on it.

@@ -40,7 +40,21 @@ const Version = "test"
 // Machine enrols a machine and opens a session.
 func (s *Service) Machine(t testing.TB, env, name string) *Machine {
 	t.Helper()
-	token, err := s.Broker.CreateEnrolmentToken(t.Context(), s.Admin, env, latchkey.EnrolmentTokenCreate{})
+	m, err := s.EnrolWith(t, env, name, latchkey.EnrolmentTokenCreate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Open(t, false); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// EnrolWith enrols a machine with a token of its own, and returns it, without a session,
+// or what the service has against it.
+func (s *Service) EnrolWith(t testing.TB, env, name string, ask latchkey.EnrolmentTokenCreate) (*Machine, error) {
+	t.Helper()
+	token, err := s.Broker.CreateEnrolmentToken(t.Context(), s.Admin, env, ask)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,16 +73,13 @@ func (s *Service) Machine(t testing.TB, env, name string) *Machine {
 	}
 	resp, err := s.Broker.Enrol(t.Context(), req, "127.0.0.1")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := seal.VerifyEnrolResponse(server, &req, &resp); err != nil {
 		t.Fatal(err)
 	}
 	m.ID = resp.Machine
-	if err := m.Open(t, false); err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return m, nil
 }
 
 // Open opens the machine's next session.

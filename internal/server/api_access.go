@@ -10,7 +10,7 @@ import (
 type accessIn struct {
 	InEnv
 	Principal string          `query:"principal" maxLength:"200" doc:"id of a user, group or service principal, a user's login or a group's name; the caller unless given"`
-	Kind      latchkey.Kind   `query:"kind" required:"true" enum:"environment,variable,credential,machine,connection,flow,run" doc:"kind of the thing"`
+	Kind      latchkey.Kind   `query:"kind" required:"true" enum:"environment,variable,credential,machine,machine group,connection,flow,run" doc:"kind of the thing"`
 	ID        string          `query:"id" maxLength:"200" doc:"id of the thing; of a variable its id or unique name, of the environment nothing"`
 	Action    latchkey.Action `query:"action" maxLength:"100" example:"credential.use" doc:"action of the permission table; every action on things of the kind unless given"`
 }

@@ -27,11 +27,13 @@ type runsIn struct {
 	Flow       latchkey.FlowID       `query:"flow" doc:"only runs of this flow"`
 	Connection latchkey.ConnectionID `query:"connection" doc:"only runs through this connection"`
 	Machine    latchkey.MachineID    `query:"machine" doc:"only runs on this machine"`
+
+	MachineGroup latchkey.MachineGroupID `query:"machineGroup" doc:"only runs for this machine group"`
 }
 
 func (s *server) runs(ctx context.Context, who latchkey.Caller, in *runsIn) (*listOf[latchkey.Run], error) {
 	return list(s.b.Runs(ctx, who, in.Env, broker.RunFilter{
-		Kind: in.Kind, State: in.State, Flow: in.Flow, Connection: in.Connection, Machine: in.Machine,
+		Kind: in.Kind, State: in.State, Flow: in.Flow, Connection: in.Connection, Machine: in.Machine, MachineGroup: in.MachineGroup,
 	}, in.options()))
 }
 

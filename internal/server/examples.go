@@ -25,6 +25,8 @@ var examples = map[string]string{
 	"updateCredential":              `{"description":"signs in to the ERP system"}`,
 	"createEnrolmentToken":          `{"expiresIn":"1h","uses":1}`,
 	"updateMachine":                 `{"disabled":true}`,
+	"createMachineGroup":            `{"name":"ERP robots","description":"any of them can post invoices"}`,
+	"updateMachineGroup":            `{"description":"any of them can post invoices"}`,
 	"createConnection":              `{"name":"ERP on build-07","target":{"machine":"mach_…"},"driver":"none","credential":"cred_…"}`,
 	"updateConnection":              `{"name":"ERP on build-08"}`,
 	"createFlow":                    `{"name":"Post invoices","command":["/usr/bin/env","true"],"timeout":"5m","handover":"descriptor","credentials":["cred_…"]}`,

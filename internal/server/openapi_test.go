@@ -66,6 +66,7 @@ func TestExamplesAreValid(t *testing.T) {
 		"createVariable": &latchkey.VariableCreate{}, "updateVariable": &latchkey.VariableUpdate{}, "overrideCheck": &checkOverride{}, "checkReference": &latchkey.SecretReference{},
 		"createCredential": &latchkey.CredentialCreate{}, "updateCredential": &latchkey.CredentialUpdate{},
 		"createEnrolmentToken": &latchkey.EnrolmentTokenCreate{}, "updateMachine": &latchkey.MachineUpdate{},
+		"createMachineGroup": &latchkey.MachineGroupCreate{}, "updateMachineGroup": &latchkey.MachineGroupUpdate{},
 		"createConnection": &latchkey.ConnectionCreate{}, "updateConnection": &latchkey.ConnectionUpdate{},
 		"createFlow": &latchkey.FlowCreate{}, "reviseFlow": &latchkey.FlowCreate{}, "startRun": &latchkey.RunCreate{},
 		"createVault": &latchkey.EmbeddedVaultCreate{}, "assignRole": &latchkey.RoleAssignmentCreate{},

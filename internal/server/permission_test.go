@@ -124,10 +124,18 @@ func newPermissions(t *testing.T, url string) *permissions {
 		_ = c.User(t, login, c.Env, latchkey.EnvUser)
 	}
 	gone := w.variable(t, "Gone")
+	robots, err := c.Broker.CreateMachineGroup(ctx, c.Admin, c.Env, latchkey.MachineGroupCreate{Name: "robots"})
+	must(err)
+	spareMachine := c.Service.Machine(t, c.Env, "bot2")
+	// A connection holds the group, so that it is not deleted.
+	_, err = c.Broker.CreateConnection(ctx, c.Admin, c.Env, latchkey.ConnectionCreate{
+		Name: "on robots", Target: latchkey.Target{MachineGroup: robots.ID}, Driver: latchkey.DriverNone, Credential: c.Credential.ID,
+	})
+	must(err)
 	h, err := c.Broker.HandOver(ctx, c.Admin, c.Env, latchkey.HandOver{From: string(c.Admin.ID), To: "owner"})
 	must(err)
-	if len(h.Things) != 7 || len(h.Left) > 0 {
-		t.Fatalf("handed over: %+v; want all 7 things", h)
+	if len(h.Things) != 10 || len(h.Left) > 0 {
+		t.Fatalf("handed over: %+v; want all 10 things", h)
 	}
 	e, err := c.Broker.Environment(ctx, c.Admin, c.Env)
 	must(err)
@@ -161,7 +169,7 @@ func newPermissions(t *testing.T, url string) *permissions {
 	g, err := c.Broker.CreateGroup(ctx, c.Admin, latchkey.GroupCreate{Name: "staff"})
 	must(err)
 	w.ids = map[string]string{
-		"variables": string(c.Password.ID), "credentials": string(c.Credential.ID), "machines": string(c.Machine.ID), "connections": string(c.Connection.ID),
+		"variables": string(c.Password.ID), "credentials": string(c.Credential.ID), "machines": string(c.Machine.ID), "machine-groups": string(robots.ID), "members": string(spareMachine.ID), "connections": string(c.Connection.ID),
 		"flows": string(c.Flow.ID), "runs": string(ended.ID), "deleted": string(gone.ID), "users": "other", "certificate-accounts": "bot@example.org", "groups": string(g.ID), "vaults": c.Vault.Name,
 	}
 	w.program(t)
@@ -235,6 +243,8 @@ func (w *permissions) request(t testing.TB, o permitted, env string, guess bool)
 			segments[i] = "1"
 		case "{cred}":
 			segments[i] = w.ids["proofs"]
+		case "{machine}":
+			segments[i] = made(w.ids[segments[i-1]])
 		case "{id}", "{name}", "{user}", "{group}", "{vault}", "{upn}":
 			real, ok := w.ids[segments[i-1]]
 			if !ok {
@@ -440,12 +450,13 @@ func operations() []permitted {
 		{id: "purgeDeleted", kind: latchkey.KindDeleted, action: latchkey.ActPurge, before: (*permissions).purgeable},
 		{id: "restoreDeleted", kind: latchkey.KindDeleted, action: latchkey.ActRestore, body: `{}`},
 
-		{id: "listVariables", kind: K, action: E}, {id: "listCredentials", kind: K, action: E}, {id: "listMachines", kind: K, action: E},
+		{id: "listVariables", kind: K, action: E}, {id: "listCredentials", kind: K, action: E}, {id: "listMachines", kind: K, action: E}, {id: "listMachineGroups", kind: K, action: E},
 		{id: "listConnections", kind: K, action: E}, {id: "listFlows", kind: K, action: E}, {id: "listRuns", kind: K, action: E},
 		{id: "createVariable", kind: K, action: latchkey.ActVariableCreate, body: `{"displayName":"v%d","type":"text","value":"x"}`},
 		{id: "checkReference", kind: K, action: latchkey.ActReferenceCheck, body: `{"subscriptionId":"11111111-1111-4111-8111-111111111111","resourceGroup":"g","vault":"none","secret":"s"}`},
 		{id: "createCredential", kind: K, action: latchkey.ActCredentialCreate, body: `{"name":"c%d","usages":["connection"],"slots":{"username":"new_none","password":"new_none"}}`},
 		{id: "createConnection", kind: K, action: latchkey.ActConnectionCreate, body: `{"name":"n%d","target":{"machine":"` + latchkey.NewID("mach", time.UnixMilli(0)) + `"},"driver":"none","credential":"` + latchkey.NewID("cred", time.UnixMilli(0)) + `"}`},
+		{id: "createMachineGroup", kind: K, action: latchkey.ActMachineGroupCreate, body: `{"name":"m%d"}`},
 		{id: "createFlow", kind: K, action: latchkey.ActFlowCreate, body: `{"name":"f%d","command":["/usr/bin/true"]}`},
 		{id: "createEnrolmentToken", kind: K, action: latchkey.ActMachineToken, body: `{}`},
 		{id: "revokeEnrolmentToken", kind: K, action: latchkey.ActMachineToken, guess: true, before: func(w *permissions, t testing.TB) {
@@ -470,6 +481,11 @@ func operations() []permitted {
 		{id: "checkCredential", kind: latchkey.KindCredential, action: latchkey.ActCredentialCheck},
 		{id: "getMachine", kind: latchkey.KindMachine, action: latchkey.ActMachineRead},
 		{id: "updateMachine", kind: latchkey.KindMachine, action: latchkey.ActMachineUpdate, body: `{}`},
+		{id: "getMachineGroup", kind: latchkey.KindMachineGroup, action: latchkey.ActMachineGroupRead},
+		{id: "updateMachineGroup", kind: latchkey.KindMachineGroup, action: latchkey.ActMachineGroupUpdate, body: `{}`},
+		{id: "listGroupMachines", kind: latchkey.KindMachineGroup, action: latchkey.ActMachineGroupRead},
+		{id: "addGroupMachine", kind: latchkey.KindMachineGroup, action: latchkey.ActMachineGroupMember, before: memberOf(false)}, // who may update the machine
+		{id: "removeGroupMachine", kind: latchkey.KindMachineGroup, action: latchkey.ActMachineGroupMember, before: memberOf(true)},
 		{id: "getConnection", kind: latchkey.KindConnection, action: latchkey.ActConnectionRead},
 		{id: "updateConnection", kind: latchkey.KindConnection, action: latchkey.ActConnectionUpdate, body: `{}`},
 		{id: "testConnection", kind: latchkey.KindConnection, action: latchkey.ActConnectionTest, query: "wait=0s"},
@@ -482,7 +498,7 @@ func operations() []permitted {
 		{id: "cancelRun", kind: latchkey.KindRun, action: latchkey.ActRunCancel},
 		{id: "startRun", kind: latchkey.KindFlow, action: latchkey.ActFlowRun, body: `{"flow":"FLOW","connection":"CONNECTION"}`},
 	}
-	for suffix, kind := range map[string]latchkey.Kind{"Variable": latchkey.KindVariable, "Credential": latchkey.KindCredential, "Machine": latchkey.KindMachine, "Connection": latchkey.KindConnection, "Flow": latchkey.KindFlow} {
+	for suffix, kind := range map[string]latchkey.Kind{"Variable": latchkey.KindVariable, "Credential": latchkey.KindCredential, "Machine": latchkey.KindMachine, "MachineGroup": latchkey.KindMachineGroup, "Connection": latchkey.KindConnection, "Flow": latchkey.KindFlow} {
 		s := latchkey.SharingOf[kind]
 		either := func(c *column) string { // the owner hands over, an admin takes over
 			o := permitted{kind: kind, action: s.HandOver}
@@ -579,7 +595,7 @@ func yesIf(ok bool) string {
 func sharedBy(kind latchkey.Kind, by string) func(*permissions, testing.TB) {
 	return func(w *permissions, t testing.TB) {
 		t.Helper()
-		collection := string(kind) + "s"
+		collection := strings.ReplaceAll(string(kind), " ", "-") + "s"
 		err := w.DB.Update(t.Context(), func(tx *db.Tx) error {
 			e, err := tx.Environment(w.Env)
 			if err != nil {
@@ -603,6 +619,20 @@ func sharedBy(kind latchkey.Kind, by string) func(*permissions, testing.TB) {
 			return tx.SetGrant(e.ID, kind, w.ids[collection], spare.ID, latchkey.RoleUser, "", giver.ID)
 		})
 		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// memberOf puts the machine that nobody waits for into the group, or takes it out.
+func memberOf(in bool) func(*permissions, testing.TB) {
+	return func(w *permissions, t testing.TB) {
+		t.Helper()
+		group := latchkey.MachineGroupID("")
+		if in {
+			group = latchkey.MachineGroupID(w.ids["machine-groups"])
+		}
+		if err := w.DB.Update(t.Context(), func(tx *db.Tx) error { return tx.SetMachineGroup(latchkey.MachineID(w.ids["members"]), group) }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -155,9 +155,21 @@ func (s *server) handleAll() {
 	s.shareRoutes(t, latchkey.KindMachine, "machines", "Machine")
 	s.graphRoutes(t, latchkey.KindMachine, "machines", "Machine")
 
+	t = "Machine groups"
+	caller(s, op{t, "GET /environments/{env}/machine-groups", "listMachineGroups", "List the machine groups", ""}, s.machineGroups)
+	caller(s, op{t, "POST /environments/{env}/machine-groups", "createMachineGroup", "Make a machine group", "Without machines. Sharing it is sharing the right to run flows on its machines."}, s.createMachineGroup)
+	caller(s, op{t, "GET /environments/{env}/machine-groups/{id}", "getMachineGroup", "Show a machine group", ""}, s.machineGroup)
+	caller(s, op{t, "PATCH /environments/{env}/machine-groups/{id}", "updateMachineGroup", "Change a machine group", ""}, s.updateMachineGroup)
+	caller(s, op{t, "DELETE /environments/{env}/machine-groups/{id}", "deleteMachineGroup", "Delete a machine group", "Its machines stay. What is in use is deleted with force and the hash of the impact only. It can be restored for 30 days, with the machines that have joined no other group."}, s.deleteMachineGroup)
+	caller(s, op{t, "GET /environments/{env}/machine-groups/{id}/members", "listGroupMachines", "List the machines of a group", "Also those on which the caller has no role by themselves; at most 50."}, s.groupMachines)
+	caller(s, op{t, "PUT /environments/{env}/machine-groups/{id}/members/{machine}", "addGroupMachine", "Put a machine into a group", "It takes that the caller may change both. A machine is in one group at most."}, s.addGroupMachine)
+	caller(s, op{t, "DELETE /environments/{env}/machine-groups/{id}/members/{machine}", "removeGroupMachine", "Take a machine out of its group", "By whoever may change the group, or the machine. Runs of the group that it executes get no secret any more, at once."}, s.removeGroupMachine)
+	s.shareRoutes(t, latchkey.KindMachineGroup, "machine-groups", "MachineGroup")
+	s.graphRoutes(t, latchkey.KindMachineGroup, "machine-groups", "MachineGroup")
+
 	t = "Connections"
 	caller(s, op{t, "GET /environments/{env}/connections", "listConnections", "List the connections", ""}, s.connections)
-	caller(s, op{t, "POST /environments/{env}/connections", "createConnection", "Make a connection", "A credential bound to a machine: sign in there as this."}, s.createConnection)
+	caller(s, op{t, "POST /environments/{env}/connections", "createConnection", "Make a connection", "A credential bound to a machine, or to a machine group: sign in there as this."}, s.createConnection)
 	caller(s, op{t, "GET /environments/{env}/connections/{id}", "getConnection", "Show a connection", ""}, s.connection)
 	caller(s, op{t, "PATCH /environments/{env}/connections/{id}", "updateConnection", "Rename a connection", ""}, s.updateConnection)
 	caller(s, op{t, "DELETE /environments/{env}/connections/{id}", "deleteConnection", "Delete a connection", "What is in use, or ran within 30 days, is deleted with force and the hash of the impact only. It can be restored for 30 days."}, s.deleteConnection)
@@ -178,7 +190,7 @@ func (s *server) handleAll() {
 
 	t = "Runs"
 	caller(s, op{t, "GET /environments/{env}/runs", "listRuns", "List the runs", "Newest first."}, s.runs)
-	caller(s, op{t, "POST /environments/{env}/runs", "startRun", "Start a run", "It is queued until its machine claims it, and executed at most once."}, s.startRun)
+	caller(s, op{t, "POST /environments/{env}/runs", "startRun", "Start a run", "It is queued until its machine claims it, or the first of its group that may, and executed at most once."}, s.startRun)
 	caller(s, op{t, "GET /environments/{env}/runs/{id}", "getRun", "Show a run", ""}, s.run)
 	caller(s, op{t, "POST /environments/{env}/runs/{id}/cancel", "cancelRun", "Cancel a run", "A queued run ends at once; of a running one the machine ends the whole process tree."}, s.cancelRun)
 	caller(s, op{t, "GET /environments/{env}/runs/{id}/log", "getRunLog", "Read a run's output", "With `wait` the answer comes when there is output after `offset`, when the run ended, or when the time passed."}, s.runLog)

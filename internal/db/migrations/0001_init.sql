@@ -325,6 +325,7 @@ CREATE TABLE credentials (
     exposure         TEXT NOT NULL,
     allow_shared_uid BOOLEAN NOT NULL,
     machines         TEXT NOT NULL,
+    machine_groups   TEXT NOT NULL,
     created_by       TEXT NOT NULL REFERENCES principals (id),
     created_at       BIGINT NOT NULL,
     updated_at       BIGINT NOT NULL,
@@ -378,10 +379,32 @@ CREATE TABLE certificate_user_ids (
 );
 CREATE INDEX certificate_user_ids_account ON certificate_user_ids (upn_key, position);
 
--- A machine is also a principal with the same id.
+-- What a group of machines is shared by. It has no keys.
+CREATE TABLE machine_groups (
+    id             TEXT PRIMARY KEY,
+    environment_id TEXT NOT NULL REFERENCES environments (id),
+    name           TEXT NOT NULL,
+    sort_key       TEXT NOT NULL,
+    search_key     TEXT NOT NULL,
+    description    TEXT NOT NULL DEFAULT '',
+    created_by     TEXT NOT NULL REFERENCES principals (id),
+    created_at     BIGINT NOT NULL,
+    updated_at     BIGINT NOT NULL,
+    deleted_at     BIGINT,
+    deleted_by     TEXT NOT NULL DEFAULT '',
+    purged_at      BIGINT
+);
+CREATE INDEX machine_groups_deleted ON machine_groups (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+CREATE UNIQUE INDEX machine_groups_name ON machine_groups (environment_id, sort_key) WHERE deleted_at IS NULL;
+CREATE INDEX machine_groups_list ON machine_groups (environment_id, sort_key, id) WHERE deleted_at IS NULL;
+CREATE INDEX machine_groups_modified ON machine_groups (environment_id, updated_at, id) WHERE deleted_at IS NULL;
+
+-- A machine is also a principal with the same id. It stays in a group that is
+-- deleted until it joins another, so that the group can be restored.
 CREATE TABLE machines (
     id                TEXT PRIMARY KEY REFERENCES principals (id),
     environment_id    TEXT NOT NULL REFERENCES environments (id),
+    group_id          TEXT REFERENCES machine_groups (id),
     name              TEXT NOT NULL,
     sort_key          TEXT NOT NULL,
     search_key        TEXT NOT NULL,
@@ -407,12 +430,15 @@ CREATE TABLE machines (
 CREATE INDEX machines_deleted ON machines (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 CREATE UNIQUE INDEX machines_name ON machines (environment_id, sort_key) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX machines_key ON machines (sign_key);
+CREATE INDEX machines_group ON machines (group_id, sort_key, id) WHERE group_id IS NOT NULL;
 
--- machine_id is the machine that the token enrols anew, '' for a new one.
+-- machine_id is the machine that the token enrols anew, '' for a new one; group_id
+-- the group that a new one joins, or ''.
 CREATE TABLE enrolment_tokens (
     id             TEXT PRIMARY KEY,
     environment_id TEXT NOT NULL REFERENCES environments (id),
     machine_id     TEXT NOT NULL DEFAULT '',
+    group_id       TEXT NOT NULL DEFAULT '',
     hash           BYTEA NOT NULL,
     uses_left      BIGINT NOT NULL,
     expires_at     BIGINT NOT NULL,
@@ -437,7 +463,7 @@ CREATE INDEX machine_sessions_machine ON machine_sessions (machine_id);
 CREATE INDEX machine_sessions_expires ON machine_sessions (expires_at);
 CREATE UNIQUE INDEX machine_sessions_live ON machine_sessions (machine_id) WHERE replaced_at IS NULL;
 
--- target_kind is machine, or later group.
+-- target_id is the id of a machine or of a machine group.
 CREATE TABLE connections (
     id             TEXT PRIMARY KEY,
     environment_id TEXT NOT NULL REFERENCES environments (id),
@@ -465,16 +491,17 @@ CREATE INDEX connections_credential ON connections (credential_id);
 CREATE INDEX connections_target ON connections (target_id);
 
 -- How often in a row a target refused a credential, since it last let it in.
--- version is the vault's id of the secret that was refused last.
+-- version is the vault's id of the secret that was refused last. target_id is that of
+-- the connections: the machines of a group count together.
 CREATE TABLE sign_in_refusals (
     credential_id TEXT NOT NULL REFERENCES credentials (id),
-    machine_id    TEXT NOT NULL REFERENCES machines (id),
+    target_id     TEXT NOT NULL,
     ssh_server    TEXT NOT NULL,
     version       TEXT NOT NULL,
     refusals      BIGINT NOT NULL,
     last_at       BIGINT NOT NULL,
     forced_at     BIGINT,
-    PRIMARY KEY (credential_id, machine_id, ssh_server)
+    PRIMARY KEY (credential_id, target_id, ssh_server)
 );
 
 CREATE TABLE flows (
@@ -518,6 +545,7 @@ CREATE TABLE flow_credentials (
 );
 CREATE INDEX flow_credentials_credential ON flow_credentials (credential_id);
 
+-- A run for a machine group has no machine until one has claimed it.
 CREATE TABLE runs (
     id               TEXT PRIMARY KEY,
     environment_id   TEXT NOT NULL REFERENCES environments (id),
@@ -525,7 +553,8 @@ CREATE TABLE runs (
     flow_id          TEXT REFERENCES flows (id),
     revision         BIGINT,
     connection_id    TEXT NOT NULL REFERENCES connections (id),
-    machine_id       TEXT NOT NULL REFERENCES machines (id),
+    machine_id       TEXT REFERENCES machines (id),
+    group_id         TEXT REFERENCES machine_groups (id),
     owner_id         TEXT NOT NULL REFERENCES principals (id),
     started_by       TEXT NOT NULL REFERENCES principals (id),
     inputs           TEXT NOT NULL,
@@ -547,6 +576,7 @@ CREATE TABLE runs (
     log_truncated    BOOLEAN NOT NULL DEFAULT FALSE,
     log_chunks       BIGINT NOT NULL DEFAULT 0,
     FOREIGN KEY (flow_id, revision) REFERENCES flow_revisions (flow_id, revision),
+    CHECK (machine_id IS NOT NULL OR group_id IS NOT NULL AND state <> 'running'),
     CHECK ((kind = 'flow') = (flow_id IS NOT NULL) AND (kind = 'flow') = (revision IS NOT NULL))
 );
 -- Lists are of one kind. Of indexes that seem alike SQLite, which has no statistics,
@@ -556,12 +586,15 @@ CREATE INDEX runs_list ON runs (environment_id, kind, id);
 CREATE INDEX runs_owner ON runs (owner_id, environment_id, kind, id);
 CREATE INDEX runs_starter ON runs (started_by, environment_id, kind, id);
 CREATE INDEX runs_machine ON runs (machine_id, environment_id, kind, id);
+CREATE INDEX runs_group ON runs (group_id, environment_id, kind, id) WHERE group_id IS NOT NULL;
 CREATE INDEX runs_flow ON runs (flow_id, environment_id, kind, id);
 CREATE INDEX runs_connection ON runs (connection_id, environment_id, kind, id);
 -- In the order of queued_at, since PostgreSQL would go by id through all that have
 -- ended.
 CREATE INDEX runs_queue ON runs (machine_id, queued_at, id) WHERE state = 'queued';
 CREATE INDEX runs_running ON runs (machine_id, id) WHERE state = 'running';
+CREATE INDEX runs_group_queue ON runs (group_id, queued_at, id) WHERE state = 'queued';
+CREATE INDEX runs_group_running ON runs (group_id, id) WHERE state = 'running';
 CREATE INDEX runs_leases ON runs (lease_expires_at) WHERE state = 'running';
 CREATE INDEX runs_waiting ON runs (kind, queued_at) WHERE state = 'queued';
 CREATE INDEX runs_tests ON runs (connection_id, id) WHERE kind = 'test';
@@ -569,12 +602,12 @@ CREATE INDEX runs_tests ON runs (connection_id, id) WHERE kind = 'test';
 CREATE TABLE sign_in_tries (
     run_id        TEXT PRIMARY KEY REFERENCES runs (id),
     credential_id TEXT NOT NULL REFERENCES credentials (id),
-    machine_id    TEXT NOT NULL REFERENCES machines (id),
+    target_id     TEXT NOT NULL,
     ssh_server    TEXT NOT NULL,
     version       TEXT NOT NULL,
     begun_at      BIGINT NOT NULL
 );
-CREATE INDEX sign_in_tries_target ON sign_in_tries (credential_id, machine_id, ssh_server);
+CREATE INDEX sign_in_tries_target ON sign_in_tries (credential_id, target_id, ssh_server);
 
 CREATE TABLE run_logs (
     run_id     TEXT NOT NULL REFERENCES runs (id),
