@@ -34,7 +34,6 @@ func (o *op) machineGroupIn(env latchkey.EnvironmentID, id latchkey.MachineGroup
 	if err != nil {
 		return g, found(err, latchkey.KindMachineGroup)
 	}
-	g.MyRole = access.Role
 	return g, o.decide(access, action, machineGroupThing(g))
 }
 
@@ -61,20 +60,7 @@ func (b *Broker) MachineGroups(ctx context.Context, who latchkey.Caller, env str
 		if err != nil {
 			return p, err
 		}
-		ids := make([]string, len(p.Items))
-		for i, g := range p.Items {
-			ids[i] = string(g.ID)
-		}
-		roles, err := o.Roles(who.ID, ids)
-		if err != nil {
-			return p, err
-		}
-		groups := make([]*latchkey.MachineGroup, len(p.Items))
-		for i := range p.Items {
-			groups[i] = &p.Items[i]
-			groups[i].MyRole = roles[ids[i]]
-		}
-		return p, o.describeMachineGroups(groups...)
+		return p, o.describeMachineGroups(pointers(p.Items)...)
 	})
 }
 
@@ -93,7 +79,7 @@ func (b *Broker) CreateMachineGroup(ctx context.Context, who latchkey.Caller, en
 		}
 		d := db.MachineGroup{
 			MachineGroup: latchkey.MachineGroup{
-				ID: latchkey.MachineGroupID(latchkey.NewID("mgrp", o.Now)), Name: c.Name, Description: c.Description, MyRole: latchkey.RoleOwner,
+				ID: latchkey.MachineGroupID(latchkey.NewID("mgrp", o.Now)), Name: c.Name, Description: c.Description,
 				CreatedBy: who.ID, CreatedAt: o.Now, UpdatedAt: o.Now,
 			},
 			Environment: e.ID,

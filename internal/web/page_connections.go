@@ -32,6 +32,7 @@ type connectionRow struct {
 	latchkey.Connection
 	CredentialName string // empty if the person may not see it, as are the others
 	Machine        latchkey.Machine
+	Group          latchkey.MachineGroup // of a connection on a group
 }
 
 // connectionRows adds what connections are shown with. What the person may not see is
@@ -49,7 +50,13 @@ func (v *view) connectionRows(connections ...latchkey.Connection) ([]connectionR
 			}
 			credentials[c.Credential] = x.Name
 		}
-		if _, known := machines[c.Target.Machine]; !known {
+		if c.Target.MachineGroup != "" {
+			g, err := v.p.b.MachineGroup(ctx, v.who, env, c.Target.MachineGroup)
+			if err != nil && !errors.Is(err, latchkey.ErrNotFound) {
+				return nil, err
+			}
+			row.Group = g
+		} else if _, known := machines[c.Target.Machine]; !known {
 			x, err := v.p.b.Machine(ctx, v.who, env, c.Target.Machine)
 			if err != nil && !errors.Is(err, latchkey.ErrNotFound) {
 				return nil, err
@@ -87,7 +94,8 @@ type connectionForm struct {
 	Form        form
 	Credentials []option
 	Targets     []option
-	Machine     latchkey.Machine // that was chosen
+	Machine     latchkey.Machine        // that was chosen
+	Group       latchkey.MachineGroupID // or this
 	Drivers     []option
 	Servers     []option // of the driver ssh
 	More        bool     // there are more credentials or machines than are offered
@@ -124,9 +132,21 @@ func (v *view) showConnectionForm(status int, f form) error {
 	if err != nil {
 		return err
 	}
+	groups, err := v.p.b.MachineGroups(ctx, v.who, env, latchkey.PageOptions{Limit: offeredChoices})
+	if err != nil {
+		return err
+	}
 	for _, m := range machines.Items {
 		label := m.Name + " (" + v.t("state."+string(m.Status)) + ")"
 		page.Targets = append(page.Targets, option{string(m.ID), label})
+	}
+	for _, g := range groups.Items {
+		page.Targets = append(page.Targets, option{string(g.ID), v.t("connections.group", g.Name, g.Machines)})
+		if string(g.ID) == f.Value("machine") {
+			if err := v.groupFields(&page, g.ID); err != nil {
+				return err
+			}
+		}
 	}
 	if len(page.Targets) == 1 {
 		f.set("machine", page.Targets[0].Value)
@@ -152,10 +172,36 @@ func (v *view) showConnectionForm(status int, f form) error {
 	return v.showWith(status, "connection-new", page)
 }
 
-// createConnection binds a credential to a machine.
+// groupFields offers the drivers and the SSH servers that machines of a group have.
+func (v *view) groupFields(page *connectionForm, id latchkey.MachineGroupID) error {
+	machines, err := v.p.b.GroupMachines(v.r.Context(), v.who, string(v.env.ID), id)
+	if err != nil {
+		return err
+	}
+	for _, d := range latchkey.Drivers {
+		if slices.ContainsFunc(machines.Items, func(m latchkey.GroupMachine) bool { return slices.Contains(m.Drivers, d) }) {
+			page.Drivers = append(page.Drivers, option{string(d), v.t("connections.driver-" + string(d))})
+		}
+	}
+	for _, m := range machines.Items {
+		for _, name := range m.SSHServers {
+			if o := (option{name, name}); !slices.Contains(page.Servers, o) {
+				page.Servers = append(page.Servers, o)
+			}
+		}
+	}
+	page.Group = id
+	return nil
+}
+
+// createConnection binds a credential to a machine or a group.
 func (p *Pages) createConnection(v *view) error {
+	target := latchkey.Target{Machine: latchkey.MachineID(v.value("machine"))}
+	if latchkey.HasPrefix(v.value("machine"), "mgrp") {
+		target = latchkey.Target{MachineGroup: latchkey.MachineGroupID(v.value("machine"))}
+	}
 	n := latchkey.ConnectionCreate{
-		Name: v.value("name"), Target: latchkey.Target{Machine: latchkey.MachineID(v.value("machine"))}, Driver: latchkey.Driver(v.value("driver")),
+		Name: v.value("name"), Target: target, Driver: latchkey.Driver(v.value("driver")),
 		Credential: latchkey.CredentialID(v.value("credential")),
 	}
 	if n.Driver == latchkey.DriverSSH {
@@ -164,7 +210,7 @@ func (p *Pages) createConnection(v *view) error {
 	c, err := p.b.CreateConnection(v.r.Context(), v.who, string(v.env.ID), n)
 	if err != nil {
 		f := v.filled()
-		status, err := v.refused(&f, err, "target.machine", "machine")
+		status, err := v.refused(&f, err, "target.machine", "machine", "target.machineGroup", "machine", "target", "machine")
 		if err != nil {
 			return err
 		}

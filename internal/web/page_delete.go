@@ -121,6 +121,8 @@ func (p *Pages) deleteOne(v *view, kind latchkey.Kind, ref string, f latchkey.Fo
 		return p.b.DeleteVariable(ctx, v.who, env, ref, f)
 	case latchkey.KindMachine:
 		return p.b.DeleteMachine(ctx, v.who, env, latchkey.MachineID(ref), f)
+	case latchkey.KindMachineGroup:
+		return p.b.DeleteMachineGroup(ctx, v.who, env, latchkey.MachineGroupID(ref), f)
 	case latchkey.KindFlow:
 		return p.b.DeleteFlow(ctx, v.who, env, latchkey.FlowID(ref), f)
 	case latchkey.KindConnection:

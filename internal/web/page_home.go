@@ -58,7 +58,7 @@ func (p *Pages) homePage(v *view) error {
 func (s shell) ComponentPath(kind latchkey.Kind, id string) string {
 	plural, ok := map[latchkey.Kind]string{
 		latchkey.KindCredential: "credentials", latchkey.KindVariable: "variables", latchkey.KindConnection: "connections",
-		latchkey.KindFlow: "flows", latchkey.KindMachine: "machines", latchkey.KindRun: "runs", "machine group": "machine-groups", "machine-group": "machine-groups",
+		latchkey.KindFlow: "flows", latchkey.KindMachine: "machines", latchkey.KindRun: "runs", latchkey.KindMachineGroup: "machine-groups",
 	}[kind]
 	if !ok || id == "" {
 		return ""

@@ -23,7 +23,7 @@ func (p *Pages) mapRoutes() {
 
 // mapLayers are the columns of a map, from the secret to where it is used.
 var mapLayers = map[latchkey.Kind]int{
-	latchkey.KindReference: 0, latchkey.KindVariable: 1, latchkey.KindCredential: 2, latchkey.KindConnection: 3, latchkey.KindMachine: 5, latchkey.KindFlow: 5,
+	latchkey.KindReference: 0, latchkey.KindVariable: 1, latchkey.KindCredential: 2, latchkey.KindConnection: 3, latchkey.KindMachineGroup: 4, latchkey.KindMachine: 5, latchkey.KindFlow: 5,
 }
 
 type mapPage struct {

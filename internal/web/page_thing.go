@@ -12,6 +12,7 @@ var sharedKinds = []struct {
 	plural string
 }{
 	{latchkey.KindCredential, "credentials"}, {latchkey.KindVariable, "variables"}, {latchkey.KindMachine, "machines"},
+	{latchkey.KindMachineGroup, "machine-groups"},
 	{latchkey.KindFlow, "flows"}, {latchkey.KindConnection, "connections"},
 }
 
@@ -119,7 +120,7 @@ func (s shell) KindIcon(kind latchkey.Kind) string {
 		return "key"
 	case latchkey.KindVariable:
 		return "braces"
-	case latchkey.KindMachine:
+	case latchkey.KindMachine, latchkey.KindMachineGroup:
 		return "machine"
 	case latchkey.KindConnection:
 		return "plug"

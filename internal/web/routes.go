@@ -91,6 +91,7 @@ func (p *Pages) handleAll() {
 	p.connectionRoutes()
 	p.vaultRoutes()
 	p.machineRoutes()
+	p.machineGroupRoutes()
 	p.flowRoutes()
 	p.runRoutes()
 	p.mapRoutes()
