@@ -3,6 +3,7 @@ package web
 import (
 	"io/fs"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -93,5 +94,26 @@ func TestWhen(t *testing.T) {
 	}
 	if got := string(p.when(p.locales[0], (*time.Time)(nil))); strings.Contains(got, "<time") {
 		t.Errorf("no time is shown as %s", got)
+	}
+}
+
+// TestTextsExist looks for every text that pages name by itself.
+func TestTextsExist(t *testing.T) {
+	p := pagesIn(t, nil)
+	files, err := fs.Glob(embedded, "templates/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := regexp.MustCompile(`\b(?:t|tc) "([^"]+)"`)
+	for _, file := range files {
+		b, err := fs.ReadFile(embedded, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range calls.FindAllSubmatch(b, -1) {
+			if !p.locales[0].has(string(m[1])) {
+				t.Errorf("%s says %s, which en.toml lacks", file, m[1])
+			}
+		}
 	}
 }

@@ -65,6 +65,18 @@ func commandText(command []string) string {
 	return strings.Join(words, " ")
 }
 
+// limitText writes a time limit without the units that it has none of: 3h, not 3h0m0s.
+func limitText(d latchkey.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // argumentLines writes arguments one a line. One that would not come back from a
 // line as it is stands there as JSON.
 func argumentLines(args []string) string {
@@ -134,7 +146,7 @@ func (p *Pages) newFlowPage(v *view) error {
 	if err != nil {
 		return err
 	}
-	page.Form.set("timeout", latchkey.Duration(latchkey.DefaultTimeout).String())
+	page.Form.set("timeout", limitText(latchkey.Duration(latchkey.DefaultTimeout)))
 	page.Form.set("handover", string(latchkey.HandoverNone))
 	return v.show("flow-form", page)
 }
@@ -196,7 +208,7 @@ func (p *Pages) editFlowPage(v *view) error {
 	fill.set("description", f.Description)
 	fill.set("program", f.Command[0])
 	fill.set("arguments", argumentLines(f.Command[1:]))
-	fill.set("timeout", f.Timeout.String())
+	fill.set("timeout", limitText(f.Timeout))
 	fill.set("handover", string(f.Handover))
 	var ids []string
 	for _, id := range f.Credentials {

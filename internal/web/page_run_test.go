@@ -112,7 +112,7 @@ func TestRunPages(t *testing.T) {
 	}
 	s.Machine.Finish(t, claimed)
 	page = s.get(t, admin, run, 200)
-	contains(t, page, "Succeeded", `id="again"`, "&lt;script&gt;red")
+	contains(t, page, "Succeeded", `id="again"`, "<dt>Started by</dt><dd>admin", "&lt;script&gt;red")
 	if strings.Contains(page, "hx-get=\""+run+"/log") || strings.Contains(page, `id="cancel"`) {
 		t.Error("the page of a run that has ended still waits for output, or offers to cancel it")
 	}
@@ -157,6 +157,7 @@ func TestFlowPages(t *testing.T) {
 	if want := []string{"/bin/true", "a b", "two\nlines"}; strings.Join(f.Command, "|") != strings.Join(want, "|") {
 		t.Errorf("command = %q; want %q", f.Command, want)
 	}
+	contains(t, s.get(t, s.AdminToken, flow, 200), "/bin/true &#39;a b&#39; &#39;two", "<dd>5m</dd>")
 	contains(t, s.get(t, s.AdminToken, flow+"/edit", 200), "a b\n&#34;two\\nlines&#34;\n")
 	form.Set("name", "Weekly again")
 	s.post(t, s.AdminToken, flow+"/edit", form, 303)

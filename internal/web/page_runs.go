@@ -121,7 +121,7 @@ type runPage struct {
 	Releases   []latchkey.AuditEvent
 	Log        runLog
 	Remedy     string
-	ByMe       bool // started by who looks
+	StartedBy  string
 	May        struct{ Cancel, Again, Audit bool }
 }
 
@@ -170,7 +170,11 @@ func (v *view) runDetail() (page runPage, err error) {
 	if err != nil {
 		return page, err
 	}
-	page = runPage{Run: r, Steps: runSteps(r), ByMe: r.StartedBy == v.who.ID}
+	names, err := v.memberNames()
+	if err != nil {
+		return page, err
+	}
+	page = runPage{Run: r, Steps: runSteps(r), StartedBy: nameOf(names, r.StartedBy)}
 	for name, value := range r.Inputs {
 		page.Inputs = append(page.Inputs, runInput{name, value})
 	}

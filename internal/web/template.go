@@ -55,6 +55,8 @@ func (p *Pages) functions(l *locale) template.FuncMap {
 		"span":  l.span,
 		"plain": plainText,
 
+		"int":     func(n *int) int { return *n }, // that is not nil
+		"limit":   limitText,
 		"add":     func(a, b int) int { return a + b },
 		"sub":     func(a, b int) int { return a - b },
 		"command": commandText,
