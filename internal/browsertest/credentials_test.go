@@ -1,7 +1,6 @@
 package browsertest
 
 import (
-	"encoding/json"
 	"testing"
 
 	"latchkey.dev/latchkey"
@@ -17,7 +16,7 @@ func (w *world) pair(t *testing.T, name string) latchkey.Credential {
 	}
 	ref := latchkey.SecretReference{SubscriptionID: v.SubscriptionID, ResourceGroup: v.ResourceGroup, Vault: v.Name, Secret: "erp-password"}
 	c, err := w.client.CreateCredential(t.Context(), env, latchkey.CredentialCreate{
-		Name: name, Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureDescriptor,
+		Name: name, Usages: []latchkey.Usage{latchkey.UsageConnection}, Exposure: latchkey.ExposureDescriptor, AllowSharedUID: true,
 		Variables: map[latchkey.Slot]latchkey.VariableCreate{
 			latchkey.SlotUsername: {DisplayName: name + " user", Value: &login}, latchkey.SlotPassword: {DisplayName: name + " password", Secret: &ref},
 		},
@@ -146,15 +145,4 @@ func (w *world) id(t *testing.T, login string) string {
 		t.Fatal(err)
 	}
 	return string(u.ID)
-}
-
-// choose makes a choice in a select.
-func (b *tab) choose(css, value string) {
-	b.t.Helper()
-	selector, _ := json.Marshal(css)
-	to, _ := json.Marshal(value)
-	var done bool
-	if b.eval(`((s) => { if (!s) return false; s.value = `+string(to)+`; s.dispatchEvent(new Event("change", {bubbles: true})); return s.value === `+string(to)+`; })(document.querySelector(`+string(selector)+`))`, &done); !done {
-		b.t.Fatalf("%s has no choice %s", css, value)
-	}
 }
