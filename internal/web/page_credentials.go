@@ -12,6 +12,11 @@ import (
 
 func (p *Pages) credentialRoutes() {
 	p.inEnvironment("GET /e/{env}/credentials", p.credentialsPage)
+	p.inEnvironment("GET /e/{env}/credentials/new", p.wizardPage)
+	p.inEnvironment("POST /e/{env}/credentials/new", p.wizard)
+	p.inEnvironment("POST /e/{env}/credentials/new/check", p.wizardCheck)
+	p.inEnvironment("GET /e/{env}/credentials/new/variables", p.wizardVariables)
+	p.inEnvironment("GET /e/{env}/credentials/new/reference", p.wizardReference)
 	p.inEnvironment("GET /e/{env}/credentials/{id}", p.credentialPage)
 	p.inEnvironment("GET /e/{env}/credentials/{id}/edit", p.editCredentialPage)
 	p.inEnvironment("POST /e/{env}/credentials/{id}/edit", p.editCredential)

@@ -36,6 +36,7 @@ const (
 type referenceForm struct {
 	Form    form
 	Path    string // what answers with the part alone
+	Inline  bool   // without script the form itself is sent: it may hold a secret, which is never part of an address
 	Vaults  []option
 	Secrets []option
 	Picked  string // name of the embedded vault that the fields name

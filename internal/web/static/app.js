@@ -212,7 +212,7 @@ if (window.htmx) {
 // A variable's unique name follows its display name until somebody edits it.
 document.addEventListener("input", (e) => {
   const form = e.target.closest("[data-prefix]");
-  if (!form) return;
+  if (!form?.elements.displayName) return;
   const name = form.elements.name, display = form.elements.displayName;
   if (e.target === name) name.dataset.edited = name.value;
   if (e.target !== display || name.dataset.edited) return;
@@ -255,3 +255,13 @@ for (const f of $$("form[data-passkey]")) {
 // What is of use only without script.
 for (const b of $$("[data-no-script]")) b.hidden = true;
 document.addEventListener("htmx:load", (e) => { for (const b of $$("[data-no-script]", e.detail.elt)) b.hidden = true; });
+
+// The wizard: what is sent is not left, and unique names follow display names.
+document.addEventListener("submit", (e) => { if (e.target.matches(".wizard")) e.target.removeAttribute("data-guard"); });
+document.addEventListener("input", (e) => {
+  const form = e.target.closest(".wizard"), name = form?.elements[e.target.name?.replace("Display", "Name")];
+  if (!name || !e.target.name.endsWith("Display") || name.dataset.edited) return;
+  const rest = e.target.value.replace(/[^A-Za-z0-9_]/g, "");
+  name.value = rest ? `${form.dataset.prefix}_${rest}`.slice(0, 100) : "";
+});
+document.addEventListener("input", (e) => { if (e.target.matches(".wizard [name$=Name]")) e.target.dataset.edited = e.target.value; });
