@@ -32,7 +32,7 @@ type deleteItem struct {
 // deleting returns the page that says what the deletion of things does. What there
 // is no more is left out.
 func (v *view) deleting(kind latchkey.Kind, refs []string, f form, faults map[string]*Fault) (page deletePage, err error) {
-	page = deletePage{Plural: pluralOf[kind], Kind: kind, Form: f}
+	page = deletePage{Plural: pluralOf(kind), Kind: kind, Form: f}
 	if len(refs) > deletedAtOnce {
 		return page, latchkey.Invalid("id", "choose at most %d at once", deletedAtOnce)
 	}
@@ -64,7 +64,7 @@ func (v *view) deleting(kind latchkey.Kind, refs []string, f form, faults map[st
 // deletePage says what would be deleted and what depends on it.
 func (p *Pages) deletePage(v *view, kind latchkey.Kind, refs []string) error {
 	if len(refs) == 0 {
-		return v.show("choose", choosePage{v.shell(v.t("list.choose-one"), pluralOf[kind]), pluralOf[kind]})
+		return v.show("choose", choosePage{v.shell(v.t("list.choose-one"), pluralOf(kind)), pluralOf(kind)})
 	}
 	page, err := v.deleting(kind, refs, form{}, nil)
 	if err != nil {
@@ -101,9 +101,9 @@ func (p *Pages) delete(v *view, kind latchkey.Kind) error {
 	}
 	if len(left) == 0 {
 		if len(refs) == 1 {
-			return v.redirect(v.path(pluralOf[kind]), "deletion.done-one", name)
+			return v.redirect(v.path(pluralOf(kind)), "deletion.done-one", name)
 		}
-		return v.redirect(v.path(pluralOf[kind]), "deletion.done", fmt.Sprint(len(refs)))
+		return v.redirect(v.path(pluralOf(kind)), "deletion.done", fmt.Sprint(len(refs)))
 	}
 	page, err := v.deleting(kind, left, v.filled(), faults)
 	if err != nil {

@@ -16,6 +16,16 @@ var sharedKinds = []struct {
 	{latchkey.KindFlow, "flows"}, {latchkey.KindConnection, "connections"},
 }
 
+// pluralOf returns the name of a kind's list in addresses, or "".
+func pluralOf(kind latchkey.Kind) string {
+	for _, k := range sharedKinds {
+		if k.kind == kind {
+			return k.plural
+		}
+	}
+	return ""
+}
+
 // thingRoutes are the pages that things of several kinds have: what is below
 // /e/{env}/{plural}/{id}; several of them are deleted by the address without
 // an id.
@@ -70,7 +80,7 @@ func (v *view) subject(kind latchkey.Kind, ref string) (s subject, err error) {
 	if err != nil {
 		return s, err
 	}
-	s = subject{Kind: kind, Plural: pluralOf[kind], Ref: ref, ID: x.ID, Name: x.Name, Sharing: latchkey.SharingOf[kind], allowed: map[latchkey.Action]bool{}, ownPrincipal: v.who.ID}
+	s = subject{Kind: kind, Plural: pluralOf(kind), Ref: ref, ID: x.ID, Name: x.Name, Sharing: latchkey.SharingOf[kind], allowed: map[latchkey.Action]bool{}, ownPrincipal: v.who.ID}
 	for _, d := range x.Decisions {
 		s.allowed[d.Action] = d.Allowed
 	}
@@ -97,7 +107,7 @@ func (s subject) Takes() bool { return s.Role != latchkey.RoleOwner && s.Can(s.S
 
 // thingPath returns the address of a thing, or "" if it has no page.
 func (s shell) ThingPath(kind latchkey.Kind, id string) string {
-	if plural := pluralOf[kind]; plural != "" {
+	if plural := pluralOf(kind); plural != "" {
 		return s.Path(plural, id)
 	}
 	return ""
