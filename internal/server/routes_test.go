@@ -13,6 +13,7 @@ import (
 var publicRoutes = []string{
 	"GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /docs", "GET /static/{name}",
 	"GET /sign-in", "POST /sign-in", "POST /sign-in/link", "POST /sign-out", "POST /preferences",
+	"GET /sign-in/oidc/{provider}/start", "GET /sign-in/oidc/{provider}", "POST /sign-in/passkey/options", "POST /sign-in/passkey", "GET /setup", "POST /setup",
 	"POST /api/v1/sign-in", "POST /api/v1/sign-in/service-principal", "POST /api/v1/agent/enrol", "POST /api/v1/agent/sessions",
 }
 
