@@ -61,7 +61,7 @@ func TestTree(t *testing.T) {
 			}
 		}
 		_, arguments, _ := strings.Cut(cmd.Use, " ")
-		for word := range strings.FieldsFuncSeq(arguments, func(r rune) bool { return strings.ContainsRune(" []", r) }) {
+		for word := range strings.FieldsFuncSeq(arguments, func(r rune) bool { return strings.ContainsRune(" []()", r) }) {
 			if strings.HasPrefix(word, "-") {
 				break
 			}
