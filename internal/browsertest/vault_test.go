@@ -70,7 +70,7 @@ func TestVariables(t *testing.T) {
 	b.has("#panel #f-pickVault", "quickstart")
 	b.look("variable-new")
 	b.press("#panel .buttons button:not(.small)")
-	b.says("#check", "Failed")
+	b.says("#check > p > .state", "Failed")
 	b.look("variable-failed")
 	b.press(`#check a[href*="new-secret"]`)
 	b.has("#panel #f-name", "vikram-till")
@@ -81,7 +81,7 @@ func TestVariables(t *testing.T) {
 	b.says("main", "new_TillofVikram")
 	b.press(`a[href*="/variables/"]`)
 	b.press("#check form button")
-	b.says("#check", "Passed")
+	b.says("#check > p > .state", "Passed")
 	b.look("variable-passed")
 	if text := b.text("body"); strings.Contains(text, "a till's password") {
 		t.Error("the page of the variable has the secret's value")

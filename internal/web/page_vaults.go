@@ -371,7 +371,7 @@ func (v *view) showVaultRoleForm(status int, f form) error {
 	for _, r := range latchkey.VaultRoles {
 		page.Roles = append(page.Roles, option{string(r), string(r)})
 	}
-	page.Scopes = options("", v.t("vaults.scope-vault"), "secret", v.t("vaults.scope-secret"), "certificate", v.t("vaults.scope-certificate"), "key", v.t("vaults.scope-key"))
+	page.Scopes = options("vault", v.t("vaults.scope-vault"), "secret", v.t("vaults.scope-secret"), "certificate", v.t("vaults.scope-certificate"), "key", v.t("vaults.scope-key"))
 	if v.env.ID != "" {
 		known, err := v.p.b.Directory(v.r.Context(), v.who, string(v.env.ID), "", latchkey.PageOptions{Limit: offeredPrincipals})
 		if err != nil {
@@ -395,7 +395,7 @@ func (p *Pages) assignVaultRole(v *view) error {
 	case "key":
 		c.Key = name
 	}
-	if v.value("scope") != "" && name == "" {
+	if scope := v.value("scope"); scope != "" && scope != "vault" && name == "" {
 		f.wrong("object", v.t("vaults.object-missing"))
 		return v.showVaultRoleForm(http.StatusUnprocessableEntity, f)
 	}
