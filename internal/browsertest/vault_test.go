@@ -28,6 +28,14 @@ func (b *tab) choose(css, option string) {
 	}
 }
 
+// write puts a text of several lines into a field, which typing would end early.
+func (b *tab) write(css, text string) {
+	b.t.Helper()
+	b.see(css)
+	var done bool
+	b.eval(fmt.Sprintf(`((f) => { f.value = %q; f.dispatchEvent(new Event("input", {bubbles: true})); return true; })(document.querySelector(%q))`, text, css), &done)
+}
+
 // has waits until a field has a value.
 func (b *tab) has(css, value string) {
 	b.t.Helper()
@@ -91,11 +99,11 @@ func TestVariables(t *testing.T) {
 	b.fill("#f-displayName", "Limits of Vikram")
 	b.choose("#f-type", "json")
 	b.see(".code-editor #f-value")
-	b.fill("#f-value", "{\"daily\": 100,\n \"weekly\" 500}")
+	b.write("#f-value", "{\"daily\": 100,\n \"weekly\" 500}")
 	b.press("main .buttons button")
 	b.says("#f-value-error", "line 2, column 11")
 	b.look("variable-json-refused")
-	b.fill("#f-value", `{"daily": 100, "weekly": 500}`)
+	b.write("#f-value", `{"daily": 100, "weekly": 500}`)
 	b.press("main .buttons button")
 	b.says(".values pre", "\"daily\": 100,\n")
 	b.look("variable-json")
@@ -189,6 +197,7 @@ func TestVault(t *testing.T) {
 	b.press(`.commands a[href$="/secrets/payroll/delete"]`)
 	b.look("vault-secret-delete")
 	b.press("#panel .danger")
+	b.says(".notice", "payroll was deleted")
 	b.visit("/vaults/browser-vault/deleted")
 	b.look("vault-deleted")
 	b.press(`a[href$="/secrets/payroll/recover"]`)
