@@ -49,6 +49,9 @@ func scanTrouble(kind latchkey.Kind) func(scanner) (Trouble, error) {
 	}
 }
 
+// Joins are written as CROSS JOIN where troubles are few: SQLite, which has no
+// statistics, would otherwise go through all that is in the environment.
+
 // troubles returns at most limit rows of a query and how many there are; w has the
 // principal as its first argument.
 func (tx *Tx) troubles(kind latchkey.Kind, cols, from string, w where, order string, limit int) ([]Trouble, error) {
@@ -61,10 +64,10 @@ func (tx *Tx) troubles(kind latchkey.Kind, cols, from string, w where, order str
 func (tx *Tx) FailedReferences(env latchkey.EnvironmentID, visible Visible, limit int) ([]Trouble, error) {
 	w := where{args: []any{visible.Who}}
 	w.add("v.environment_id = ?", env)
-	w.add("v.deleted_at IS NULL AND r.newest AND r.check_state IN ('failed', 'unknown') AND r.overridden_at IS NULL")
+	w.add("v.deleted_at IS NULL AND v.id = r.variable_id AND r.newest AND r.check_state IN ('failed', 'unknown') AND r.overridden_at IS NULL")
 	w.seen(visible, "v.id")
 	return tx.troubles(latchkey.KindVariable, `v.id, v.display_name, r.check_state, r.check_message, r.check_remedy, r.checked_at`,
-		`secret_references r JOIN variables v ON v.id = r.variable_id`, w, `r.check_state, r.checked_at, v.id`, limit)
+		`secret_references r CROSS JOIN variables v`, w, `r.check_state, r.checked_at, v.id`, limit)
 }
 
 // EndingCertificates returns credentials whose certificate failed its check or expires
@@ -72,10 +75,10 @@ func (tx *Tx) FailedReferences(env latchkey.EnvironmentID, visible Visible, limi
 func (tx *Tx) EndingCertificates(env latchkey.EnvironmentID, visible Visible, before time.Time, limit int) ([]Trouble, error) {
 	w := where{args: []any{visible.Who}}
 	w.add("c.environment_id = ?", env)
-	w.add("c.deleted_at IS NULL AND (k.expires_at < ? OR k.state = 'failed')", ms(before))
+	w.add("c.id = k.credential_id AND c.deleted_at IS NULL AND (k.expires_at < ? OR k.state = 'failed')", ms(before))
 	w.seen(visible, "c.id")
 	return tx.troubles(latchkey.KindCredential, `c.id, c.name, k.state, '', '', k.expires_at`,
-		`certificate_checks k JOIN credentials c ON c.id = k.credential_id`, w, `k.expires_at, c.id`, limit)
+		`certificate_checks k CROSS JOIN credentials c`, w, `k.expires_at, c.id`, limit)
 }
 
 // EndingSecrets returns variables whose reference in force names a secret of an
@@ -85,12 +88,12 @@ func (tx *Tx) EndingSecrets(env latchkey.EnvironmentID, visible Visible, before 
 	w := where{args: []any{visible.Who}}
 	w.add("v.environment_id = ?", env)
 	w.add("n.expires_at < ? AND n.expires_at IS NOT NULL", ms(before))
-	w.conds = append(w.conds, "v.deleted_at IS NULL", "r.in_force", "e.deleted_at IS NULL", "k.deleted_at IS NULL", "NOT k.managed",
+	w.conds = append(w.conds, "k.vault_id = n.vault_id AND k.name_key = n.name_key AND e.id = n.vault_id",
+		"r.reference_key = e.reference_key || '/secrets/' || n.name_key AND v.id = r.variable_id", "v.deleted_at IS NULL", "r.in_force", "e.deleted_at IS NULL", "k.deleted_at IS NULL", "NOT k.managed",
 		"n.number = (SELECT max(x.number) FROM vault_secret_versions x WHERE x.vault_id = n.vault_id AND x.name_key = n.name_key)")
 	w.seen(visible, "v.id")
 	return tx.troubles(latchkey.KindVariable, `v.id, v.display_name, 'expires', k.name, '', n.expires_at`,
-		`vault_secret_versions n JOIN vault_secrets k ON k.vault_id = n.vault_id AND k.name_key = n.name_key JOIN vaults e ON e.id = n.vault_id
-		JOIN secret_references r ON r.reference_key = e.reference_key || '/secrets/' || n.name_key JOIN variables v ON v.id = r.variable_id`, w, `n.expires_at, v.id`, limit)
+		`vault_secret_versions n CROSS JOIN vault_secrets k CROSS JOIN vaults e CROSS JOIN secret_references r CROSS JOIN variables v`, w, `n.expires_at, v.id`, limit)
 }
 
 // TroubledMachines returns machines that run nothing now: quarantined, offline and
@@ -112,7 +115,7 @@ func (tx *Tx) TroubledMachines(env latchkey.EnvironmentID, visible Visible, limi
 func (tx *Tx) DeniedReleases(env latchkey.EnvironmentID, visible Visible, since time.Time, limit int) ([]Trouble, error) {
 	w := where{args: []any{visible.Who}}
 	w.add("a.environment_id || '' = ?", env) // by the index of outcomes
-	w.add("a.outcome = 'denied' AND a.outcome <> 'ok' AND a.id >= ? AND a.action = 'release.denied'", latchkey.FirstID("aud", since))
+	w.add("c.id = a.credential_id AND c.deleted_at IS NULL AND a.outcome = 'denied' AND a.outcome <> 'ok' AND a.id >= ? AND a.action = 'release.denied'", latchkey.FirstID("aud", since))
 	w.seen(visible, "c.id")
 	w.args = append(w.args, limit)
 	type row struct {
@@ -121,7 +124,7 @@ func (tx *Tx) DeniedReleases(env latchkey.EnvironmentID, visible Visible, since 
 	}
 	rows, err := all(tx, func(s scanner) (r row, err error) {
 		return r, s.Scan(&r.ID, &r.Name, jsonText{&r.entry}, nullTime{&r.At})
-	}, mine+`SELECT c.id, c.name, a.entry, a.at FROM audit a JOIN credentials c ON c.id = a.credential_id AND c.deleted_at IS NULL`+w.String()+` ORDER BY a.id DESC LIMIT `+w.last(), w.args...)
+	}, mine+`SELECT c.id, c.name, a.entry, a.at FROM audit a CROSS JOIN credentials c`+w.String()+` ORDER BY a.id DESC LIMIT `+w.last(), w.args...)
 	var found []Trouble
 	index := make(map[string]int)
 	for _, r := range rows {

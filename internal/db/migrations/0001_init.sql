@@ -268,6 +268,7 @@ CREATE UNIQUE INDEX secret_references_newest ON secret_references (variable_id) 
 CREATE UNIQUE INDEX secret_references_in_force ON secret_references (variable_id) WHERE in_force;
 CREATE INDEX secret_references_variable ON secret_references (variable_id);
 CREATE INDEX secret_references_due ON secret_references (next_check_at) WHERE next_check_at IS NOT NULL;
+CREATE INDEX secret_references_trouble ON secret_references (check_state) WHERE newest AND check_state IN ('failed', 'unknown');
 CREATE INDEX secret_references_key ON secret_references (reference_key);
 CREATE INDEX secret_references_vault ON secret_references (lower(vault), lower(secret)) WHERE newest OR in_force;
 
