@@ -103,7 +103,7 @@ func TestFaults(t *testing.T) {
 		{"a fraction", "POST", "/api/v1/environments/main/machines/enrolment-tokens", `{"uses":1.5}`, "", 422, "invalid", "uses"},
 		{"limit", "GET", variables + "?limit=x", "", "", 422, "invalid", "limit"},
 		{"limit too large", "GET", variables + "?limit=501", "", "", 422, "invalid", "limit"},
-		{"unknown parameter", "GET", variables + "?sort=name", "", "", 422, "invalid", "sort"},
+		{"unknown parameter", "GET", variables + "?order=name", "", "", 422, "invalid", "order"},
 		{"a wrong word in a parameter", "GET", variables + "?type=string", "", "", 422, "invalid", "type"},
 		{"time", "GET", "/api/v1/audit?since=yesterday", "", "", 422, "invalid", "since"},
 		{"revision", "GET", "/api/v1/environments/main/flows/x/revisions/latest", "", "", 422, "invalid", "revision"},
