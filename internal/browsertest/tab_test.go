@@ -45,7 +45,11 @@ func (w *world) open(t *testing.T) *tab {
 		case *runtime.EventExceptionThrown:
 			b.complaints = append(b.complaints, "exception: "+e.ExceptionDetails.Text)
 		case *runtime.EventConsoleAPICalled:
-			b.complaints = append(b.complaints, "console: "+string(e.Type))
+			said := "console: " + string(e.Type)
+			for _, a := range e.Args {
+				said += fmt.Sprintf(" %s %s", a.Description, a.Value)
+			}
+			b.complaints = append(b.complaints, said)
 		case *log.EventEntryAdded:
 			// A form that is refused answers 4xx, which is no fault.
 			if !strings.Contains(e.Entry.Text, "the server responded with a status of 4") {

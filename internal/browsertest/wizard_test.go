@@ -32,6 +32,7 @@ func TestWizard(t *testing.T) {
 	b.fill("#f-userDisplay", "Wizard login")
 	b.says("#check", "Once it is filled in")
 	b.choose("#f-pickVault", "quickstart")
+	b.see(`#f-vault[value="quickstart"]`)
 	b.fill("#f-secret", "not-there")
 	b.says("#check", "It cannot be read as it is")
 	var name string
@@ -122,6 +123,7 @@ func TestWizardOnPhone(t *testing.T) {
 	b.fill("#f-userSearch", "phone source")
 	b.fill("#f-secretSearch", "phone source")
 	b.press(`button[value=search]`)
+	b.see(`#f-userSearch[value="phone source"]`)
 	b.fits()
 	for css, value := range map[string]string{"#f-user": c.Slots[latchkey.SlotUsername], "#f-secretVariable": c.Slots[latchkey.SlotPassword]} {
 		b.eval(`document.querySelector("`+css+`").value = "`+value+`"`, new(string))

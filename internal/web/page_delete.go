@@ -96,6 +96,9 @@ func (p *Pages) delete(v *view, kind latchkey.Kind) error {
 		if fault.Status >= http.StatusInternalServerError {
 			return err
 		}
+		if fault.Code == "impact-changed" {
+			fault.Detail = v.t("deletion.changed") // the answer speaks of the hash, which people do not see
+		}
 		faults[ref], status = &fault, fault.Status
 		left = append(left, ref)
 	}

@@ -18,7 +18,7 @@ type sharePage struct {
 	shell
 	Subject   subject
 	Form      form
-	Said      string // what was just done, in the panel
+	Done      string // what was just done, in the panel
 	Rows      []shareRow
 	More      bool // there are more than are shown
 	Chosen    []latchkey.DirectoryEntry
@@ -161,7 +161,7 @@ func (p *Pages) shareAgain(v *view, s subject, said string, args ...string) erro
 	if err != nil {
 		return err
 	}
-	page.Said = v.t(said, all...)
+	page.Done = v.t(said, all...)
 	return v.show("share", page)
 }
 

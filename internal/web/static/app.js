@@ -114,7 +114,7 @@ function chosen(table) {
     all.checked = n > 0 && n === boxes.length;
     all.indeterminate = n > 0 && n < boxes.length;
   }
-  const form = table.closest("form");
+  const form = table.closest("form") ?? document; // or the boxes name theirs
   for (const b of $$("[data-needs]", form)) b.disabled = b.dataset.needs === "one" ? n !== 1 : n === 0;
   const said = $("[data-chosen]", form);
   if (said) said.textContent = n ? said.dataset.chosen.replace("{0}", n) : "";
@@ -265,3 +265,5 @@ document.addEventListener("input", (e) => {
   name.value = rest ? `${form.dataset.prefix}_${rest}`.slice(0, 100) : "";
 });
 document.addEventListener("input", (e) => { if (e.target.matches(".wizard [name$=Name]")) e.target.dataset.edited = e.target.value; });
+for (const name of $$(".wizard [name$=Name]")) name.dataset.edited = name.value;
+for (const display of $$(".wizard [name$=Display]")) display.dispatchEvent(new Event("input", { bubbles: true }));
