@@ -135,10 +135,6 @@ func (tx *Tx) LastRuns(kind latchkey.Kind, visible Visible, ids []string) (map[s
 	if kind == latchkey.KindFlow {
 		column = "flow_id"
 	}
-	type row struct {
-		of string
-		latchkey.LastRun
-	}
 	// In two steps, so that each has its index.
 	type newest struct {
 		of  string
@@ -166,14 +162,14 @@ func (tx *Tx) LastRuns(kind latchkey.Kind, visible Visible, ids []string) (map[s
 			of[n.run] = n.of
 		}
 	}
-	rows, err := allOf(tx, func(s scanner) (r row, err error) {
+	rows, err := allOf(tx, func(s scanner) (r latchkey.LastRun, err error) {
 		return r, s.Scan(&r.Run, &r.State, timestamp{&r.QueuedAt}, nullTime{&r.FinishedAt})
 	}, runs, func(list string) string {
 		return `SELECT r.id, r.state, r.queued_at, r.finished_at FROM runs r WHERE r.id IN (` + list + `)`
 	})
 	last := make(map[string]*latchkey.LastRun, len(rows))
 	for _, r := range rows {
-		last[of[r.Run]] = &r.LastRun
+		last[of[r.Run]] = &r
 	}
 	return last, err
 }

@@ -267,13 +267,12 @@ func (v *view) disabling(u latchkey.User, f form, left []leftThing) (page disabl
 	if page.Owned, page.Others, err = v.ownedBy(u.ID); err != nil {
 		return page, err
 	}
-	for _, o := range page.Owned {
-		entries, err := v.p.b.Directory(v.r.Context(), v.who, string(o.Env.ID), "", latchkey.PageOptions{Limit: pickable})
+	if len(page.Owned) > 0 { // the directory is the same of all
+		entries, err := v.p.b.Directory(v.r.Context(), v.who, string(page.Owned[0].Env.ID), "", latchkey.PageOptions{Limit: pickable})
 		if err != nil {
 			return page, err
 		}
 		page.Directory = entries.Items
-		break // it is the same of all
 	}
 	return page, nil
 }
