@@ -29,6 +29,8 @@ type tab struct {
 	w   *world
 	ctx context.Context
 
+	noScript bool // the page's scripts are switched off
+
 	mu         sync.Mutex
 	complaints []string // of the page; guarded by mu
 }
@@ -224,7 +226,13 @@ func (b *tab) fits() {
 // withoutScript switches the page's scripts off. They stay off in this tab.
 func (b *tab) withoutScript() {
 	b.t.Helper()
-	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+	b.noScript = true
+	b.disableScript(true)
+}
+
+func (b *tab) disableScript(disabled bool) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: disabled}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -269,6 +277,11 @@ func (b *tab) keep(name string) {
 // accessible fails the test for what axe finds in the page.
 func (b *tab) accessible(what string) {
 	b.t.Helper()
+	if b.noScript {
+		// axe waits by timers. What the page did not run at its start it does not run now.
+		b.disableScript(false)
+		defer b.disableScript(true)
+	}
 	var loaded bool
 	if b.eval(`typeof axe === "object"`, &loaded); !loaded {
 		if _, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](axe+`;true`)); err != nil {
