@@ -2,7 +2,7 @@ package web
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // thumbprints are SHA-1, whoever shows them
+	"crypto/sha1" // thumbprints are SHA-1, whoever shows them
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
