@@ -188,6 +188,9 @@ func testProvider(t *testing.T, own *world, provider *openid.Provider) {
 	b.says("#identities ~ .list, .list", openid.Subject)
 	b.look("user")
 	sam.press(`.providers a`)
+	sam.fill("#username", openid.Username) // the provider keeps no session
+	sam.fill("#password", openid.Password)
+	sam.press("button")
 	sam.see(".who")
 	sam.visit("/groups")
 	sam.says("#rows", "Makers of the company")
