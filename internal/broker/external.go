@@ -81,15 +81,7 @@ func (b *Broker) SignInExternal(ctx context.Context, p signon.Person, ceremony s
 		}
 		return o.follow(p, u)
 	})
-	if err != nil {
-		return latchkey.NewToken{}, err
-	}
-	if refused != nil {
-		b.counts.SignInsDenied.Add(1)
-		return latchkey.NewToken{}, refused
-	}
-	b.counts.SignIns.Add(1)
-	return session, nil
+	return b.counted(session, refused, err)
 }
 
 // identityUnknown says that no account has an identity, and how one can have it.

@@ -216,13 +216,5 @@ func (b *Broker) SignInPasskey(ctx context.Context, site *passkey.Site, ceremony
 		session, err = b.begin(o, db.Principal{ID: u.ID, Kind: latchkey.PrincipalUser, Name: u.DisplayName}, u.Login, from, "passkey", map[string]string{"passkey": string(stored.ID)})
 		return err
 	})
-	if err != nil {
-		return latchkey.NewToken{}, err
-	}
-	if refused != nil {
-		b.counts.SignInsDenied.Add(1)
-		return latchkey.NewToken{}, refused
-	}
-	b.counts.SignIns.Add(1)
-	return session, nil
+	return b.counted(session, refused, err)
 }

@@ -107,15 +107,22 @@ func (b *Broker) SignIn(ctx context.Context, login string, password latchkey.Sec
 	// An attempt counts also when the client has not waited for the answer.
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	if err := b.db.Update(ctx, s.end); err != nil {
+	err = b.db.Update(ctx, s.end)
+	return b.counted(s.token, s.refusal, err)
+}
+
+// counted returns what came of a sign-in whose transaction ended with err, and counts
+// it: a session, unless it was refused.
+func (b *Broker) counted(session latchkey.NewToken, refused *latchkey.Error, err error) (latchkey.NewToken, error) {
+	if err != nil {
 		return latchkey.NewToken{}, err
 	}
-	if s.refusal != nil {
+	if refused != nil {
 		b.counts.SignInsDenied.Add(1)
-		return latchkey.NewToken{}, s.refusal
+		return latchkey.NewToken{}, refused
 	}
 	b.counts.SignIns.Add(1)
-	return s.token, nil
+	return session, nil
 }
 
 // A signIn is one attempt to sign in with a password.
@@ -276,7 +283,7 @@ func (b *Broker) StartSession(ctx context.Context, link string, from Visitor) (s
 	if !isToken(link, prefixLink) {
 		return session, unauthenticated("link-invalid", "this is not a sign-in link", remedy)
 	}
-	var refusal error
+	var refusal *latchkey.Error
 	err = b.db.Update(ctx, func(tx *db.Tx) error {
 		refusal = nil
 		t, err := tx.HeldToken(seal.HashToken(link))
@@ -303,15 +310,7 @@ func (b *Broker) StartSession(ctx context.Context, link string, from Visitor) (s
 		session, err = b.begin(o, t.Holder, t.Holder.Name, from, "link", nil)
 		return err
 	})
-	if err != nil {
-		return latchkey.NewToken{}, err
-	}
-	if refusal != nil {
-		b.counts.SignInsDenied.Add(1)
-		return latchkey.NewToken{}, refusal
-	}
-	b.counts.SignIns.Add(1)
-	return session, nil
+	return b.counted(session, refusal, err)
 }
 
 // linkFault returns why a link does not count, or nil.

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -23,13 +24,16 @@ var embedded embed.FS
 type assets struct {
 	files map[string]asset  // by hashed name
 	names map[string]string // file name → hashed name
+	icons map[string]bool   // names of the pictures in icons.svg
 }
+
+var iconRE = regexp.MustCompile(`<symbol id="([a-z-]+)"`)
 
 // An asset is a file as it is and as most browsers take it.
 type asset struct{ plain, gzipped []byte }
 
 func loadAssets() (*assets, error) {
-	a := &assets{files: map[string]asset{}, names: map[string]string{}}
+	a := &assets{files: map[string]asset{}, names: map[string]string{}, icons: map[string]bool{}}
 	entries, err := fs.ReadDir(embedded, "static")
 	if err != nil {
 		return nil, fmt.Errorf("read assets: %w", err)
@@ -42,6 +46,11 @@ func loadAssets() (*assets, error) {
 		z, err := compress(b)
 		if err != nil {
 			return nil, fmt.Errorf("compress %s: %w", e.Name(), err)
+		}
+		if e.Name() == "icons.svg" {
+			for _, m := range iconRE.FindAllSubmatch(b, -1) {
+				a.icons[string(m[1])] = true
+			}
 		}
 		sum, ext := sha256.Sum256(b), path.Ext(e.Name())
 		name := strings.TrimSuffix(e.Name(), ext) + "-" + hex.EncodeToString(sum[:6]) + ext

@@ -211,14 +211,10 @@ func record(e latchkey.AuditEvent) []string {
 
 // Link returns the address of the component that an entry is about, or "".
 func (p activityPage) Link(e latchkey.AuditEvent) string {
-	plural := map[latchkey.Kind]string{
-		latchkey.KindCredential: "credentials", latchkey.KindMachine: "machines", latchkey.KindMachineGroup: "machine-groups", latchkey.KindConnection: "connections",
-		latchkey.KindFlow: "flows", latchkey.KindRun: "runs", latchkey.KindVariable: "variables",
-	}[e.SubjectKind]
-	if plural == "" || e.Environment == "" || p.Whole || p.Env.MyRole == "" {
+	if e.Environment == "" || p.Whole || p.Env.MyRole == "" {
 		return ""
 	}
-	return p.Path(plural, e.Subject)
+	return p.ThingPath(e.SubjectKind, e.Subject)
 }
 
 // Details returns what else an entry says, in order.

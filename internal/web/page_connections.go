@@ -40,6 +40,7 @@ type connectionRow struct {
 func (v *view) connectionRows(connections ...latchkey.Connection) ([]connectionRow, error) {
 	ctx, env := v.r.Context(), string(v.env.ID)
 	credentials, machines := map[latchkey.CredentialID]string{}, map[latchkey.MachineID]latchkey.Machine{}
+	groups := map[latchkey.MachineGroupID]latchkey.MachineGroup{}
 	rows := make([]connectionRow, 0, len(connections))
 	for _, c := range connections {
 		row := connectionRow{Connection: c}
@@ -50,20 +51,21 @@ func (v *view) connectionRows(connections ...latchkey.Connection) ([]connectionR
 			}
 			credentials[c.Credential] = x.Name
 		}
-		if c.Target.MachineGroup != "" {
-			g, err := v.p.b.MachineGroup(ctx, v.who, env, c.Target.MachineGroup)
+		if _, known := groups[c.Target.MachineGroup]; !known && c.Target.MachineGroup != "" {
+			x, err := v.p.b.MachineGroup(ctx, v.who, env, c.Target.MachineGroup)
 			if err != nil && !errors.Is(err, latchkey.ErrNotFound) {
 				return nil, err
 			}
-			row.Group = g
-		} else if _, known := machines[c.Target.Machine]; !known {
+			groups[c.Target.MachineGroup] = x
+		}
+		if _, known := machines[c.Target.Machine]; !known && c.Target.Machine != "" {
 			x, err := v.p.b.Machine(ctx, v.who, env, c.Target.Machine)
 			if err != nil && !errors.Is(err, latchkey.ErrNotFound) {
 				return nil, err
 			}
 			machines[c.Target.Machine] = x
 		}
-		row.CredentialName, row.Machine = credentials[c.Credential], machines[c.Target.Machine]
+		row.CredentialName, row.Machine, row.Group = credentials[c.Credential], machines[c.Target.Machine], groups[c.Target.MachineGroup]
 		rows = append(rows, row)
 	}
 	return rows, nil
@@ -226,14 +228,6 @@ type connectionPage struct {
 	Uses       latchkey.Dependencies // what uses it
 	Test       testPart
 	May        struct{ Rename, Share, Delete, Test, Force, Run bool }
-}
-
-// Link returns the address of a component.
-func (p connectionPage) Link(c latchkey.Component) string {
-	if plural := pluralOf(c.Kind); plural != "" {
-		return p.Path(plural, c.ID)
-	}
-	return ""
 }
 
 // A testPart is the newest test of a connection, which a page follows until it has

@@ -64,7 +64,7 @@ func (v *view) deleting(kind latchkey.Kind, refs []string, f form, faults map[st
 // deletePage says what would be deleted and what depends on it.
 func (p *Pages) deletePage(v *view, kind latchkey.Kind, refs []string) error {
 	if len(refs) == 0 {
-		return v.show("choose", choosePage{v.shell(v.t("list.choose-one"), pluralOf(kind)), pluralOf(kind)})
+		return v.choose(pluralOf(kind), true)
 	}
 	page, err := v.deleting(kind, refs, form{}, nil)
 	if err != nil {

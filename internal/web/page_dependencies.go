@@ -1,6 +1,10 @@
 package web
 
-import "latchkey.dev/latchkey"
+import (
+	"slices"
+
+	"latchkey.dev/latchkey"
+)
 
 type dependenciesPage struct {
 	shell
@@ -46,8 +50,8 @@ func graphRows(g latchkey.Dependencies) (rows []graphRow) {
 			if e.Observed {
 				row.Observed = true
 			}
-			if e.As != "" && (e.From == c.ID || e.To == c.ID) {
-				row.As = appendNew(row.As, e.As)
+			if e.As != "" && !slices.Contains(row.As, e.As) {
+				row.As = append(row.As, e.As)
 			}
 			if e.LastUsedAt != nil && (row.LastUsedAt == nil || e.LastUsedAt.After(*row.LastUsedAt)) {
 				row.LastUsedAt = e.LastUsedAt
@@ -56,13 +60,4 @@ func graphRows(g latchkey.Dependencies) (rows []graphRow) {
 		rows = append(rows, row)
 	}
 	return rows
-}
-
-func appendNew(all []string, s string) []string {
-	for _, have := range all {
-		if have == s {
-			return all
-		}
-	}
-	return append(all, s)
 }

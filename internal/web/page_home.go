@@ -54,18 +54,6 @@ func (p *Pages) homePage(v *view) error {
 	return v.show("home", page)
 }
 
-// ComponentPath returns the address of a component in the environment, or "".
-func (s shell) ComponentPath(kind latchkey.Kind, id string) string {
-	plural, ok := map[latchkey.Kind]string{
-		latchkey.KindCredential: "credentials", latchkey.KindVariable: "variables", latchkey.KindConnection: "connections",
-		latchkey.KindFlow: "flows", latchkey.KindMachine: "machines", latchkey.KindRun: "runs", latchkey.KindMachineGroup: "machine-groups",
-	}[kind]
-	if !ok || id == "" {
-		return ""
-	}
-	return s.Path(plural, id)
-}
-
 // A plot is two kinds of counts by day, stacked. Its picture is in units of the
 // viewBox.
 type plot struct {
@@ -77,12 +65,12 @@ type plot struct {
 
 // A bar is one day.
 type bar struct {
-	Day             time.Time
-	X, Width        int
-	GoodY, GoodH    int
-	BadY, BadH      int
-	Good, Bad       int
-	First, Labelled bool
+	Day          time.Time
+	X, Width     int
+	GoodY, GoodH int
+	BadY, BadH   int
+	Good, Bad    int
+	Labelled     bool // its day is said below
 }
 
 // Sizes of plots.
@@ -100,7 +88,7 @@ func plotOf(days []latchkey.ActivityDay, count func(latchkey.ActivityDay) (good,
 	}
 	for i, d := range days {
 		good, bad := count(d)
-		b := bar{Day: d.Day, X: i * (barWidth + barGap), Width: barWidth, Good: good, Bad: bad, Labelled: i == 0 || i == len(days)-1, First: i == 0}
+		b := bar{Day: d.Day, X: i * (barWidth + barGap), Width: barWidth, Good: good, Bad: bad, Labelled: i == 0 || i == len(days)-1}
 		if p.Most > 0 {
 			b.GoodH, b.BadH = height(good, p.Most), height(bad, p.Most)
 		}

@@ -136,8 +136,8 @@ func (d *drawing) add(c latchkey.Component, status string) bool {
 	n := &mapNode{Kind: c.Kind, ID: c.ID, Name: c.Name, Short: cut(c.Name, mapName), Status: status, LastUsedAt: c.LastUsedAt}
 	n.Map = d.v.path("map") + "?of=" + url.QueryEscape(slug(c.Kind)+":"+c.ID)
 	n.Path = n.Map
-	if c.Kind != latchkey.KindReference {
-		n.Path = d.v.path(slug(c.Kind)+"s", c.ID)
+	if plural := pluralOf(c.Kind); plural != "" {
+		n.Path = d.v.path(plural, c.ID)
 	}
 	d.byID[c.ID] = n
 	d.nodes = append(d.nodes, n)

@@ -383,27 +383,19 @@ func (p *Pages) cancelRun(v *view) error {
 	return v.showWith(status, "run-cancel", page)
 }
 
-// plurals are the lists whose commands chosenPage takes on.
-var plurals = []string{"flows", "machines", "machine-groups", "credentials", "variables", "connections"}
-
-// commandWords are the pages of a thing that it leads to.
+// commandWords are the pages of a thing that chosenPage leads to.
 var commandWords = []string{"edit", "run", "test", "state", "enrol", "share", "dependencies", "delete", "access"}
-
-type chosenPage struct {
-	shell
-	Back string
-}
 
 // chosenPage leads from a command of a list to the page of the one thing that was
 // chosen there, and says so when that was none, or several.
 func (p *Pages) chosenPage(v *view) error {
 	plural, do := v.r.PathValue("plural"), v.r.PathValue("do")
-	if !slices.Contains(plurals, plural) || !slices.Contains(commandWords, do) {
+	if !slices.ContainsFunc(sharedKinds, func(k sharedKind) bool { return k.plural == plural }) || !slices.Contains(commandWords, do) {
 		return &latchkey.Error{Kind: latchkey.ErrNotFound, Code: "no-such-address", Msg: "there is no such page"}
 	}
 	if ids := v.r.Form["id"]; len(ids) == 1 && ids[0] != "" {
 		http.Redirect(v.w, v.r, v.path(plural, ids[0], do), http.StatusSeeOther)
 		return nil
 	}
-	return v.show("chosen", chosenPage{v.shell(v.t("list.choose-one"), plural), v.path(plural)})
+	return v.choose(plural, false)
 }

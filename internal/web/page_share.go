@@ -165,8 +165,10 @@ func (p *Pages) shareAgain(v *view, s subject, said string, args ...string) erro
 	return v.show("share", page)
 }
 
-func (v *view) shareRefused(s subject, f form, err error) error {
-	status, err := v.refused(&f, err)
+// shareRefused shows the shares again with what was refused; names are those of
+// view.refused.
+func (v *view) shareRefused(s subject, f form, err error, names ...string) error {
+	status, err := v.refused(&f, err, names...)
 	if err != nil {
 		return err
 	}
@@ -195,7 +197,7 @@ func (p *Pages) share(v *view, s subject) error {
 		share, err := p.b.SetShare(v.r.Context(), v.who, string(v.env.ID), s.Kind, s.Ref, id, latchkey.ShareSet{Role: latchkey.Role(v.value("role"))})
 		if err != nil {
 			f.Values["principal"] = people[i:]
-			return v.shareRefusedFor(s, f, err)
+			return v.shareRefused(s, f, err, "principal", "q") // the picker's field is the search
 		}
 		name = share.Name
 	}
@@ -203,19 +205,6 @@ func (p *Pages) share(v *view, s subject) error {
 		return p.shareAgain(v, s, "share.shared-several", s.Name)
 	}
 	return p.shareAgain(v, s, "share.shared", s.Name, name)
-}
-
-// shareRefusedFor is shareRefused for the picker, whose field is the search.
-func (v *view) shareRefusedFor(s subject, f form, err error) error {
-	status, err := v.refused(&f, err, "principal", "q")
-	if err != nil {
-		return err
-	}
-	page, err := v.shares(s, f)
-	if err != nil {
-		return err
-	}
-	return v.showWith(status, "share", page)
 }
 
 // changeShare changes the role of somebody who has the thing.

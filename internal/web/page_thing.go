@@ -5,12 +5,14 @@ import (
 	"latchkey.dev/latchkey"
 )
 
-// sharedKinds are the kinds of things that have pages for sharing, dependencies,
-// deletion and access, with the names of their lists in addresses.
-var sharedKinds = []struct {
+// A sharedKind is a kind of things that have pages for sharing, dependencies,
+// deletion and access, with the name of their list in addresses.
+type sharedKind struct {
 	kind   latchkey.Kind
 	plural string
-}{
+}
+
+var sharedKinds = []sharedKind{
 	{latchkey.KindCredential, "credentials"}, {latchkey.KindVariable, "variables"}, {latchkey.KindMachine, "machines"},
 	{latchkey.KindMachineGroup, "machine-groups"},
 	{latchkey.KindFlow, "flows"}, {latchkey.KindConnection, "connections"},
@@ -56,9 +58,15 @@ func (p *Pages) thingRoutes() {
 	}
 }
 
+// A choosePage says that a command of a list needs something chosen.
 type choosePage struct {
 	shell
 	Plural string
+	Some   bool // one or more; else exactly one
+}
+
+func (v *view) choose(plural string, some bool) error {
+	return v.show("choose", choosePage{v.shell(v.t("list.choose-one"), plural), plural, some})
 }
 
 // A subject is the thing that a page is about, with what the person may do with it.
@@ -105,12 +113,16 @@ func (s subject) MayGiveAway() bool  { return s.Can(s.Sharing.HandOver) || s.Can
 // somebody else's.
 func (s subject) Takes() bool { return s.Role != latchkey.RoleOwner && s.Can(s.Sharing.Take) }
 
-// thingPath returns the address of a thing, or "" if it has no page.
+// ThingPath returns the address of a thing, or "" if it has no page.
 func (s shell) ThingPath(kind latchkey.Kind, id string) string {
-	if plural := pluralOf(kind); plural != "" {
-		return s.Path(plural, id)
+	plural := pluralOf(kind)
+	if kind == latchkey.KindRun {
+		plural = "runs"
 	}
-	return ""
+	if plural == "" || id == "" {
+		return ""
+	}
+	return s.Path(plural, id)
 }
 
 // KindIcon returns the icon of things of a kind.

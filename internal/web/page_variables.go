@@ -132,14 +132,6 @@ type variablePage struct {
 	May                         struct{ Edit, Share, Delete, Check, Override bool }
 }
 
-// Link returns the address of a component that uses the variable.
-func (p variablePage) Link(c latchkey.Component) string {
-	if plural := pluralOf(c.Kind); plural != "" {
-		return p.Path(plural, c.ID)
-	}
-	return ""
-}
-
 // variablePage shows a variable, what uses it, and the check of its reference, which
 // is followed until it has ended.
 func (p *Pages) variablePage(v *view) error {

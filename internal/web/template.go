@@ -51,7 +51,6 @@ func (p *Pages) functions(l *locale) template.FuncMap {
 		"code":  code,
 		"num":   func(n any) string { return l.numbers.Sprint(n) },
 		"when":  func(v any) template.HTML { return p.when(l, v) },
-		"stamp": stamp,
 		"span":  l.span,
 		"plain": plainText,
 
@@ -70,9 +69,8 @@ func (p *Pages) functions(l *locale) template.FuncMap {
 		"singular": func(plural string) string { return strings.TrimSuffix(plural, "s") },
 		"field":    newField,
 		"join":     func(sep string, s []string) string { return strings.Join(s, sep) },
-		"opts":     func(pairs ...string) []option { return options(pairs...) },
+		"opts":     options,
 		"with2":    func(a, b any) pair { return pair{a, b} },
-		"upper":    func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
 	}
 }
 
@@ -86,7 +84,7 @@ func (p *Pages) icon(name string) (template.HTML, error) {
 	if err != nil {
 		return "", err
 	}
-	if !strings.Contains(string(p.assets.files[p.assets.names["icons.svg"]].plain), `id="`+name+`"`) {
+	if !p.assets.icons[name] {
 		return "", fmt.Errorf("there is no icon %s", name)
 	}
 	return template.HTML(`<svg class="icon" aria-hidden="true" focusable="false"><use href="` + address + "#" + template.HTMLEscapeString(name) + `"></use></svg>`), nil

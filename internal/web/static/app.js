@@ -5,13 +5,17 @@
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+// A form takes the code of a link from the address, where it does not stay.
+function takeCode(form) {
+  if (!form || location.hash.length < 2) return false;
+  form.elements.code.value = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname + location.search);
+  return true;
+}
+
 // Sign-in links.
 const linkForm = $("[data-sign-in-link]");
-if (linkForm && location.hash.length > 1) {
-  linkForm.elements.code.value = location.hash.slice(1);
-  history.replaceState(null, "", location.pathname + location.search);
-  linkForm.requestSubmit();
-}
+if (takeCode(linkForm)) linkForm.requestSubmit();
 
 // Times in the zone and manner of who looks.
 const lang = document.documentElement.lang || "en";
@@ -87,7 +91,6 @@ dialog?.addEventListener("close", () => {
 // Forms in the panel answer there; what is done leads on by HX-Redirect.
 // What the page asks by itself, since something has happened, is no use of the session.
 document.addEventListener("htmx:configRequest", (e) => {
-  e.detail.headers["X-Requested-With"] = "latchkey";
   if (e.detail.triggeringEvent?.type?.startsWith("sse:")) e.detail.headers["X-Latchkey-Live"] = "1";
 });
 
@@ -150,10 +153,6 @@ document.addEventListener("keydown", (e) => {
     if (search) { e.preventDefault(); search.focus(); }
   }
 });
-document.addEventListener("click", (e) => {
-  const palette = e.target.closest("[data-palette]");
-  if (palette && !(e.ctrlKey || e.metaKey || e.shiftKey)) { e.preventDefault(); openPanel(palette.href); }
-});
 
 // Leaving a form that is filled in warns.
 let filled = false;
@@ -209,6 +208,12 @@ if (window.htmx) {
     for (const table of $$("table[data-select]", e.detail.elt)) chosen(table);
   });
 }
+// uniqueName makes the unique name of a variable from its display name.
+function uniqueName(prefix, display) {
+  const rest = display.replace(/[^A-Za-z0-9_]/g, "");
+  return rest ? `${prefix}_${rest}`.slice(0, 100) : "";
+}
+
 // A variable's unique name follows its display name until somebody edits it.
 document.addEventListener("input", (e) => {
   const form = e.target.closest("[data-prefix]");
@@ -216,15 +221,12 @@ document.addEventListener("input", (e) => {
   const name = form.elements.name, display = form.elements.displayName;
   if (e.target === name) name.dataset.edited = name.value;
   if (e.target !== display || name.dataset.edited) return;
-  const rest = display.value.replace(/[^A-Za-z0-9_]/g, "");
-  name.value = rest ? `${form.dataset.prefix}_${rest}`.slice(0, 100) : "";
+  name.value = uniqueName(form.dataset.prefix, display.value);
 });
 
 // The code of a setup link, which is in the fragment so that it is in no log.
 const codeForm = $("[data-link-code]");
-if (codeForm && location.hash.length > 1) {
-  codeForm.elements.code.value = location.hash.slice(1);
-  history.replaceState(null, "", location.pathname + location.search);
+if (takeCode(codeForm)) {
   $(".field", codeForm).hidden = true;
   codeForm.elements.displayName.focus();
 }
@@ -261,8 +263,7 @@ document.addEventListener("submit", (e) => { if (e.target.matches(".wizard")) e.
 document.addEventListener("input", (e) => {
   const form = e.target.closest(".wizard"), name = form?.elements[e.target.name?.replace("Display", "Name")];
   if (!name || !e.target.name.endsWith("Display") || name.dataset.edited) return;
-  const rest = e.target.value.replace(/[^A-Za-z0-9_]/g, "");
-  name.value = rest ? `${form.dataset.prefix}_${rest}`.slice(0, 100) : "";
+  name.value = uniqueName(form.dataset.prefix, e.target.value);
 });
 document.addEventListener("input", (e) => { if (e.target.matches(".wizard [name$=Name]")) e.target.dataset.edited = e.target.value; });
 for (const name of $$(".wizard [name$=Name]")) name.dataset.edited = name.value;
