@@ -33,8 +33,8 @@ func (g *generator) company(b *testing.B, env latchkey.EnvironmentID, admin latc
 		SELECT ID(vara), '%[1]s', 'new_U' || n, 'new_u' || n, 'User ' || n, KEY('User ' || n), lower('User ' || n), '', 'text', 'bot', '%[2]s', 1, 1 FROM numbers`, env, admin))
 	g.insert(b, c.credentials, fmt.Sprintf(`INSERT INTO variables (id, environment_id, name, name_key, display_name, sort_key, search_key, description, type, created_by, created_at, updated_at)
 		SELECT ID(var), '%[1]s', 'new_P' || n, 'new_p' || n, 'Password ' || n, KEY('Password ' || n), lower('Password ' || n), '', 'secret', ID(user, n %% %[2]d), 1, 1 FROM numbers`, env, c.people))
-	g.insert(b, c.credentials, fmt.Sprintf(`INSERT INTO credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
-		SELECT ID(cred), '%[1]s', 'Credential ' || n, KEY('Credential ' || n), lower('Credential ' || n), '', 'azure-key-vault', '["connection"]', 'username-password', 'session', FALSE, '[]', ID(user, n %% %[2]d), 1, 1 FROM numbers`, env, c.people))
+	g.insert(b, c.credentials, fmt.Sprintf(`INSERT INTO credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, machine_groups, created_by, created_at, updated_at)
+		SELECT ID(cred), '%[1]s', 'Credential ' || n, KEY('Credential ' || n), lower('Credential ' || n), '', 'azure-key-vault', '["connection"]', 'username-password', 'session', FALSE, '[]', '[]', ID(user, n %% %[2]d), 1, 1 FROM numbers`, env, c.people))
 	g.insert(b, c.credentials, fmt.Sprintf(`INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'username', ID(vara, n %% %d) FROM numbers`, c.usernames))
 	g.insert(b, c.credentials, `INSERT INTO credential_slots (credential_id, slot, variable_id) SELECT ID(cred), 'password', ID(var) FROM numbers`)
 	// To whom, as an SQL expression of n.

@@ -144,11 +144,11 @@ func TestCertificateCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, page := httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/", nil), httptest.NewRecorder()
+		r, page := httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/e/"+c.Env+"/credentials", nil), httptest.NewRecorder()
 		r.AddCookie(&http.Cookie{Name: "latchkey_session", Value: session.Value})
 		c.Handler(t).ServeHTTP(page, r)
-		if want := "certificate expires <time datetime=\"" + pair.Cert.NotAfter.UTC().Format(time.RFC3339); !strings.Contains(page.Body.String(), want) {
-			t.Errorf("the home page is %d without %q", page.Code, want)
+		if want := "data-label=\"Expires\"><time datetime=\"" + pair.Cert.NotAfter.UTC().Format(time.RFC3339); !strings.Contains(page.Body.String(), want) {
+			t.Errorf("the list of credentials is %d without %q", page.Code, want)
 		}
 
 		// The user name.

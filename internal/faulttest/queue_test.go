@@ -274,6 +274,7 @@ func (w *world) planCases(t *testing.T, few rarity) []planCase {
 	t.Helper()
 	const (
 		queue   = "runs_queue (machine_id=?)"
+		groups  = "runs_group_queue (group_id=?)"
 		running = "runs_running (machine_id=?)"
 		leases  = "SCAN runs_leases"  // all that are running
 		waiting = "SCAN runs_waiting" // all that are queued
@@ -311,7 +312,7 @@ func (w *world) planCases(t *testing.T, few rarity) []planCase {
 		}
 	}
 	cases := []planCase{
-		{"a run from its start to its end", w.lifeOfRun, []string{queue, running}, queued},
+		{"a run from its start to its end", w.lifeOfRun, []string{groups, queue, running}, queued},
 		{"runs that are lost", view(func(tx *db.Tx) error {
 			lost, err := tx.LostRuns(tx.Now, tx.Now, 100)
 			if err == nil && len(lost) != 100 {

@@ -44,8 +44,8 @@ func (w *world) manyShares(t *testing.T, address string) explainer {
 		`principal_groups (id) SELECT ` + id("grp", "n"),
 		`group_members (group_id, member_id) SELECT ` + id("grp", "n % 300") + `, ` + id("user", "n"),
 		`group_members (group_id, member_id) SELECT ` + id("grp", "n / 10") + `, ` + id("grp", "n") + ` FROM numbers WHERE n > 0 AND n < 300`,
-		`credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, created_by, created_at, updated_at)
-			SELECT ` + id("cred", "n") + `, '` + string(env.ID) + `', 'c' || n, ` + key + `, 'c' || n, '', 'azure-key-vault', '[]', 'username-password', 'session', FALSE, '[]', ` + id("user", "n") + `, 1, 1`,
+		`credentials (id, environment_id, name, sort_key, search_key, description, store, usages, authentication, exposure, allow_shared_uid, machines, machine_groups, created_by, created_at, updated_at)
+			SELECT ` + id("cred", "n") + `, '` + string(env.ID) + `', 'c' || n, ` + key + `, 'c' || n, '', 'azure-key-vault', '[]', 'username-password', 'session', FALSE, '[]', '[]', ` + id("user", "n") + `, 1, 1`,
 		`grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, created_by, created_at)
 			SELECT 'grant_o' || n, '` + string(env.ID) + `', 'credential', ` + id("cred", "n") + `, ` + key + `, ` + id("user", "n") + `, 'owner', '', 1`,
 		`grants (id, environment_id, subject_kind, subject_id, sort_key, principal_id, role, created_by, created_at)

@@ -37,7 +37,7 @@ func (p *Pages) credentialsPage(v *view) error {
 	page := credentialsPage{shell: v.shell(v.t("credentials.title"), "credentials"), Filter: v.filled()}
 	page.List = v.list("credentials", []column{
 		{Key: "name", Sort: "name"}, {Key: "usages"}, {Key: "store", Hidden: true}, {Key: "authentication", Hidden: true}, {Key: "username"}, {Key: "owner"}, {Key: "access"},
-		{Key: "status"}, {Key: "used"}, {Key: "expires", Hidden: true}, {Key: "modified", Sort: "modified"},
+		{Key: "status"}, {Key: "used"}, {Key: "expires"}, {Key: "modified", Sort: "modified"},
 	}, "authentication", "usage", "mine")
 	filter := broker.CredentialFilter{
 		Authentication: latchkey.Authentication(v.value("authentication")), Usage: latchkey.Usage(v.value("usage")), Mine: v.value("mine") == "true",
