@@ -210,7 +210,7 @@ var recorded = []latchkey.Action{
 	latchkey.ActCertificateRecover, latchkey.ActCertificatePurge, latchkey.ActCertificateBackup, latchkey.ActCertificateRestore,
 	latchkey.ActCertificateRenew, latchkey.ActCertificateNearExpiry, latchkey.ActIssuerGet, latchkey.ActIssuerSet, latchkey.ActIssuerDelete,
 	latchkey.ActContactsGet, latchkey.ActContactsSet, latchkey.ActContactsDelete, latchkey.ActKeyGet, latchkey.ActKeyList,
-	latchkey.ActTokenCreate, latchkey.ActTokenRevoke, latchkey.ActSignIn,
+	latchkey.ActTokenCreate, latchkey.ActTokenRevoke, latchkey.ActSignIn, latchkey.ActSessionsEnd, latchkey.ActPasskeyAdd, latchkey.ActPasskeyRemove,
 	latchkey.ActBackupCreate, latchkey.ActBackupRestore,
 	latchkey.ActMasterKeyAdd, latchkey.ActMasterKeyUse, latchkey.ActMasterKeyRewrap, latchkey.ActMasterKeyRetire,
 }

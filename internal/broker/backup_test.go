@@ -71,15 +71,17 @@ func noVault(latchkey.VaultReference, bool) (vault.Vault, error) { return nil, e
 
 func noInspection(context.Context, vault.Question) []latchkey.CheckResult { return nil }
 
+// emptyDB makes databases that have no schema yet, by engine.
+var emptyDB = map[string]func(*testing.T) string{
+	"SQLite":     func(t *testing.T) string { return filepath.Join(t.TempDir(), "latchkey.db") },
+	"PostgreSQL": func(t *testing.T) string { return pg.New(t) },
+}
+
 // eachPair runs f with empty databases to take a backup of and to restore it to,
 // in every combination of engines.
 func eachPair(t *testing.T, f func(t *testing.T, from, to string)) {
-	engines := map[string]func(*testing.T) string{
-		"SQLite":     func(t *testing.T) string { return filepath.Join(t.TempDir(), "latchkey.db") },
-		"PostgreSQL": func(t *testing.T) string { return pg.New(t) },
-	}
-	for from, fromURL := range engines {
-		for to, toURL := range engines {
+	for from, fromURL := range emptyDB {
+		for to, toURL := range emptyDB {
 			t.Run(from+" to "+to, func(t *testing.T) { f(t, fromURL(t), toURL(t)) })
 		}
 	}
@@ -237,74 +239,75 @@ func contents(t *testing.T, text []byte) map[string][]string {
 
 // TestRestoreRefuses tests what must not be restored into, or from.
 func TestRestoreRefuses(t *testing.T) {
-	latchkeytest.EachDB(t, func(t *testing.T, url string) {
-		s := latchkeytest.New(t, latchkeytest.Options{})
-		text := takeBackup(t, s)
-		if url == "" {
-			url = filepath.Join(t.TempDir(), "latchkey.db")
+	for engine, makeDB := range emptyDB {
+		t.Run(engine, func(t *testing.T) { restoreRefuses(t, makeDB(t)) })
+	}
+}
+
+func restoreRefuses(t *testing.T, url string) {
+	s := latchkeytest.New(t, latchkeytest.Options{})
+	text := takeBackup(t, s)
+	for _, tt := range []struct {
+		name string
+		text []byte
+		key  *seal.Key
+		want string
+	}{
+		{"another key", text, seal.NewKey(), "needs the master key " + s.Key.ID()},
+		{"cut off", text[:len(text)/2], s.Key, "ends too early"},
+		{"cut at the end", text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1], s.Key, "ends too early"},
+		{"a value changed", bytes.Replace(text, []byte("first admin token"), []byte("first ADMIN token"), 1), s.Key, "SHA-256"},
+		{"nothing", nil, s.Key, "ends too early"},
+		{"newer schema", bytes.Replace(text, []byte(`"schema":1`), []byte(`"schema":99`), 1), s.Key, "schema version 99"},
+		{"another table", bytes.Replace(text, []byte(`{"table":"settings"`), []byte(`{"table":"settingz"`), 1), s.Key, "does not fit"},
+	} {
+		if _, err := broker.Restore(t.Context(), restoreConfig(url, tt.text, tt.key)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: Restore: %v; want %q", tt.name, err, tt.want)
 		}
-		for _, tt := range []struct {
-			name string
-			text []byte
-			key  *seal.Key
-			want string
-		}{
-			{"another key", text, seal.NewKey(), "needs the master key " + s.Key.ID()},
-			{"cut off", text[:len(text)/2], s.Key, "ends too early"},
-			{"cut at the end", text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1], s.Key, "ends too early"},
-			{"a value changed", bytes.Replace(text, []byte("first admin token"), []byte("first ADMIN token"), 1), s.Key, "SHA-256"},
-			{"nothing", nil, s.Key, "ends too early"},
-			{"newer schema", bytes.Replace(text, []byte(`"schema":1`), []byte(`"schema":99`), 1), s.Key, "schema version 99"},
-			{"another table", bytes.Replace(text, []byte(`{"table":"settings"`), []byte(`{"table":"settingz"`), 1), s.Key, "does not fit"},
-		} {
-			if _, err := broker.Restore(t.Context(), restoreConfig(url, tt.text, tt.key)); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("%s: Restore: %v; want %q", tt.name, err, tt.want)
-			}
+	}
+	// None of them has touched the database.
+	if holds := leftBehind(t, url); holds != "nothing" {
+		t.Errorf("refused restores left %s; want nothing", holds)
+	}
+	// A restore that broke off keeps a server from starting, also one that has
+	// the database open, and can be run again.
+	d, err := db.Open(t.Context(), db.Config{URL: url, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := restoreConfig(url, text, s.Key)
+	opened := 0
+	broken.Open = func() (io.ReadCloser, error) {
+		if opened++; opened == 3 {
+			return io.NopCloser(bytes.NewReader(text[:len(text)/2])), nil
 		}
-		// None of them has touched the database.
-		if holds := leftBehind(t, url); holds != "nothing" {
-			t.Errorf("refused restores left %s; want nothing", holds)
-		}
-		// A restore that broke off keeps a server from starting, also one that has
-		// the database open, and can be run again.
-		d, err := db.Open(t.Context(), db.Config{URL: url, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		broken := restoreConfig(url, text, s.Key)
-		opened := 0
-		broken.Open = func() (io.ReadCloser, error) {
-			if opened++; opened == 3 {
-				return io.NopCloser(bytes.NewReader(text[:len(text)/2])), nil
-			}
-			return io.NopCloser(bytes.NewReader(text)), nil
-		}
-		if _, err := broker.Restore(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "run latchkey restore again") {
-			t.Errorf("Restore of a backup that is damaged meanwhile: %v; want what to do", err)
-		}
-		if _, err := broker.HasMasterKey(t.Context(), d); !errors.Is(err, db.ErrRestoring) {
-			t.Errorf("HasMasterKey after a restore that broke off: %v; want %v", err, db.ErrRestoring)
-		}
-		_, err = broker.New(t.Context(), broker.Config{
-			DB: d, Key: s.Key, Log: slog.New(slog.DiscardHandler), OpenVault: noVault, Inspect: noInspection, VaultURL: func(string) string { return "" },
-		})
-		if !errors.Is(err, db.ErrRestoring) {
-			t.Errorf("New after a restore that broke off: %v; want %v", err, db.ErrRestoring)
-		}
-		if err := d.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if holds := leftBehind(t, url); holds != "an interrupted restore" {
-			t.Errorf("a restore that broke off left %s", holds)
-		}
-		if _, err := broker.Restore(t.Context(), restoreConfig(url, text, s.Key)); err != nil {
-			t.Fatalf("Restore after one that broke off: %v", err)
-		}
-		if _, err := broker.Restore(t.Context(), restoreConfig(url, text, s.Key)); err == nil || !strings.Contains(err.Error(), "not empty") {
-			t.Errorf("Restore into a full database: %v; want that it is not empty", err)
-		}
-		latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Key: s.Key})
+		return io.NopCloser(bytes.NewReader(text)), nil
+	}
+	if _, err := broker.Restore(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "run latchkey restore again") {
+		t.Errorf("Restore of a backup that is damaged meanwhile: %v; want what to do", err)
+	}
+	if _, err := broker.HasMasterKey(t.Context(), d); !errors.Is(err, db.ErrRestoring) {
+		t.Errorf("HasMasterKey after a restore that broke off: %v; want %v", err, db.ErrRestoring)
+	}
+	_, err = broker.New(t.Context(), broker.Config{
+		DB: d, Key: s.Key, Log: slog.New(slog.DiscardHandler), OpenVault: noVault, Inspect: noInspection, VaultURL: func(string) string { return "" },
 	})
+	if !errors.Is(err, db.ErrRestoring) {
+		t.Errorf("New after a restore that broke off: %v; want %v", err, db.ErrRestoring)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if holds := leftBehind(t, url); holds != "an interrupted restore" {
+		t.Errorf("a restore that broke off left %s", holds)
+	}
+	if _, err := broker.Restore(t.Context(), restoreConfig(url, text, s.Key)); err != nil {
+		t.Fatalf("Restore after one that broke off: %v", err)
+	}
+	if _, err := broker.Restore(t.Context(), restoreConfig(url, text, s.Key)); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("Restore into a full database: %v; want that it is not empty", err)
+	}
+	latchkeytest.New(t, latchkeytest.Options{DatabaseURL: url, Key: s.Key})
 }
 
 // TestBackupInterrupted tests that a failed backup is on record.

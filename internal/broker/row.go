@@ -173,12 +173,17 @@ func (o *op) describeMachines(machines ...*latchkey.Machine) error {
 	return addOwners(o, machines, id, func(m *latchkey.Machine) **latchkey.Owner { return &m.OwnedBy })
 }
 
-// describeMachineGroups fills in the load of machine groups, and who owns them.
+// describeMachineGroups fills in the load of machine groups, who owns them, and the
+// caller's role.
 func (o *op) describeMachineGroups(groups ...*latchkey.MachineGroup) error {
 	if err := o.AddGroupLoad(groups...); err != nil {
 		return err
 	}
-	return addOwners(o, groups, func(g *latchkey.MachineGroup) latchkey.MachineGroupID { return g.ID }, func(g *latchkey.MachineGroup) **latchkey.Owner { return &g.OwnedBy })
+	id := func(g *latchkey.MachineGroup) latchkey.MachineGroupID { return g.ID }
+	if err := addRoles(o, groups, id, func(g *latchkey.MachineGroup) *latchkey.Role { return &g.MyRole }); err != nil {
+		return err
+	}
+	return addOwners(o, groups, id, func(g *latchkey.MachineGroup) **latchkey.Owner { return &g.OwnedBy })
 }
 
 // describeConnections fills in who owns connections, and the last runs through them.

@@ -322,7 +322,7 @@ func TestOwnership(t *testing.T) {
 
 		// A connection's new owner must hold what it binds, and owns its runs.
 		conn := string(s.Connection.ID)
-		wantField(t, owner(latchkey.KindConnection, conn, "cyd", "", s.Admin), "principal", "may not use the connection's machine and credential")
+		wantField(t, owner(latchkey.KindConnection, conn, "cyd", "", s.Admin), "principal", "may not use the connection's target and credential")
 		s.Share(t, latchkey.KindMachine, string(s.Machine.ID), "cyd", latchkey.RoleUser)
 		s.Share(t, latchkey.KindCredential, cred, "cyd", latchkey.RoleUser)
 		wantField(t, owner(latchkey.KindConnection, conn, "cyd", latchkey.RoleUser, s.Admin), "keep", "not shared with people")

@@ -77,7 +77,7 @@ func TestStandingReleaseDenied(t *testing.T) {
 			if _, err := c.Broker.UpdateUser(t.Context(), c.Admin, string(second.ID), latchkey.UserUpdate{TenantAdmin: &yes}); err != nil {
 				return err
 			}
-			_, err := c.Broker.UpdateUser(t.Context(), second, string(c.Admin.ID), latchkey.UserUpdate{Disabled: &yes})
+			_, err := c.Broker.UpdateUser(t.Context(), second, string(c.Admin.ID), latchkey.UserUpdate{Disabled: &yes, Force: true})
 			return err
 		}, "owner-disabled"},
 		{"owner left", func(t *testing.T, c *latchkeytest.Chain) error {

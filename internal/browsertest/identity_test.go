@@ -170,10 +170,13 @@ func testProvider(t *testing.T, own *world, provider *openid.Provider) {
 		t.Fatal(err)
 	}
 	sam.visit("/account/tokens")
-	sam.press(`.providers a`)
-	sam.fill("#username", openid.Username)
-	sam.fill("#password", openid.Password)
-	sam.press("button")
+	signIn := func() {
+		sam.press(`.providers a`)
+		sam.fill("#username", openid.Username) // the provider keeps no session
+		sam.fill("#password", openid.Password)
+		sam.press("button")
+	}
+	signIn()
 	sam.says("[role=alert]", "object id "+openid.Subject)
 	sam.look("sign-in-unknown")
 	b.visit("/users/new")
@@ -187,10 +190,7 @@ func testProvider(t *testing.T, own *world, provider *openid.Provider) {
 	b.press(`#panel form button:not([data-close-panel])`)
 	b.says("#identities ~ .list, .list", openid.Subject)
 	b.look("user")
-	sam.press(`.providers a`)
-	sam.fill("#username", openid.Username) // the provider keeps no session
-	sam.fill("#password", openid.Password)
-	sam.press("button")
+	signIn()
 	sam.see(".who")
 	sam.visit("/groups")
 	sam.says("#rows", "Makers of the company")
@@ -202,7 +202,7 @@ func testProvider(t *testing.T, own *world, provider *openid.Provider) {
 	provider.SetGroups(openid.Subject)
 	sam.press(".who summary")
 	sam.press(".who .last button")
-	sam.press(`.providers a`)
+	signIn()
 	sam.see(".who")
 	sam.visit("/groups")
 	sam.says("main", "You are in no group")

@@ -16,7 +16,7 @@ import (
 
 const (
 	requestLimit = 10 * time.Second
-	followLimit  = 5 * time.Second // how long a client follows its run
+	followLimit  = 5 * time.Second // how long a client follows its run while things are killed
 )
 
 // A shape is what a run does.
@@ -133,12 +133,18 @@ func isEnded(err error) bool {
 	return ok && e.Code == "ended"
 }
 
-// follow looks at a run until it has ended, but not for long: a run whose agent
-// was killed ends a minute later.
+// follow looks at a run until it has ended, but not for long while things are
+// killed: a run whose agent was killed ends a minute later. Before that there are
+// no more runs than clients, however slow the machine is.
 func (w *world) follow(s *started) {
+	began := time.Now()
+	given := func() bool {
+		took := time.Since(began)
+		return took > patience || took > followLimit && w.killing.Load()
+	}
 	cancel := time.Now().Add(rand.N(1500 * time.Millisecond))
 	wish := s.cancel || rand.IntN(12) == 0
-	for give := time.Now().Add(followLimit); time.Now().Before(give); time.Sleep(50*time.Millisecond + rand.N(100*time.Millisecond)) {
+	for ; !given(); time.Sleep(50*time.Millisecond + rand.N(100*time.Millisecond)) {
 		if wish && time.Now().After(cancel) {
 			wish = w.cancel(s) != nil
 		}

@@ -114,6 +114,7 @@ func build(t *testing.T, bin string) {
 func (w *world) round(kill time.Duration) {
 	w.t.Helper()
 	began, before := time.Now(), w.done()
+	w.killing.Store(false)
 	stop := make(chan struct{})
 	var work sync.WaitGroup
 	end := sync.OnceFunc(func() {
@@ -129,6 +130,7 @@ func (w *world) round(kill time.Duration) {
 	work.Go(func() { w.keepUp(stop) })
 	work.Go(func() { w.sample(stop) })
 	w.eventually("every machine has executed a run", patience, func() bool { return w.working(began) })
+	w.killing.Store(true)
 	w.kill(kill)
 	end()
 	w.settle()

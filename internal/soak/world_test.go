@@ -63,6 +63,7 @@ type world struct {
 	secrets  []*secret
 	counts   counts
 	losing   atomic.Bool // answers to agents get lost
+	killing  atomic.Bool
 
 	mu         sync.Mutex     // guards what follows
 	faults     map[string]int // by kind
