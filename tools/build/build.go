@@ -28,7 +28,6 @@ type Source struct {
 	Root    string    // the repository's folder
 	Version string    // in the form that both deb and rpm sort rightly, such as 1.2.0~rc1
 	Time    time.Time // of every file that is packed
-	Flags   []string  // of go build
 }
 
 // Open returns the tree at root. Its version is that of the environment's VERSION,
@@ -40,7 +39,7 @@ func Open(ctx context.Context, root string) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	s := Source{Root: root, Version: os.Getenv("VERSION"), Flags: []string{"-trimpath"}}
+	s := Source{Root: root, Version: os.Getenv("VERSION")}
 	if s.Version == "" {
 		// Without a tag, git fails.
 		tag, _ := s.run(ctx, "git", "describe", "--tags", "--match", "v[0-9]*")
@@ -85,7 +84,7 @@ func version(describe string) string {
 // file at path. An empty architecture is the one of this machine.
 func (s Source) Program(ctx context.Context, name, arch, path string) error {
 	linked := fmt.Sprintf("-ldflags=-s -w -X latchkey.dev/internal/agent.built=%s", s.Version)
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, s.Flags...), linked, "-o", path, "./cmd/"+name)...)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", linked, "-o", path, "./cmd/"+name)
 	cmd.Dir, cmd.Stderr = s.Root, os.Stderr
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=")
 	if arch != "" {

@@ -37,7 +37,6 @@ func TestMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source.Flags = nil // what other builds compiled is good for this one
 	index, err := newIndex(t.Context(), source, t.TempDir(), []string{runtime.GOARCH})
 	if err != nil {
 		t.Fatal(err)
