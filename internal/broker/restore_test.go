@@ -171,10 +171,10 @@ func TestCancelledRestore(t *testing.T) {
 		cancel()
 		holds := leftBehind(t, url)
 		seen[holds]++
-		if err == nil {
-			if holds != "an installation" {
-				t.Errorf("Restore succeeded and left %s", holds)
-			}
+		if err == nil && holds != "an installation" {
+			t.Errorf("Restore succeeded and left %s", holds)
+		}
+		if err == nil || holds == "an installation" { // the time may have been up just after
 			break
 		}
 		if life > time.Minute {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -78,15 +79,20 @@ func (duration) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
-// finishOpenAPI returns the document. The schemas of huma's own errors are in
-// no answer of ours.
-func finishOpenAPI(o *huma.OpenAPI) ([]byte, error) {
+// finishOpenAPI returns the document, which is made when it is first asked for. The
+// schemas of huma's own errors are in no answer of ours.
+func finishOpenAPI(o *huma.OpenAPI) func() ([]byte, error) {
 	delete(o.Components.Schemas.Map(), "ErrorModel")
 	delete(o.Components.Schemas.Map(), "ErrorDetail")
-	return json.MarshalIndent(o, "", "  ")
+	return sync.OnceValues(func() ([]byte, error) { return json.MarshalIndent(o, "", "  ") })
 }
 
 func (s *server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
+	document, err := s.openAPI()
+	if err != nil {
+		s.writeProblem(w, r, err)
+		return
+	}
 	w.Header().Set("Content-Type", "application/openapi+json")
-	_, _ = w.Write(s.openAPI)
+	_, _ = w.Write(document)
 }

@@ -73,7 +73,7 @@ type server struct {
 	crossOrigin *http.CrossOriginProtection
 	metrics     *metrics
 	pages       site.Pages
-	openAPI     []byte
+	openAPI     func() ([]byte, error)
 }
 
 // New returns the handler of the main address. It refuses a Config that lacks a
@@ -105,9 +105,7 @@ func newServer(c Config) (*server, error) {
 	}
 	s.api = humago.New(s.mux, s.apiConfig())
 	s.handleAll()
-	if s.openAPI, err = finishOpenAPI(s.api.OpenAPI()); err != nil {
-		return nil, err
-	}
+	s.openAPI = finishOpenAPI(s.api.OpenAPI())
 	return s, nil
 }
 

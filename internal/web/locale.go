@@ -23,7 +23,20 @@ type locale struct {
 	dir     string // ltr or rtl
 	texts   map[string]text
 	numbers *message.Printer
-	pages   map[string]*template.Template
+	pages   map[string]func() (*template.Template, error)
+}
+
+// page returns a page's templates.
+func (l *locale) page(name string) (*template.Template, error) {
+	parse, ok := l.pages[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no page %s", name)
+	}
+	t, err := parse()
+	if err != nil {
+		return nil, fmt.Errorf("page %s in %s: %w", name, l.tag, err)
+	}
+	return t, nil
 }
 
 // A text is what is said for a key. Most have the form other alone; those that

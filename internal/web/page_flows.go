@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -308,13 +309,20 @@ func (v *view) startRunForm() (page startRunPage, err error) {
 	}
 	page = startRunPage{shell: v.shell(v.t("flows.run-of", f.Name), "flows"), Flow: f}
 	page.May.Connect = v.may(latchkey.ActConnectionCreate)
-	names := map[latchkey.MachineID]string{}
+	names := map[string]string{} // of what runs go to
 	machines, err := b.Machines(ctx, v.who, env, latchkey.PageOptions{Limit: latchkey.MaxPage})
 	if err != nil {
 		return page, err
 	}
 	for _, m := range machines.Items {
-		names[m.ID] = m.Name + ", " + v.t("state."+string(m.Status))
+		names[string(m.ID)] = m.Name + ", " + v.t("state."+string(m.Status))
+	}
+	groups, err := b.MachineGroups(ctx, v.who, env, latchkey.PageOptions{Limit: latchkey.MaxPage})
+	if err != nil {
+		return page, err
+	}
+	for _, g := range groups.Items {
+		names[string(g.ID)] = v.t("flows.group-online", g.Name, g.Online, g.Machines)
 	}
 	all, err := b.Connections(ctx, v.who, env, latchkey.PageOptions{Limit: choices})
 	for _, c := range all.Items {
@@ -322,7 +330,7 @@ func (v *view) startRunForm() (page startRunPage, err error) {
 			continue
 		}
 		label := c.Name
-		if name := names[c.Target.Machine]; name != "" {
+		if name := names[cmp.Or(string(c.Target.MachineGroup), string(c.Target.Machine))]; name != "" {
 			label += " (" + name + ")"
 		}
 		page.Connections = append(page.Connections, option{string(c.ID), label})

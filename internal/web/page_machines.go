@@ -212,6 +212,7 @@ type enrolPage struct {
 	shell
 	Machine latchkey.Machine // that is enrolled anew; zero for new ones
 	Form    form
+	Groups  []option // that new machines can join
 	Token   *latchkey.EnrolmentToken // just made
 	Command string                   // to type on the machine
 	Tokens  []openToken
@@ -222,6 +223,7 @@ type openToken struct {
 	latchkey.EnrolmentToken
 	By      string
 	Machine string
+	Group   string
 }
 
 // enrolForm returns the page that makes enrolment tokens, if one may.
@@ -236,6 +238,18 @@ func (v *view) enrolForm() (page enrolPage, may bool, err error) {
 	}
 	if !v.may(latchkey.ActMachineToken) {
 		return page, false, nil
+	}
+	if page.Machine.ID == "" {
+		page.Groups = append(page.Groups, option{"", v.t("machines.group-none")})
+		groups, err := b.MachineGroups(ctx, v.who, env, latchkey.PageOptions{Limit: offeredChoices})
+		if err != nil {
+			return page, true, err
+		}
+		for _, g := range groups.Items {
+			if v.mayOn(g.MyRole, latchkey.ActMachineGroupMember) {
+				page.Groups = append(page.Groups, option{string(g.ID), g.Name})
+			}
+		}
 	}
 	return page, true, nil
 }
@@ -257,6 +271,12 @@ func (v *view) addOpenTokens(page *enrolPage) error {
 			o.Machine = string(t.Machine)
 			if m, err := b.Machine(ctx, v.who, env, t.Machine); err == nil {
 				o.Machine = m.Name
+			}
+		}
+		if t.MachineGroup != "" {
+			o.Group = string(t.MachineGroup)
+			if g, err := b.MachineGroup(ctx, v.who, env, t.MachineGroup); err == nil {
+				o.Group = g.Name
 			}
 		}
 		page.Tokens = append(page.Tokens, o)
@@ -289,7 +309,7 @@ func (p *Pages) makeEnrolmentToken(v *view) error {
 		return err
 	}
 	page.Form = v.filled()
-	ask := latchkey.EnrolmentTokenCreate{Machine: page.Machine.ID}
+	ask := latchkey.EnrolmentTokenCreate{Machine: page.Machine.ID, MachineGroup: latchkey.MachineGroupID(v.value("group"))}
 	if text := v.value("expires"); text != "" {
 		if err := ask.ExpiresIn.UnmarshalText([]byte(text)); err != nil {
 			page.Form.wrong("expires", err.Error())
@@ -305,7 +325,7 @@ func (p *Pages) makeEnrolmentToken(v *view) error {
 		t, err := p.b.CreateEnrolmentToken(v.r.Context(), v.who, string(v.env.ID), ask)
 		if err == nil {
 			status, page.Token, page.Command = http.StatusOK, &t, v.enrolCommand(t)
-		} else if status, err = v.refused(&page.Form, err, "expiresIn", "expires"); err != nil {
+		} else if status, err = v.refused(&page.Form, err, "expiresIn", "expires", "machineGroup", "group"); err != nil {
 			return err
 		}
 	}

@@ -298,11 +298,15 @@ func (d *drawing) environment(page *mapPage) error {
 	if err != nil {
 		return err
 	}
+	groups, err := b.MachineGroups(ctx, who, env, first)
+	if err != nil {
+		return err
+	}
 	variables, err := b.Variables(ctx, who, env, broker.VariableFilter{}, first)
 	if err != nil {
 		return err
 	}
-	page.More = connections.Next+flows.Next+list.Next+machines.Next+variables.Next != ""
+	page.More = connections.Next+flows.Next+list.Next+machines.Next+groups.Next+variables.Next != ""
 	byName := map[string]latchkey.Variable{}
 	for _, x := range variables.Items {
 		byName[x.Name] = x
@@ -314,6 +318,10 @@ func (d *drawing) environment(page *mapPage) error {
 	places := map[latchkey.MachineID]latchkey.Machine{}
 	for _, m := range machines.Items {
 		places[m.ID] = m
+	}
+	gathered := map[latchkey.MachineGroupID]latchkey.MachineGroup{}
+	for _, g := range groups.Items {
+		gathered[g.ID] = g
 	}
 	variable := func(x latchkey.Variable) bool {
 		ok := d.add(latchkey.Component{Kind: latchkey.KindVariable, ID: string(x.ID), Name: x.DisplayName}, checkState(x))
@@ -337,9 +345,19 @@ func (d *drawing) environment(page *mapPage) error {
 		}
 		return ok
 	}
+	group := func(id latchkey.MachineGroupID) bool {
+		g, ok := gathered[id]
+		return ok && d.add(latchkey.Component{Kind: latchkey.KindMachineGroup, ID: string(g.ID), Name: g.Name}, "")
+	}
 	machine := func(id latchkey.MachineID) bool {
 		m, ok := places[id]
-		return ok && d.add(latchkey.Component{Kind: latchkey.KindMachine, ID: string(m.ID), Name: m.Name}, string(m.Status))
+		if !ok || !d.add(latchkey.Component{Kind: latchkey.KindMachine, ID: string(m.ID), Name: m.Name}, string(m.Status)) {
+			return false
+		}
+		if group(m.MachineGroup) {
+			d.join(latchkey.Dependency{From: string(m.MachineGroup), To: string(m.ID)})
+		}
+		return true
 	}
 	for _, c := range connections.Items {
 		d.add(latchkey.Component{Kind: latchkey.KindConnection, ID: string(c.ID), Name: c.Name}, connectionState(c))
@@ -348,6 +366,9 @@ func (d *drawing) environment(page *mapPage) error {
 		}
 		if machine(c.Target.Machine) {
 			d.join(latchkey.Dependency{From: string(c.ID), To: string(c.Target.Machine)})
+		}
+		if group(c.Target.MachineGroup) {
+			d.join(latchkey.Dependency{From: string(c.ID), To: string(c.Target.MachineGroup)})
 		}
 	}
 	for _, f := range flows.Items {
@@ -378,6 +399,9 @@ func (d *drawing) environment(page *mapPage) error {
 	}
 	for _, m := range machines.Items {
 		machine(m.ID)
+	}
+	for _, g := range groups.Items {
+		group(g.ID)
 	}
 	return nil
 }

@@ -131,17 +131,23 @@ func (v *view) show(page string, data any) error { return v.showWith(http.Status
 
 func (v *view) showWith(status int, page string, data any) error {
 	block := "base"
-	if t, part := v.locale.pages[page], v.part(); part != "" && t != nil && t.Lookup(part) != nil {
-		block = part
+	if part := v.part(); part != "" {
+		t, err := v.locale.page(page)
+		if err != nil {
+			return err
+		}
+		if t.Lookup(part) != nil {
+			block = part
+		}
 	}
 	return v.showPart(status, page, block, data)
 }
 
 // showPart answers with a template of a page.
 func (v *view) showPart(status int, page, block string, data any) error {
-	t, ok := v.locale.pages[page]
-	if !ok {
-		return fmt.Errorf("there is no page %s", page)
+	t, err := v.locale.page(page)
+	if err != nil {
+		return err
 	}
 	var b bytes.Buffer
 	if err := t.ExecuteTemplate(&b, block, data); err != nil {
