@@ -10,9 +10,11 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"flag"
+	"fmt"
 	"math/big"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"latchkey.dev/internal/agent"
 	"latchkey.dev/internal/latchkeytest/idp"
 	"latchkey.dev/internal/latchkeytest/pg"
+	"latchkey.dev/internal/latchkeytest/program"
 	"latchkey.dev/latchkey"
 )
 
@@ -35,11 +38,49 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// A suite is the tests with the PostgreSQL that they may start.
+// A suite is the tests with what they may start: PostgreSQL, and clients.
 type suite struct{ *testing.M }
 
 // Run implements [testscript.TestingM].
-func (s suite) Run() int { return pg.Main(s.M) }
+func (s suite) Run() int {
+	flag.Parse()
+	if program.Race && !testing.Short() {
+		dir, err := os.MkdirTemp("", "latchkey-clients-")
+		if err == nil {
+			defer os.RemoveAll(dir)
+			err = quickClients(dir)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return pg.Main(s.M)
+}
+
+// quickClients puts a program into the path that serves, and works on data folders,
+// with the race detector, which a process takes half a second to start with. Of the
+// hundreds that merely ask a server a thing, none has it.
+func quickClients(dir string) error {
+	raced, err := exec.LookPath("latchkey")
+	if err != nil {
+		return err
+	}
+	plain := filepath.Join(dir, "plain")
+	if err := program.Build(context.Background(), plain, false, "latchkey.dev/cmd/latchkey"); err != nil {
+		return err
+	}
+	choose := fmt.Sprintf(`#!/bin/sh
+case "$1" in
+serve | quickstart | backup | restore | master-key | admin) exec %q "$@" ;;
+esac
+exec %q "$@"
+`, raced, filepath.Join(plain, "latchkey"))
+	if err := os.WriteFile(filepath.Join(dir, "latchkey"), []byte(choose), 0o755); err != nil {
+		return err
+	}
+	return os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+}
 
 // agentMain is cmd/latchkey-agent.
 func agentMain() {

@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/latchkeytest/program"
 	"latchkey.dev/latchkey"
 )
 
@@ -80,18 +81,15 @@ func findBrowser() string {
 }
 
 func start(ctx context.Context, dir, browser string) (*world, error) {
-	program := filepath.Join(dir, "latchkey")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "latchkey.dev/cmd/latchkey")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the static checks build it
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build: %w\n%s", err, out)
+	if err := program.Build(ctx, dir, false, "latchkey.dev/cmd/latchkey"); err != nil {
+		return nil, err
 	}
 	w := &world{dir: filepath.Join(dir, "data")}
 	var err error
 	if w.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		return nil, err
 	}
-	w.cmd = exec.CommandContext(ctx, program, "quickstart", "--serve", "--quiet", "--data", w.dir)
+	w.cmd = exec.CommandContext(ctx, filepath.Join(dir, "latchkey"), "quickstart", "--serve", "--quiet", "--data", w.dir)
 	w.cmd.Cancel = func() error { return w.cmd.Process.Signal(os.Interrupt) }
 	w.cmd.WaitDelay = 20 * time.Second
 	w.cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+filepath.Join(dir, "config"))

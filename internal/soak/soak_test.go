@@ -6,12 +6,12 @@ import (
 	"flag"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"latchkey.dev/internal/latchkeytest/program"
 	"latchkey.dev/latchkey"
 )
 
@@ -60,8 +60,8 @@ func TestSoak(t *testing.T) {
 	bin := filepath.Join(dir, "bin")
 	build(t, bin)
 	for i, engine := range []engine{
-		{name: "SQLite", servers: 1, agents: 1, clients: 5},
-		{name: "PostgreSQL", servers: 2, agents: 3, clients: 10, overSSH: true},
+		{name: "SQLite", servers: 1, agents: 1, clients: 4},
+		{name: "PostgreSQL", servers: 2, agents: 3, clients: 7, overSSH: true},
 	} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()
@@ -90,23 +90,13 @@ type engine struct {
 // build builds the programs into a folder.
 func build(t *testing.T, bin string) {
 	t.Helper()
-	if err := os.Mkdir(bin, 0o755); err != nil {
+	programs := []string{"latchkey.dev/cmd/latchkey", "latchkey.dev/cmd/latchkey-agent"}
+	if err := program.Build(t.Context(), bin, program.Race, programs...); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{
-		{"../../cmd/latchkey", "../../cmd/latchkey-agent"},
-		{"./flow"}, // started by the hundred, and has no goroutines
-	} {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", bin+string(filepath.Separator))
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if withRace && len(args) > 1 {
-			cmd.Args = append(cmd.Args, "-race")
-			cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
-		}
-		cmd.Args = append(cmd.Args, args...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", cmd, err, out)
-		}
+	// Started by the hundred, and has no goroutines.
+	if err := program.Build(t.Context(), bin, false, "latchkey.dev/internal/soak/flow"); err != nil {
+		t.Fatal(err)
 	}
 }
 

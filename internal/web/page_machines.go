@@ -212,7 +212,7 @@ type enrolPage struct {
 	shell
 	Machine latchkey.Machine // that is enrolled anew; zero for new ones
 	Form    form
-	Groups  []option // that new machines can join
+	Groups  []option                 // that new machines can join
 	Token   *latchkey.EnrolmentToken // just made
 	Command string                   // to type on the machine
 	Tokens  []openToken
