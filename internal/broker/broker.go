@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -240,7 +241,7 @@ func (b *Broker) Ready(ctx context.Context) error {
 // again whether there is room, so that the service is ready again by itself.
 func (b *Broker) watchStorage(ctx context.Context) error {
 	was := false
-	return b.every(ctx, storageInterval, "look for room in the storage", func(ctx context.Context) error {
+	return b.every(ctx, chore{storageInterval, "look for room in the storage", func(ctx context.Context) error {
 		full := b.db.Full()
 		switch {
 		case full && !was:
@@ -254,7 +255,7 @@ func (b *Broker) watchStorage(ctx context.Context) error {
 		}
 		was = full
 		return nil
-	})
+	}})
 }
 
 // Work does the service's background work until ctx ends: it checks references,
@@ -262,17 +263,38 @@ func (b *Broker) watchStorage(ctx context.Context) error {
 // whether the storage is full.
 func (b *Broker) Work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for range checkWorkers {
-		g.Go(func() error { return b.runChecks(ctx) })
+	g.Go(func() error { return b.firstChecks(ctx) })
+	for range checkWorkers - 1 {
+		g.Go(func() error { return b.moreChecks(ctx) })
 	}
 	leases := &leaseWatch{b: b, monotonic: time.Now}
-	g.Go(func() error { return b.every(ctx, leaseInterval, "end lost runs", leases.round) })
+	g.Go(func() error { return b.every(ctx, chore{leaseInterval, "end lost runs", leases.round}) })
 	g.Go(func() error { return b.watchStorage(ctx) })
-	g.Go(func() error { return b.every(ctx, purgeInterval, "purge", b.purge) })
-	g.Go(func() error { return b.every(ctx, renewInterval, "renew certificates", b.renew) })
-	g.Go(func() error { return b.every(ctx, forgetInterval, "forget decisions", b.forgetSome) })
-	g.Go(func() error { return b.every(ctx, placeInterval, "note how far the database has come", b.db.NotePlace) })
-	g.Go(func() error { return b.every(ctx, keyInterval, "follow the master key", b.followKey) })
+	// What can wait does so in turn the first time: a server that starts has enough
+	// to do, and each at once would take a connection of its own.
+	g.Go(func() error {
+		for _, c := range []chore{
+			{keyInterval, "follow the master key", b.followKey},
+			{placeInterval, "note how far the database has come", b.db.NotePlace},
+			{forgetInterval, "forget decisions", b.forgetSome},
+			{renewInterval, "renew certificates", b.renew},
+			{purgeInterval, "purge", b.purge},
+		} {
+			first := make(chan struct{})
+			over, round := sync.OnceFunc(func() { close(first) }), c.round
+			c.round = func(ctx context.Context) error {
+				defer over()
+				return round(ctx)
+			}
+			g.Go(func() error { return b.every(ctx, c) })
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-first:
+			}
+		}
+		return nil
+	})
 	return g.Wait()
 }
 
@@ -286,16 +308,23 @@ const (
 	storageInterval = time.Second // to see that the storage is full, or has room again
 )
 
-// every runs f at once and then at intervals until ctx ends. An error of f is
-// logged, at most once a minute: the next round is the retry.
-func (b *Broker) every(ctx context.Context, interval time.Duration, what string, f func(context.Context) error) error {
-	ticker := time.NewTicker(interval)
+// A chore is background work.
+type chore struct {
+	interval time.Duration
+	what     string // it does
+	round    func(context.Context) error
+}
+
+// every does c at once and then at intervals until ctx ends. An error is logged, at
+// most once a minute: the next round is the retry.
+func (b *Broker) every(ctx context.Context, c chore) error {
+	ticker := time.NewTicker(c.interval)
 	defer ticker.Stop()
 	var logged time.Time
 	for {
-		if err := f(ctx); err != nil && ctx.Err() == nil && time.Since(logged) > time.Minute {
+		if err := c.round(ctx); err != nil && ctx.Err() == nil && time.Since(logged) > time.Minute {
 			logged = time.Now()
-			b.log.LogAttrs(ctx, slog.LevelError, "background work failed", slog.String("work", what), slog.Any("error", err))
+			b.log.LogAttrs(ctx, slog.LevelError, "background work failed", slog.String("work", c.what), slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():

@@ -21,6 +21,7 @@ const (
 	checkTimeout = 30 * time.Second // of the vault's answer
 	checkWorkers = 4                // checks at the same time, so that one slow vault does not hold up all
 	checkPoll    = 2 * time.Second  // how late a check that another server asked for may begin
+	checkRelief  = 10 * time.Second // the same, while all but the first of the workers are idle and it is held up
 	maxCheckWait = time.Hour        // between retries of an unknown result
 	checkAgain   = 22 * time.Hour   // until a known result is checked anew, and up to
 	checkSpread  = 4 * time.Hour    // so much longer, so that not all are at once
@@ -110,9 +111,24 @@ func (b *Broker) wakeChecks() {
 	}
 }
 
+// firstChecks is the worker that looks for checks every checkPoll; the others do when
+// it, or one of them, has found one.
+func (b *Broker) firstChecks(ctx context.Context) error { return b.runChecks(ctx, checkPoll) }
+
+// moreChecks is one of the other workers.
+func (b *Broker) moreChecks(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-b.checks:
+	case <-time.After(checkRelief):
+	}
+	return b.runChecks(ctx, checkRelief)
+}
+
 // runChecks carries out checks that are due, one after the other, until ctx
-// ends.
-func (b *Broker) runChecks(ctx context.Context) error {
+// ends. When there are none it waits until it is woken, or for a time.
+func (b *Broker) runChecks(ctx context.Context, poll time.Duration) error {
 	for {
 		did, err := b.checkOne(ctx)
 		if err == nil && !did {
@@ -128,7 +144,7 @@ func (b *Broker) runChecks(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-b.checks:
-		case <-time.After(checkPoll):
+		case <-time.After(poll):
 		}
 	}
 }
@@ -168,6 +184,7 @@ func (b *Broker) checkOne(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	b.wakeChecks() // there may be more
 	r.Check = b.check(ctx, facts)
 	r.Attempts++
 	next := b.now().Add(checkAgain + rand.N(checkSpread))
