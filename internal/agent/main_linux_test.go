@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	// Most of the time these tests wait: more of them run at once than there are
 	// processors.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

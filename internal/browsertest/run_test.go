@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"latchkey.dev/client"
 	"latchkey.dev/latchkey"
@@ -88,12 +89,17 @@ func TestRunFromEnrolmentToCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := w.open(t).signIn("runa")
+	group, err := w.as(t, "runa").CreateMachineGroup(t.Context(), env, latchkey.MachineGroupCreate{Name: "Runas group"})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	b.visit("/e/quickstart/machines")
 	b.see("#rows")
 	b.press(`a[href$="/machines/enrol"]`)
 	b.see("#panel #f-commands")
 	b.fill("#panel #f-commands", "/bin/sh")
+	b.choose("#panel #f-group", string(group.ID))
 	b.press("#panel form button:not([type])")
 	b.see("#panel .copy code")
 	b.look("machine-enrol-token")
@@ -112,6 +118,9 @@ func TestRunFromEnrolmentToCancel(t *testing.T) {
 		if m.Name == "runas-machine" {
 			machine = m
 		}
+	}
+	if machine.MachineGroup != group.ID {
+		t.Errorf("the machine is in the group %q; want the one that was chosen", machine.MachineGroup)
 	}
 	if _, err := w.as(t, "runa").CreateConnection(t.Context(), env, latchkey.ConnectionCreate{
 		Name: "Runas connection", Target: latchkey.Target{Machine: machine.ID}, Driver: latchkey.DriverNone, Credential: c.ID,
@@ -174,4 +183,27 @@ func TestRunFromEnrolmentToCancel(t *testing.T) {
 	b.says("#machine", "Runas connection")
 	b.fits()
 	b.look("phone-machine")
+
+	// All of it without script: a flow is started, and a page that is loaded anew says
+	// how far it has come.
+	plain := w.open(t)
+	plain.withoutScript()
+	plain.signIn("runa")
+	plain.visit("/e/quickstart/flows?search=Runas")
+	plain.press("#rows a.name")
+	plain.press(`.commands a[href$="/run"]`)
+	plain.fill(".pair:nth-of-type(2) [name=input-value]", "nobody's script") // after LONG, which stays empty
+	plain.press(".buttons button")
+	plain.see("#run")
+	at := strings.TrimPrefix(plain.where(), w.url)
+	for range 60 {
+		if strings.Contains(plain.text("#run .head"), "Succeeded") {
+			break
+		}
+		time.Sleep(500 * time.Millisecond)
+		plain.visit(at)
+	}
+	plain.says("#run .head", "Succeeded")
+	plain.says(".log", "for nobody's script")
+	plain.look("run-no-script")
 }

@@ -64,3 +64,37 @@ func TestShell(t *testing.T) {
 	b.see("#nav .close")
 	b.look("phone-menu")
 }
+
+// firstPaint is what a page may have transferred when a browser that has nothing of
+// ours first shows it, in bytes; headers is what an answer has beside its body.
+const firstPaint, headers = 100_000, 1_000
+
+// TestFirstPaint weighs pages with all they load, as they are on the wire.
+func TestFirstPaint(t *testing.T) {
+	t.Parallel()
+	w := need(t)
+	weigh := func(b *tab, name string) {
+		t.Helper()
+		var parts []struct {
+			Name string
+			Size int
+		}
+		b.eval(`[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].map((e) => ({Name: e.name, Size: e.encodedBodySize}))`, &parts)
+		total := 0
+		for _, p := range parts {
+			total += p.Size + headers
+		}
+		if t.Logf("%s: %d bytes in %d answers", name, total, len(parts)); total > firstPaint || len(parts) < 3 || total <= len(parts)*headers {
+			t.Errorf("%s transfers %d bytes in %+v; want at most %d", name, total, parts, firstPaint)
+		}
+	}
+	b := w.open(t)
+	b.visit("/sign-in")
+	weigh(b, "sign-in")
+	b.signInAsAdmin()
+	weigh(b, "home")
+	for _, path := range []string{"/e/quickstart/credentials", "/e/quickstart/map", "/e/quickstart/activity"} {
+		b.visit(path)
+		weigh(b, path)
+	}
+}

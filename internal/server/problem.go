@@ -106,10 +106,14 @@ func (s *server) fault(ctx context.Context, err error) site.Fault {
 }
 
 func asFault(p *problem) site.Fault {
-	return site.Fault{
+	f := site.Fault{
 		Status: p.Status, Title: p.Title, Detail: p.Detail, Code: p.Code, Remedy: p.Remedy, Fields: p.Errors,
 		RequestID: p.RequestID, Header: p.GetHeaders(),
 	}
+	if strings.Contains(f.Detail, f.Remedy) {
+		f.Remedy = "" // once is enough
+	}
+	return f
 }
 
 // forUser returns the error in err that says what to answer. Of several errors at

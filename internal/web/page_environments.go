@@ -63,7 +63,7 @@ func (p *Pages) createEnvironment(v *view) error {
 		}
 		return v.showWith(status, "environment-new", environmentForm{v.shell(v.t("environments.new"), "environments"), f})
 	}
-	return v.redirect(envPath(e.Name), "environments.created", e.DisplayName)
+	return v.redirect(envPath(e.Name), "environments.said-created", e.DisplayName)
 }
 
 type settingsPage struct {

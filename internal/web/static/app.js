@@ -15,7 +15,9 @@ function takeCode(form) {
 
 // Sign-in links.
 const linkForm = $("[data-sign-in-link]");
-if (takeCode(linkForm)) linkForm.requestSubmit();
+const followLink = () => { if (takeCode(linkForm)) linkForm.requestSubmit(); };
+followLink();
+addEventListener("hashchange", followLink); // pasted where the page is open already
 
 // Times in the zone and manner of who looks.
 const lang = document.documentElement.lang || "en";
