@@ -23,6 +23,7 @@ func patternOf(path string) string {
 		{`^/vaults/[^/]+`, "/vaults/VAULT"},
 		{`/(secrets|certificates)/[^/]+`, "/$1/NAME"},
 		{`/[a-z]+_[0-9a-z]{20,}`, "/ID"},
+		{`/[0-9a-f]{32}`, "/VERSION"},
 	} {
 		path = regexp.MustCompile(r.from).ReplaceAllString(path, r.to)
 	}
