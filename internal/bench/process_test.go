@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"latchkey.dev/client"
+	"latchkey.dev/internal/latchkeytest/program"
 	"latchkey.dev/latchkey"
 )
 
@@ -82,15 +83,14 @@ func (p *process) memory(b *testing.B) (resident, own float64) {
 // BenchmarkProcess measures how the real program starts with 10,000 credentials,
 // and the memory that it has then: idle, and after every list was read.
 func BenchmarkProcess(b *testing.B) {
-	program := filepath.Join(b.TempDir(), "latchkey")
-	build := exec.Command("go", "build", "-trimpath", "-o", program, "latchkey.dev/cmd/latchkey")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("build: %v\n%s", err, out)
+	bin := b.TempDir()
+	if err := program.Build(b.Context(), bin, false, "latchkey.dev/cmd/latchkey"); err != nil {
+		b.Fatal(err)
 	}
+	path := filepath.Join(bin, "latchkey")
 	folder := b.TempDir()
 	const n = 10_000
-	p := serve(b, program, folder)
+	p := serve(b, path, folder)
 	e, username, admin := p.prepare(b, folder)
 	if err := p.stop(); err != nil {
 		b.Fatal(err)
@@ -105,7 +105,7 @@ func BenchmarkProcess(b *testing.B) {
 	var idle, idleOwn, used, usedOwn float64
 	for b.Loop() {
 		began := time.Now()
-		p := serve(b, program, folder)
+		p := serve(b, path, folder)
 		starts.times = append(starts.times, time.Since(began))
 		time.Sleep(time.Second) // what it does at its start is over
 		idle, idleOwn = p.memory(b)

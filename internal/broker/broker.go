@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -241,7 +240,7 @@ func (b *Broker) Ready(ctx context.Context) error {
 // again whether there is room, so that the service is ready again by itself.
 func (b *Broker) watchStorage(ctx context.Context) error {
 	was := false
-	return b.every(ctx, chore{storageInterval, "look for room in the storage", func(ctx context.Context) error {
+	return b.every(ctx, chore{interval: storageInterval, what: "look for room in the storage", round: func(ctx context.Context) error {
 		full := b.db.Full()
 		switch {
 		case full && !was:
@@ -263,35 +262,36 @@ func (b *Broker) watchStorage(ctx context.Context) error {
 // whether the storage is full.
 func (b *Broker) Work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.firstChecks(ctx) })
+	// One worker looks for checks all the time; the others when one has been found.
+	g.Go(func() error { return b.runChecks(ctx, checkPoll) })
 	for range checkWorkers - 1 {
-		g.Go(func() error { return b.moreChecks(ctx) })
+		g.Go(func() error {
+			if !b.awaitChecks(ctx, checkRelief) {
+				return nil
+			}
+			return b.runChecks(ctx, checkRelief)
+		})
 	}
 	leases := &leaseWatch{b: b, monotonic: time.Now}
-	g.Go(func() error { return b.every(ctx, chore{leaseInterval, "end lost runs", leases.round}) })
+	g.Go(func() error {
+		return b.every(ctx, chore{interval: leaseInterval, what: "end lost runs", round: leases.round})
+	})
 	g.Go(func() error { return b.watchStorage(ctx) })
 	// What can wait does so in turn the first time: a server that starts has enough
 	// to do, and each at once would take a connection of its own.
 	g.Go(func() error {
 		for _, c := range []chore{
-			{keyInterval, "follow the master key", b.followKey},
-			{placeInterval, "note how far the database has come", b.db.NotePlace},
-			{forgetInterval, "forget decisions", b.forgetSome},
-			{renewInterval, "renew certificates", b.renew},
-			{purgeInterval, "purge", b.purge},
+			{interval: keyInterval, what: "follow the master key", round: b.followKey},
+			{interval: placeInterval, what: "note how far the database has come", round: b.db.NotePlace},
+			{interval: forgetInterval, what: "forget decisions", round: b.forgetSome},
+			{interval: renewInterval, what: "renew certificates", round: b.renew},
+			{interval: purgeInterval, what: "purge", round: b.purge},
 		} {
-			first := make(chan struct{})
-			over, round := sync.OnceFunc(func() { close(first) }), c.round
-			c.round = func(ctx context.Context) error {
-				defer over()
-				return round(ctx)
-			}
-			g.Go(func() error { return b.every(ctx, c) })
-			select {
-			case <-ctx.Done():
+			if ctx.Err() != nil {
 				return nil
-			case <-first:
 			}
+			b.do(ctx, &c)
+			g.Go(func() error { return b.goOn(ctx, &c) })
 		}
 		return nil
 	})
@@ -313,23 +313,35 @@ type chore struct {
 	interval time.Duration
 	what     string // it does
 	round    func(context.Context) error
+
+	logged time.Time // when an error last was
 }
 
-// every does c at once and then at intervals until ctx ends. An error is logged, at
-// most once a minute: the next round is the retry.
+// every does c at once and then at intervals until ctx ends.
 func (b *Broker) every(ctx context.Context, c chore) error {
+	b.do(ctx, &c)
+	return b.goOn(ctx, &c)
+}
+
+// goOn does c at intervals until ctx ends.
+func (b *Broker) goOn(ctx context.Context, c *chore) error {
 	ticker := time.NewTicker(c.interval)
 	defer ticker.Stop()
-	var logged time.Time
 	for {
-		if err := c.round(ctx); err != nil && ctx.Err() == nil && time.Since(logged) > time.Minute {
-			logged = time.Now()
-			b.log.LogAttrs(ctx, slog.LevelError, "background work failed", slog.String("work", c.what), slog.Any("error", err))
-		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
+		b.do(ctx, c)
+	}
+}
+
+// do does c once. An error is logged, at most once a minute: the next round is the
+// retry.
+func (b *Broker) do(ctx context.Context, c *chore) {
+	if err := c.round(ctx); err != nil && ctx.Err() == nil && time.Since(c.logged) > time.Minute {
+		c.logged = time.Now()
+		b.log.LogAttrs(ctx, slog.LevelError, "background work failed", slog.String("work", c.what), slog.Any("error", err))
 	}
 }

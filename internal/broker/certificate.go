@@ -104,6 +104,7 @@ func (b *Broker) checkCertificate(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	b.wakeChecks() // there may be more
 	c.check.CertificateCheck = b.lookAt(ctx, &c)
 	err = b.db.Update(ctx, func(tx *db.Tx) error {
 		if err := tx.FinishCertificateCheck(c.check); err != nil {

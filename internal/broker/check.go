@@ -111,19 +111,16 @@ func (b *Broker) wakeChecks() {
 	}
 }
 
-// firstChecks is the worker that looks for checks every checkPoll; the others do when
-// it, or one of them, has found one.
-func (b *Broker) firstChecks(ctx context.Context) error { return b.runChecks(ctx, checkPoll) }
-
-// moreChecks is one of the other workers.
-func (b *Broker) moreChecks(ctx context.Context) error {
+// awaitChecks waits until it is woken, or for a time, and reports false when ctx has
+// ended.
+func (b *Broker) awaitChecks(ctx context.Context, poll time.Duration) bool {
 	select {
 	case <-ctx.Done():
-		return nil
+		return false
 	case <-b.checks:
-	case <-time.After(checkRelief):
+	case <-time.After(poll):
 	}
-	return b.runChecks(ctx, checkRelief)
+	return true
 }
 
 // runChecks carries out checks that are due, one after the other, until ctx
@@ -140,11 +137,8 @@ func (b *Broker) runChecks(ctx context.Context, poll time.Duration) error {
 		if did && err == nil {
 			continue
 		}
-		select {
-		case <-ctx.Done():
+		if !b.awaitChecks(ctx, poll) {
 			return nil
-		case <-b.checks:
-		case <-time.After(poll):
 		}
 	}
 }

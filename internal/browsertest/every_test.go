@@ -14,18 +14,23 @@ const (
 	pagesOfTab = 8   // a tab's time is limited
 )
 
-// patternOf returns what the pages at a path have in common: the path without names
-// and ids.
+// nameless are the parts of a path that are names and ids, and what stands for them.
+var nameless = []struct {
+	from *regexp.Regexp
+	to   string
+}{
+	{regexp.MustCompile(`^/e/[^/]+`), "/e/ENV"},
+	{regexp.MustCompile(`^/environments/[^/]+`), "/environments/ENV"},
+	{regexp.MustCompile(`^/vaults/[^/]+`), "/vaults/VAULT"},
+	{regexp.MustCompile(`/(secrets|certificates)/[^/]+`), "/$1/NAME"},
+	{regexp.MustCompile(`/[a-z]+_[0-9a-z]{20,}`), "/ID"},
+	{regexp.MustCompile(`/[0-9a-f]{32}`), "/VERSION"},
+}
+
+// patternOf returns what the pages at a path have in common.
 func patternOf(path string) string {
-	for _, r := range []struct{ from, to string }{
-		{`^/e/[^/]+`, "/e/ENV"},
-		{`^/environments/[^/]+`, "/environments/ENV"},
-		{`^/vaults/[^/]+`, "/vaults/VAULT"},
-		{`/(secrets|certificates)/[^/]+`, "/$1/NAME"},
-		{`/[a-z]+_[0-9a-z]{20,}`, "/ID"},
-		{`/[0-9a-f]{32}`, "/VERSION"},
-	} {
-		path = regexp.MustCompile(r.from).ReplaceAllString(path, r.to)
+	for _, r := range nameless {
+		path = r.from.ReplaceAllString(path, r.to)
 	}
 	return path
 }

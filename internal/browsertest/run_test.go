@@ -16,19 +16,7 @@ import (
 // as returns a client of somebody that user made.
 func (w *world) as(t *testing.T, login string) *client.Client {
 	t.Helper()
-	anybody, err := client.New(client.Config{Server: w.url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := anybody.SignIn(t.Context(), login, latchkey.NewSecret(password))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := client.New(client.Config{Server: w.url, Token: latchkey.NewSecret(token.Value)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return w.client.WithToken(w.token(t, login, password))
 }
 
 // quickCredential is the one that quickstart makes.
